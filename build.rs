@@ -1,0 +1,70 @@
+//! Compiles `probes/` with clang into OUT_DIR, and says what is missing if that cannot work.
+
+use std::env;
+use std::path::Path;
+use std::process::{Command, exit};
+
+const HEADERS: [&str; 4] = ["wire.h", "kernel.h", "path.h", "emit.h"];
+
+fn main() {
+    println!("cargo::rerun-if-env-changed=CLANG");
+    println!("cargo::rerun-if-changed=probes/snoop.bpf.c");
+    for header in HEADERS {
+        println!("cargo::rerun-if-changed=probes/{header}");
+    }
+    let clang = env::var("CLANG").unwrap_or_else(|_| "clang".into());
+    if Command::new(&clang).arg("--version").output().is_err() {
+        fail(&format!(
+            "cannot run {clang}: install clang (Debian, Ubuntu, Fedora, Alpine: package clang), or name another one in CLANG"
+        ));
+    }
+    for header in ["linux/bpf.h", "bpf/bpf_helpers.h"] {
+        let mut probe = compiler(&clang);
+        probe.args(["-E", "-include", "linux/types.h", "-include", header]);
+        probe.args(["-x", "c", "/dev/null"]);
+        if !probe.output().is_ok_and(|out| out.status.success()) {
+            fail(&format!(
+                "cannot find <{header}>: install the libbpf headers (Debian, Ubuntu: libbpf-dev; Fedora: libbpf-devel; Alpine: libbpf-dev and linux-headers)"
+            ));
+        }
+    }
+    let out = env::var("OUT_DIR").expect("cargo sets OUT_DIR");
+    compile(&clang, &Path::new(&out).join("snoop.bpf.o"), None);
+    // With type information, for the test that compares the two sides of wire.h.
+    let typed = Path::new(&out).join("snoop.debug.bpf.o");
+    compile(&clang, &typed, Some("-g"));
+    println!("cargo::rustc-env=SNOOP_DEBUG_OBJECT={}", typed.display());
+}
+
+fn compiler(clang: &str) -> Command {
+    let arch = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets the target");
+    let mut command = Command::new(clang);
+    command.args([
+        "-target", "bpf", "-mcpu=v2", "-O2", "-Wall", "-Wextra", "-Werror",
+    ]);
+    command.arg(match arch.as_str() {
+        "x86_64" => "-D__TARGET_ARCH_x86",
+        "aarch64" => "-D__TARGET_ARCH_arm64",
+        other => fail(&format!(
+            "{other} is not supported, only x86_64 and aarch64"
+        )),
+    });
+    // Debian keeps <asm/types.h> here; the directory does not exist elsewhere.
+    command.arg(format!("-I/usr/include/{arch}-linux-gnu"));
+    command
+}
+
+fn compile(clang: &str, object: &Path, extra: Option<&str>) {
+    let mut command = compiler(clang);
+    command.args(extra);
+    command.args(["-c", "probes/snoop.bpf.c", "-o"]).arg(object);
+    match command.status() {
+        Ok(status) if status.success() => (),
+        _ => fail("clang could not compile probes/snoop.bpf.c"),
+    }
+}
+
+fn fail(message: &str) -> ! {
+    println!("cargo::error={message}");
+    exit(1);
+}

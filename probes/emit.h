@@ -1,0 +1,182 @@
+/* What leaves the kernel: counts, records, and the memory of what was sent already. Whatever is
+ * given up is counted here under its reason. */
+#ifndef SNOOP_EMIT_H
+#define SNOOP_EMIT_H
+
+#include "kernel.h"
+
+/* redbpf reads classic definitions, one per section. */
+struct bpf_map_def {
+	__u32 type;
+	__u32 key_size;
+	__u32 value_size;
+	__u32 max_entries;
+	__u32 map_flags;
+};
+
+#define MAP(name) struct bpf_map_def SEC("maps/" #name) name
+
+/* The records. Full: the record is counted as lost, and its access stays unknown to `seen`, so that
+ * the next one offers it again. */
+MAP(ring) = { BPF_MAP_TYPE_RINGBUF, 0, 0, RING_BYTES, 0 };
+
+/* Row -> outcomes. Per CPU, so that counting takes no lock; user space sums. */
+MAP(counts) = { BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(struct counts), ROWS, 0 };
+
+/* Bucket -> known accesses. An array, because a look-up in it is a few inlined instructions and it
+ * never fills up: a new key takes the place of the oldest in its bucket, whose next use is then
+ * merely sent once more. */
+MAP(seen) = { BPF_MAP_TYPE_ARRAY, 4, sizeof(struct bucket), 1 << SEEN_BITS, 0 };
+
+/* What user space changes while the programs run; they only read it. */
+struct control control SEC(".data.control") = { .epoch = 1 };
+
+enum start {
+	START_ROOT,  /* the path is absolute */
+	START_PWD,
+	START_PLACE, /* a descriptor, or where the process was before it moved */
+};
+
+/* What is known about an access besides the string in scratch.data. */
+struct access {
+	__u32 row;
+	__u32 flags;        /* enum record_flag */
+	__u32 known;        /* enum outcome: how to count it if nothing about it is new */
+	__u32 start;        /* enum start */
+	struct place place; /* for START_PLACE */
+	struct place real;  /* the file it led to, if the call tells */
+	__u32 len;          /* of the string, without its NUL */
+	__s32 result;
+};
+
+/* Where append_places() is: kept in memory, not in registers, because the verifier follows every value
+ * of a register separately but forgets what was stored. */
+struct walk {
+	__u64 mnt;
+	__u64 dentry;
+	__u64 root; /* of mnt */
+	__u32 at;
+	__u32 start;
+	__u32 part;
+	__u32 present;
+};
+
+/* A record and what is needed to make it: too much for the stack of 512 bytes. The programs run
+ * with preemption off and not in interrupts, so one per CPU is enough. */
+struct scratch {
+	struct record head;
+	__u8 data[DATA_MAX + NAME_MAX_BYTES + 1];
+	struct place todo[PARTS]; /* of which append_places() appends the names */
+	struct access access;
+	struct walk walk;
+	__u64 number; /* see number_of() */
+};
+MAP(scratches) = { BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(struct scratch), 1, 0 };
+
+static __always_inline struct scratch *scratch(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&scratches, &zero);
+}
+
+static __always_inline void count(__u32 row, enum outcome outcome)
+{
+	struct counts *counters = bpf_map_lookup_elem(&counts, &row);
+
+	if (counters)
+		counters->of[outcome]++;
+}
+
+/* ---- keys ---- */
+
+/* One step of MurmurHash64A: bijective in `word`, so that different words never meet. */
+static __always_inline __u64 mix(__u64 hash, __u64 word)
+{
+	const __u64 m = 0xc6a4a7935bd1e995ULL;
+
+	word *= m;
+	word ^= word >> 47;
+	word *= m;
+	return (hash ^ word) * m;
+}
+
+static __always_inline __u64 finish(__u64 hash)
+{
+	hash ^= hash >> 33;
+	hash *= 0xff51afd7ed558ccdULL;
+	hash ^= hash >> 33;
+	hash *= 0xc4ceb9fe1a85ec53ULL;
+	return hash ^ hash >> 33;
+}
+
+static __always_inline struct bucket *bucket_of(__u64 key)
+{
+	__u32 index = key & ((1 << SEEN_BITS) - 1);
+
+	return bpf_map_lookup_elem(&seen, &index);
+}
+
+/* A slot is the key's upper 48 bits (the lower ones choose the bucket) and the epoch it was sent. */
+static __always_inline int is_known(__u64 key)
+{
+	struct bucket *bucket = bucket_of(key);
+	__u16 now = control.epoch;
+
+	if (!bucket)
+		return 0;
+#pragma unroll
+	for (int i = 0; i < SEEN_WAYS; i++) {
+		__u64 slot = bucket->slot[i];
+
+		if (slot >> 16 == key >> 16 && slot)
+			return (__u16)(now - (__u16)slot) <= SEEN_EPOCHS;
+	}
+	return 0;
+}
+
+static __always_inline void remember(__u64 key)
+{
+	struct bucket *bucket = bucket_of(key);
+	__u16 now = control.epoch, oldest = 0;
+	__u32 victim = 0;
+
+	if (!bucket)
+		return;
+#pragma unroll
+	for (int i = 0; i < SEEN_WAYS; i++) {
+		__u64 slot = bucket->slot[i];
+		__u16 age = slot ? now - (__u16)slot : 0xfffe;
+
+		if (slot >> 16 == key >> 16)
+			age = 0xffff;
+		if (age > oldest) {
+			oldest = age;
+			victim = i;
+		}
+	}
+	/* All of one age: let the key choose, or one slot would take all the changes. */
+	if (!oldest)
+		victim = key >> 16;
+	bucket->slot[victim & (SEEN_WAYS - 1)] = (key & ~0xffffULL) | now;
+}
+
+/* ---- sending ---- */
+
+/* Sends the record with `bytes` of data and remembers its key; counts either way. */
+static __always_inline void emit(struct scratch *s, __u32 row, __u64 bytes)
+{
+	opaque(bytes);
+	if (bytes > DATA_MAX) {
+		count(row, OUTCOME_TOO_LONG);
+		return;
+	}
+	if (bpf_ringbuf_output(&ring, &s->head, sizeof(s->head) + bytes, 0)) {
+		count(row, OUTCOME_FULL);
+		return;
+	}
+	count(row, OUTCOME_SUBMITTED);
+	remember(s->head.key);
+}
+
+#endif

@@ -1,0 +1,111 @@
+/* Reads of the kernel's structures. Every member is found through the table of offsets that user
+ * space made from the running kernel's type information (BTF).
+ *
+ * There are two ways to read. A pointer that the verifier has a type for (the task, what hangs off
+ * it) takes a plain load: one instruction, not subject to lockdown=confidentiality, and a bad pointer
+ * reads as zero. Any other pointer goes through bpf_probe_read_kernel (Linux 5.5). Typed pointers
+ * to the current task exist since 5.11; `config.typed` says whether to rely on them. */
+#ifndef SNOOP_KERNEL_H
+#define SNOOP_KERNEL_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include "wire.h"
+
+const volatile struct config config SEC(".rodata.config") = {};
+
+/* The compiler may fold away a test that the verifier needs to see; this keeps it from knowing what a
+ * variable holds. */
+#define opaque(variable) asm volatile("" : "+r"(variable))
+
+#define OFF(member) (config.off.member)
+
+/* A pointer or long at `p + off` for a `p` without a type; 0 where it cannot be read. */
+static __always_inline __u64 peek(const void *p, __u32 off)
+{
+	__u64 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), p + off);
+	return value;
+}
+
+/* The same for a `p` with a type, as far as the kernel has types. */
+static __always_inline __u64 load(const void *p, __u32 off)
+{
+	if (config.typed)
+		return *(const __u64 *)(p + off);
+	return peek(p, off);
+}
+
+static __always_inline __u32 load32(const void *p, __u32 off)
+{
+	__u32 value = 0;
+
+	if (config.typed)
+		return *(const __u32 *)(p + off);
+	bpf_probe_read_kernel(&value, sizeof(value), p + off);
+	return value;
+}
+
+static __always_inline void *current_task(void)
+{
+	if (config.typed)
+		return bpf_get_current_task_btf();
+	return (void *)bpf_get_current_task();
+}
+
+/* A directory or file: what the kernel calls a struct path. Plain numbers, so that it can be kept
+ * in a map; nothing pins what they point to. */
+struct place {
+	__u64 mnt;
+	__u64 dentry;
+};
+
+/* `path` is the address of a struct path, without a type. */
+static __always_inline struct place place_at(const void *path)
+{
+	return (struct place){ peek(path, OFF(path_mnt)), peek(path, OFF(path_dentry)) };
+}
+
+/* How a dentry hangs in the tree. d_parent and d_name stand side by side in every kernel so far (user
+ * space makes sure), so that one read gets both. */
+struct dentry_link {
+	__u64 parent;
+	__u64 hash_len; /* of the name: its length in the upper half */
+	__u64 name;
+};
+
+static __always_inline struct dentry_link link_of(const void *dentry)
+{
+	struct dentry_link link = {};
+
+	bpf_probe_read_kernel(&link, sizeof(link), dentry + OFF(dentry_parent));
+	return link;
+}
+
+/* The file behind a descriptor of the current process; no dentry if there is none. */
+static __always_inline struct place place_of_fd(void *task, int fd)
+{
+	void *fdt = (void *)peek((void *)load(task, OFF(task_files)), OFF(files_fdt));
+	__u32 max = (__u32)peek(fdt, OFF(fdt_max_fds));
+
+	if (fd < 0 || (__u32)fd >= max)
+		return (struct place){};
+	void *file = (void *)peek((void *)peek(fdt, OFF(fdt_fd)), (__u32)fd * sizeof(void *));
+
+	if (!file)
+		return (struct place){};
+	return place_at(file + OFF(file_path));
+}
+
+/* x86-64: a 32-bit call has its number from another table. TS_COMPAT is set while it runs. */
+static __always_inline int is_compat(void *task)
+{
+#if defined(__TARGET_ARCH_x86)
+	return load32(task, OFF(task_status)) & 2;
+#else
+	return 0;
+#endif
+}
+
+#endif

@@ -1,0 +1,225 @@
+/* Paths: strings of the process, exclusion, keys of directories, and the names of a directory or
+ * file from the leaf up to the root of its mount namespace. */
+#ifndef SNOOP_PATH_H
+#define SNOOP_PATH_H
+
+#include "emit.h"
+
+#define ABSENT ((struct place){})
+
+/* ---- the string ---- */
+
+/* Longer strings are not kept in mind: every use of one is sent. */
+#define HASHED 1024
+
+/* Key of the string of `len` bytes, at most HASHED, in s->data. Whole words are read, so the bytes
+ * behind the string are made zero first. */
+static __always_inline __u64 hash_string(struct scratch *s, __u32 len, __u64 hash)
+{
+	len &= PATH_MAX_BYTES - 1;
+	*(__u64 *)(s->data + len) = 0;
+	for (__u32 at = 0; at < HASHED; at += 8) {
+		if (at >= len)
+			break;
+		hash = mix(hash, *(__u64 *)(s->data + at));
+	}
+	return hash;
+}
+
+/* A path with ".." in it may lead out of the prefix it begins with; so may one that is too long to
+ * be searched here. User space decides about those. */
+#define SEARCHED 256
+
+static __always_inline int may_climb(struct scratch *s, __u32 len)
+{
+	if (len > SEARCHED)
+		return 1;
+	for (__u32 i = 0; i < SEARCHED; i++) {
+		if (i >= len)
+			break;
+		if (s->data[i] == '.' && s->data[i + 1] == '.')
+			return 1;
+	}
+	return 0;
+}
+
+/* Does the path in s->data begin with an excluded prefix? Bytes behind its NUL do no harm: no
+ * prefix holds a NUL. */
+static __always_inline int is_excluded(struct scratch *s, __u32 len)
+{
+	const __u64 *text = (const __u64 *)s->data;
+
+#pragma unroll
+	for (int i = 0; i < EXCLUDES; i++) {
+		const volatile struct exclude *e = &config.exclude[i];
+		__u64 differs = 0;
+
+		if (!e->mask[0])
+			continue;
+#pragma unroll
+		for (int w = 0; w < EXCLUDE_WORDS; w++)
+			if (e->mask[w])
+				differs |= (text[w] ^ e->word[w]) & e->mask[w];
+		if (!differs)
+			return !may_climb(s, len);
+	}
+	return 0;
+}
+
+/* ---- directories as keys ---- */
+
+/* The verifier does no arithmetic on typed pointers; what comes back from a map is a number. */
+static __always_inline __u64 number_of(struct scratch *s, const void *pointer)
+{
+	*(const void *volatile *)&s->number = pointer;
+	return *(volatile __u64 *)&s->number;
+}
+
+#define HASH_DEPTH 64
+
+/* Identity of a directory: its mount, and the hashes of the names up to the mount's root, so that
+ * a renamed directory (or one that reuses another's memory) makes another key. The kernel keeps
+ * these hashes in the dentries. Deeper than HASH_DEPTH, the address of the dentry stands for the rest. */
+static __always_inline __u64 hash_typed(struct scratch *s, const void *path, __u64 hash)
+{
+	const void *mnt = (const void *)load(path, OFF(path_mnt));
+	const void *dentry = (const void *)load(path, OFF(path_dentry));
+	const void *root = (const void *)load(mnt, OFF(vfsmount_root));
+
+	hash = mix(hash, number_of(s, mnt));
+	for (int i = 0; i < HASH_DEPTH; i++) {
+		if (dentry == root)
+			break;
+		hash = mix(hash, load(dentry, OFF(dentry_name) + OFF(qstr_hash_len)));
+		dentry = (const void *)load(dentry, OFF(dentry_parent));
+	}
+	return mix(hash, number_of(s, dentry));
+}
+
+/* The same for a place without types. */
+static __always_inline __u64 hash_place(struct place place, __u64 hash)
+{
+	__u64 dentry = place.dentry;
+	__u64 root = peek((void *)place.mnt, OFF(vfsmount_root));
+
+	hash = mix(hash, place.mnt);
+	for (int i = 0; i < HASH_DEPTH; i++) {
+		if (dentry == root)
+			break;
+		hash = mix(hash, peek((void *)dentry, OFF(dentry_name) + OFF(qstr_hash_len)));
+		dentry = peek((void *)dentry, OFF(dentry_parent));
+	}
+	return mix(hash, dentry);
+}
+
+/* ---- directories and files as names ---- */
+
+/* Names and mount crossings of all parts together. */
+#define WALK_STEPS 192
+
+/* Begins with the next part; 0 if there is none. */
+static __always_inline int next_part(struct scratch *s)
+{
+	struct walk *w = &s->walk;
+	__u32 part = ++w->part;
+
+	if (part >= PARTS)
+		return 0;
+	w->mnt = s->todo[part & (PARTS - 1)].mnt;
+	w->dentry = s->todo[part & (PARTS - 1)].dentry;
+	w->root = peek((void *)w->mnt, OFF(vfsmount_root));
+	w->start = w->at;
+	w->present = 0;
+	return 1;
+}
+
+/* Ends the part; one that is not present leaves nothing behind. */
+static __always_inline void end_part(struct scratch *s)
+{
+	struct walk *w = &s->walk;
+	__u32 part = w->part & (PARTS - 1);
+
+	if (!w->present) {
+		w->at = w->start;
+		s->todo[part].dentry = 0;
+	}
+	s->head.len[part] = w->at - w->start;
+}
+
+/* Appends the names of s->todo[PART_BASE..] to s->data from `at` on, each part from the leaf up to
+ * the root of the process's mount namespace, across mounts and out of any chroot, and notes their
+ * lengths in the record. A part that has no name in this namespace (a pipe, a memfd, something
+ * unmounted, deleted or handed in from another namespace) becomes absent. Returns where the data
+ * ends, or more than DATA_MAX if it does not fit. */
+static __always_inline __u32 append_places(struct scratch *s, void *task, __u32 at)
+{
+	__u64 ns = peek((void *)load(task, OFF(task_nsproxy)), OFF(nsproxy_mnt_ns));
+	struct walk *w = &s->walk;
+
+	w->at = at;
+	w->part = PART_ASKED;
+	next_part(s);
+	/* A deleted file's dentry is in no hash chain: the second pointer of d_hash is null. */
+	for (int part = PART_BASE; part < PARTS; part++) {
+		__u64 dentry = s->todo[part].dentry;
+
+		if (dentry && dentry != peek((void *)s->todo[part].mnt, OFF(vfsmount_root)) &&
+		    !peek((void *)dentry, OFF(dentry_hash) + 8))
+			s->todo[part].dentry = 0;
+	}
+	w->dentry = s->todo[PART_BASE].dentry;
+	for (int i = 0; i < WALK_STEPS; i++) {
+		__u64 dentry = w->dentry, above;
+		__u32 len;
+
+		if (!dentry) {
+			end_part(s);
+			if (!next_part(s))
+				return w->at;
+			continue;
+		}
+		if (dentry == w->root) {
+			void *mount = (void *)w->mnt - OFF(mount_mnt);
+
+			above = peek(mount, OFF(mount_parent));
+			if (above == (__u64)mount) {
+				w->present = ns && peek(mount, OFF(mount_ns)) == ns;
+				w->dentry = 0;
+				continue;
+			}
+			w->mnt = above + OFF(mount_mnt);
+			w->dentry = peek(mount, OFF(mount_mountpoint));
+			w->root = peek((void *)w->mnt, OFF(vfsmount_root));
+			continue;
+		}
+		struct dentry_link link = link_of((void *)dentry);
+
+		w->dentry = link.parent == dentry ? 0 : link.parent;
+		if (!w->dentry)
+			continue;
+		len = link.hash_len >> 32;
+		at = w->at;
+		if (at >= DATA_MAX)
+			break;
+		opaque(at);
+		at &= DATA_MAX - 1;
+		len &= NAME_MAX_BYTES;
+		bpf_probe_read_kernel(s->data + at, len, (void *)link.name);
+		s->data[at + len] = '/';
+		w->at = at + len + 1;
+	}
+	return DATA_MAX + 1;
+}
+
+/* Files that no image holds, for a name that is excluded already: processes and devices seen as files. */
+static __always_inline int is_pseudo(struct place file)
+{
+	__u16 mode = peek((void *)peek((void *)file.dentry, OFF(dentry_inode)), OFF(inode_mode));
+	__u64 magic = peek((void *)peek((void *)file.dentry, OFF(dentry_sb)), OFF(sb_magic));
+
+	mode &= 0170000;
+	return (mode != 0100000 && mode != 0040000) || magic == 0x9fa0 /* proc */ ||
+	       magic == 0x62656572 /* sysfs */;
+}
+
+#endif

@@ -1,0 +1,196 @@
+/* The contract between the programs in this folder and user space.
+ *
+ * src/wire.rs mirrors this file; both sides assert the layout, and a test compares the two through
+ * the type information of the compiled object. All numbers are in the machine's byte order. */
+#ifndef SNOOP_WIRE_H
+#define SNOOP_WIRE_H
+
+#include <linux/types.h>
+
+/* ---- what user space tells the programs, once, before they are loaded ---- */
+
+#define SYSCALLS 512 /* numbers the table covers; the highest in use is 469 (Linux 6.17) */
+#define EXCLUDES 8   /* prefixes tested in the kernel; user space tests all of them again */
+#define EXCLUDE_WORDS 4 /* of 8 bytes: longer prefixes are left to user space */
+
+/* An argument's index, or none. */
+#define ARG_NONE 0xff
+
+enum row_kind {
+	ROW_PLAIN = 0,
+	ROW_OPENS = 1 << 0,  /* the result is a descriptor of the opened file */
+	ROW_CHDIR = 1 << 1,  /* success has replaced the working directory */
+	ROW_CHROOT = 1 << 2, /* success has replaced the root directory */
+	ROW_EXEC = 1 << 3,   /* success replaces the process: see the exec hook */
+	ROW_HOW = 1 << 4,    /* the third argument is a struct open_how */
+	ROW_LOADER = 1 << 5, /* takes no path, but shows that the dynamic loader runs */
+};
+
+/* One syscall. Both paths are relative to their own dir: a descriptor argument, or the working
+ * directory. `id` is the row's place in `counts`; 0 means "takes no path, not our business". */
+struct row {
+	__u8 path[2];
+	__u8 dir[2];
+	__u8 kind;
+	__u8 pad;
+	__u16 id;
+};
+
+/* A prefix as words: it matches where (text ^ word) & mask is zero in all of them. */
+struct exclude {
+	__u64 word[EXCLUDE_WORDS];
+	__u64 mask[EXCLUDE_WORDS];
+};
+
+/* Where the members of the kernel's structures are, in bytes. */
+struct offsets {
+	__u32 regs_nr;
+	__u32 regs_arg[6];
+	__u32 task_fs;
+	__u32 task_files;
+	__u32 task_mm;
+	__u32 task_nsproxy;
+	__u32 task_cgroups;
+	__u32 task_parent;
+	__u32 task_tgid;
+	__u32 task_status; /* x86: thread_info.status, which has TS_COMPAT */
+	__u32 fs_root;
+	__u32 fs_pwd;
+	__u32 path_mnt;
+	__u32 path_dentry;
+	__u32 dentry_parent;
+	__u32 dentry_name;
+	__u32 dentry_inode;
+	__u32 dentry_sb;
+	__u32 dentry_hash;
+	__u32 qstr_hash_len;
+	__u32 qstr_name;
+	__u32 vfsmount_root;
+	__u32 mount_mnt;
+	__u32 mount_parent;
+	__u32 mount_mountpoint;
+	__u32 mount_ns;
+	__u32 nsproxy_mnt_ns;
+	__u32 files_fdt;
+	__u32 fdt_fd;
+	__u32 fdt_max_fds;
+	__u32 file_path;
+	__u32 inode_mode;
+	__u32 sb_magic;
+	__u32 mm_exe_file;
+	__u32 mm_saved_auxv;
+	__u32 bprm_filename;
+	__u32 bprm_interp;
+	__u32 css_set_dfl_cgrp;
+	__u32 cgroup_kn;
+	__u32 kernfs_id;
+	__u32 kernfs_parent;
+};
+
+/* Read-only and frozen before the programs are loaded: the verifier takes it as constants. */
+struct config {
+	struct row table[SYSCALLS];
+	struct exclude exclude[EXCLUDES];
+	__u64 seed; /* makes the keys of `seen` unpredictable */
+	struct offsets off;
+	__u32 typed;   /* 1: pointers of the current task carry types and are read by plain loads */
+	__u16 exec_id; /* rows of `counts` for what has no syscall of its own */
+	__u16 interpreter_id;
+	__u16 loader_id;
+	__u16 pad[3];
+};
+
+/* ---- what user space may change while the programs run ---- */
+
+struct control {
+	__u32 generation; /* a verdict of another generation is void: the traced cgroups changed */
+	__u32 epoch;      /* counts up once a minute, from 1; ages the entries of `seen` */
+};
+
+/* A known name is offered again once its entry is this many epochs old, because it may have come to
+ * mean another file. */
+#define SEEN_EPOCHS 5
+
+/* ---- what the programs count, per CPU and row of the table ---- */
+
+enum outcome {
+	OUTCOME_FAILED,     /* the kernel answered with an error */
+	OUTCOME_EXCLUDED,   /* below an excluded prefix */
+	OUTCOME_DUPLICATE,  /* known: nothing was sent */
+	OUTCOME_SUBMITTED,  /* a record was sent */
+	OUTCOME_FULL,       /* lost: the ring buffer had no room */
+	OUTCOME_UNREADABLE, /* lost: the path could not be read from the process */
+	OUTCOME_TOO_LONG,   /* lost: a directory deeper or a path longer than a record holds */
+	OUTCOME_COMPAT,     /* lost: a 32-bit call */
+	OUTCOMES,
+};
+
+struct counts {
+	__u64 of[OUTCOMES];
+};
+
+#define ROWS 160 /* rows of `counts`; row 0 is not used */
+
+/* What is known about a cgroup: the traced cgroup it belongs to (0 if none) and that one's number,
+ * by which its events are counted. */
+struct verdict {
+	__u64 container;
+	__u32 number;
+	__u32 generation;
+};
+
+#define CONTAINERS 256
+
+/* ---- what the programs send: a header, then the bytes of the parts one after the other ---- */
+
+enum part {
+	PART_ASKED, /* the path as the program gave it, without its NUL */
+	PART_BASE,  /* the directory a relative path starts from */
+	PART_ROOT,  /* the process's root directory */
+	PART_REAL,  /* the file that was opened or executed */
+	PARTS,
+};
+
+/* All parts but the first are names from the leaf up, each followed by a slash: "b/a/" is /a/b. */
+
+enum record_flag {
+	RECORD_HAS_BASE = 1 << 0, /* the path is relative; without this flag its start is unknown */
+	RECORD_HAS_REAL = 1 << 1,
+	RECORD_IN_BASE = 1 << 2,  /* the base serves as the root directory too (RESOLVE_IN_ROOT) */
+	RECORD_MOVED = 1 << 3,    /* a change of directory: the real part is where it led */
+	RECORD_REAL_ONLY = 1 << 4, /* there is no usable name: only the real part counts */
+};
+
+struct record {
+	__u64 container; /* id of the traced cgroup */
+	__u64 key;       /* the access's key in `seen` */
+	__s32 result;
+	__u32 pid;
+	__u16 row;
+	__u16 flags;
+	__u16 len[PARTS];
+	__u32 pad;
+};
+
+#define PATH_MAX_BYTES 4096 /* PATH_MAX, with the NUL */
+#define NAME_MAX_BYTES 255
+#define DATA_MAX 16384 /* four parts of PATH_MAX; a power of two */
+
+/* 4 MiB hold 20,000 records of 200 bytes (48 of header, the rest path and real path): what one core
+ * opening new files as fast as it can produces in 40 ms. */
+#define RING_BYTES (4 << 20)
+
+/* The set of known accesses: buckets of one cache line. 2^15 * 8 = 262,144 keys in 2 MiB. */
+#define SEEN_BITS 15
+#define SEEN_WAYS 8
+
+struct bucket {
+	__u64 slot[SEEN_WAYS]; /* 48 bits of key, 16 bits of epoch; 0 is empty */
+};
+
+_Static_assert(sizeof(struct row) == 8, "one load per row");
+_Static_assert(sizeof(struct record) == 40, "no hidden padding");
+_Static_assert(sizeof(struct bucket) == 64, "one cache line");
+_Static_assert(sizeof(struct config) % 8 == 0, "no hidden padding");
+
+#endif

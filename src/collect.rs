@@ -1,0 +1,144 @@
+//! What the containers used: records become files of their containers, and are counted.
+
+use crate::cgroup::Cgroup;
+use crate::path::{Excludes, Named};
+use crate::probe::Counts;
+use crate::seen::{Added, Seen};
+use crate::wire::{Event, Outcome, ROWS};
+
+pub struct Container {
+    pub cgroup: Cgroup,
+    pub files: Seen,
+}
+
+pub struct Collector {
+    pub containers: Vec<Container>,
+    excludes: Excludes,
+    /// Records of each row of the syscall table.
+    received: Vec<u64>,
+    processed: u64,
+    duplicate: u64,
+    excluded: u64,
+    unresolved: u64,
+    malformed: u64,
+    evicted: u64,
+    /// Something was added since [`Collector::take_changed`].
+    changed: bool,
+}
+
+/// Where the events went. `total` is the sum of the five that follow it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Totals {
+    pub total: u64,
+    pub processed: u64,
+    pub duplicate: u64,
+    pub excluded: u64,
+    pub failed: u64,
+    pub dropped: u64,
+    pub evicted: u64,
+}
+
+impl Collector {
+    /// `capacity` is that of each container's set of files; 0 is unbounded.
+    pub fn new(cgroups: Vec<Cgroup>, excludes: Excludes, capacity: usize) -> Collector {
+        let container = |cgroup| Container {
+            cgroup,
+            files: Seen::new(capacity),
+        };
+        Collector {
+            containers: cgroups.into_iter().map(container).collect(),
+            excludes,
+            received: vec![0; ROWS],
+            processed: 0,
+            duplicate: 0,
+            excluded: 0,
+            unresolved: 0,
+            malformed: 0,
+            evicted: 0,
+            changed: true,
+        }
+    }
+
+    /// Takes one record as the ring buffer holds it.
+    pub fn record(&mut self, bytes: &[u8]) {
+        let Some(event) = Event::decode(bytes) else {
+            self.malformed += 1;
+            return;
+        };
+        let of = |c: &&mut Container| c.cgroup.id == event.container;
+        let (Some(received), Some(container)) = (
+            self.received.get_mut(event.row as usize),
+            self.containers.iter_mut().find(of),
+        ) else {
+            self.malformed += 1;
+            return;
+        };
+        *received += 1;
+
+        let named = Named::of(&event);
+        let (mut added, mut wanted) = (false, false);
+        for path in [&named.asked, &named.real].into_iter().flatten() {
+            if self.excludes.matches(path) {
+                continue;
+            }
+            wanted = true;
+            match container.files.add(path) {
+                Added::Known => (),
+                Added::New => added = true,
+                Added::Evicting => {
+                    added = true;
+                    self.evicted += 1;
+                }
+            }
+        }
+        self.changed |= added;
+        if named.unresolved {
+            self.unresolved += 1;
+        } else if added {
+            self.processed += 1;
+        } else if wanted {
+            self.duplicate += 1;
+        } else {
+            self.excluded += 1;
+        }
+    }
+
+    /// Was a file added since the last call?
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// What was taken could not be written.
+    pub fn set_changed(&mut self) {
+        self.changed = true;
+    }
+
+    /// Adds up what the programs counted and what their records became.
+    pub fn totals(&self, counts: &Counts) -> Totals {
+        let lost = self.losses(counts).iter().map(|(_, n)| n).sum();
+        let mut totals = Totals {
+            total: 0,
+            processed: self.processed,
+            duplicate: self.duplicate + counts.sum(Outcome::Duplicate),
+            excluded: self.excluded + counts.sum(Outcome::Excluded),
+            failed: counts.sum(Outcome::Failed),
+            dropped: lost,
+            evicted: self.evicted,
+        };
+        totals.total =
+            totals.processed + totals.duplicate + totals.excluded + totals.failed + totals.dropped;
+        totals
+    }
+
+    /// Accesses that happened and are not in the report, by reason.
+    pub fn losses(&self, counts: &Counts) -> [(&'static str, u64); 6] {
+        [
+            ("buffer_full", counts.sum(Outcome::Full)),
+            ("unreadable", counts.sum(Outcome::Unreadable)),
+            ("too_long", counts.sum(Outcome::TooLong)),
+            ("compat_syscall", counts.sum(Outcome::Compat)),
+            ("unresolved", self.unresolved),
+            ("malformed", self.malformed),
+        ]
+    }
+}

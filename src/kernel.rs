@@ -1,0 +1,113 @@
+//! Which of the kernel's structures the programs read, by name: the counterpart of
+//! `probes/kernel.h`. Where a member was renamed, its names stand side by side.
+
+use crate::btf::{self, Member};
+use crate::wire::Offsets;
+use std::io::{Read, Seek};
+
+/// Hooks: the type the kernel gives to each tracepoint's function (`btf_trace_NAME`, Linux 5.5).
+pub const HOOKS: [(&str, &str); 2] = [
+    ("tp_btf/sys_exit", "btf_trace_sys_exit"),
+    ("tp_btf/sched_process_exec", "btf_trace_sched_process_exec"),
+];
+
+macro_rules! offsets {
+    ($($field:ident $([$index:literal])? = $($structure:ident . $($name:ident)|+),+;)*) => {
+        const MEMBERS: &[Member] = &[$($(
+            Member { structure: stringify!($structure), names: &[$(stringify!($name)),+] },
+        )+)*];
+
+        /// Adds up the members of each field; names the first one that is missing.
+        fn assemble(found: &[Option<u32>]) -> Result<Offsets, String> {
+            let mut offsets = Offsets::default();
+            let mut next = MEMBERS.iter().zip(found);
+            $(
+                let mut sum = 0;
+                $(
+                    let _ = stringify!($structure);
+                    let (member, offset) = next.next().expect("one offset per member");
+                    sum += offset.ok_or_else(|| {
+                        format!("{}.{}", member.structure, member.names.join("|"))
+                    })?;
+                )+
+                offsets.$field $([$index])? = sum;
+            )*
+            Ok(offsets)
+        }
+    };
+}
+
+offsets! {
+    regs_nr = pt_regs.orig_ax;
+    regs_arg[0] = pt_regs.di;
+    regs_arg[1] = pt_regs.si;
+    regs_arg[2] = pt_regs.dx;
+    regs_arg[3] = pt_regs.r10;
+    regs_arg[4] = pt_regs.r8;
+    regs_arg[5] = pt_regs.r9;
+    task_fs = task_struct.fs;
+    task_files = task_struct.files;
+    task_mm = task_struct.mm;
+    task_nsproxy = task_struct.nsproxy;
+    task_cgroups = task_struct.cgroups;
+    task_parent = task_struct.real_parent;
+    task_tgid = task_struct.tgid;
+    task_status = task_struct.thread_info, thread_info.status;
+    fs_root = fs_struct.root;
+    fs_pwd = fs_struct.pwd;
+    path_mnt = path.mnt;
+    path_dentry = path.dentry;
+    dentry_parent = dentry.d_parent;
+    dentry_name = dentry.d_name;
+    dentry_inode = dentry.d_inode;
+    dentry_sb = dentry.d_sb;
+    dentry_hash = dentry.d_hash;
+    qstr_hash_len = qstr.hash_len;
+    qstr_name = qstr.name;
+    vfsmount_root = vfsmount.mnt_root;
+    mount_mnt = mount.mnt;
+    mount_parent = mount.mnt_parent;
+    mount_mountpoint = mount.mnt_mountpoint;
+    mount_ns = mount.mnt_ns;
+    nsproxy_mnt_ns = nsproxy.mnt_ns;
+    files_fdt = files_struct.fdt;
+    fdt_fd = fdtable.fd;
+    fdt_max_fds = fdtable.max_fds;
+    file_path = file.f_path;
+    inode_mode = inode.i_mode;
+    sb_magic = super_block.s_magic;
+    mm_exe_file = mm_struct.exe_file;
+    mm_saved_auxv = mm_struct.saved_auxv;
+    bprm_filename = linux_binprm.filename;
+    bprm_interp = linux_binprm.interp;
+    css_set_dfl_cgrp = css_set.dfl_cgrp;
+    cgroup_kn = cgroup.kn;
+    kernfs_id = kernfs_node.id;
+    kernfs_parent = kernfs_node.parent | __parent; // __parent since Linux 6.15
+}
+
+/// What the programs need to know of a kernel.
+#[derive(Debug)]
+pub struct Layout {
+    pub offsets: Offsets,
+    /// BTF id of each of [`HOOKS`].
+    pub hook_ids: [u32; HOOKS.len()],
+}
+
+/// Reads a kernel's layout from its BTF; the error says what is missing.
+pub fn layout<R: Read + Seek>(input: &mut R) -> Result<Layout, String> {
+    let found = btf::find(input, MEMBERS, &HOOKS.map(|(_, name)| name))
+        .map_err(|e| format!("its type information cannot be used: {e}"))?;
+    let mut hook_ids = [0; HOOKS.len()];
+    for ((id, found), (_, name)) in hook_ids.iter_mut().zip(&found.typedefs).zip(HOOKS) {
+        *id = found.ok_or_else(|| format!("it has no {name}"))?;
+    }
+    let offsets = assemble(&found.members).map_err(|member| format!("it has no {member}"))?;
+    if offsets.dentry_name != offsets.dentry_parent + 8
+        || offsets.qstr_hash_len != 0
+        || offsets.qstr_name != 8
+    {
+        return Err("its dentry.d_name is not where d_parent ends".into());
+    }
+    Ok(Layout { offsets, hook_ids })
+}

@@ -1,0 +1,25 @@
+//! snoop: which files do the containers of a pod use?
+//!
+//! `main.rs` tells the story; the modules depend on those above them only.
+
+pub mod error;
+pub mod log;
+pub mod sys;
+
+pub mod btf;
+pub mod cgroup;
+pub mod path;
+pub mod ring;
+pub mod seen;
+pub mod syscalls;
+pub mod wire;
+
+pub mod kernel;
+pub mod probe;
+
+pub mod collect;
+pub mod report;
+
+pub mod args;
+pub mod preflight;
+pub mod run;

@@ -1,0 +1,58 @@
+//! One line per event on standard error, if its level is asked for.
+
+use std::fmt::{self, Display};
+use std::io::Write;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+impl Level {
+    pub const NAMES: [&str; 4] = ["debug", "info", "warn", "error"];
+
+    pub fn parse(name: &str) -> Option<Level> {
+        [Level::Debug, Level::Info, Level::Warn, Level::Error]
+            .into_iter()
+            .find(|level| level.to_string() == name)
+    }
+}
+
+impl Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(Level::NAMES[*self as usize])
+    }
+}
+
+static LEVEL: AtomicU8 = AtomicU8::new(Level::Info as u8);
+
+pub fn set_level(level: Level) {
+    LEVEL.store(level as u8, Ordering::Relaxed);
+}
+
+pub fn line(level: Level, message: impl Display) {
+    if level as u8 >= LEVEL.load(Ordering::Relaxed) {
+        // Nobody is left to be told when standard error is gone.
+        let _ = writeln!(std::io::stderr(), "snoop: {level}: {message}");
+    }
+}
+
+pub fn debug(message: impl Display) {
+    line(Level::Debug, message);
+}
+
+pub fn info(message: impl Display) {
+    line(Level::Info, message);
+}
+
+pub fn warn(message: impl Display) {
+    line(Level::Warn, message);
+}
+
+pub fn error(message: impl Display) {
+    line(Level::Error, message);
+}

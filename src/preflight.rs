@@ -1,0 +1,252 @@
+//! What the host can do, looked up once; what follows from that; and `snoop check`, which tells.
+
+use crate::cgroup;
+use crate::error::{Error, FAILED, Result};
+use crate::kernel::{self, HOOKS, Layout};
+use crate::path::Excludes;
+use crate::probe::{Probe, Settings};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+/// Facts about a host. `None` is "could not be found out", which is not "no".
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// Major and minor version.
+    pub kernel: Option<(u32, u32)>,
+    /// The effective capabilities, a bit each (capabilities(7)).
+    pub capabilities: Option<u64>,
+    /// The kernel offers its type information.
+    pub btf: bool,
+    /// Mode of the kernel's lockdown: none, integrity or confidentiality.
+    pub lockdown: Option<String>,
+    pub cgroup_mount: Option<PathBuf>,
+}
+
+/// What to do on this host.
+#[derive(Debug, PartialEq)]
+pub struct Plan {
+    /// Pointers of the current task carry types.
+    pub typed: bool,
+    pub cgroup_mount: PathBuf,
+}
+
+const BTF: &str = "sys/kernel/btf/vmlinux";
+
+const CAP_SYS_ADMIN: u64 = 1 << 21;
+const CAP_PERFMON: u64 = 1 << 38;
+const CAP_BPF: u64 = 1 << 39;
+
+/// Looks at the host whose root directory is `root`.
+pub fn look(root: &Path) -> Facts {
+    let text = |path: &str| fs::read_to_string(root.join(path)).ok();
+    let mountinfo = fs::read(root.join("proc/self/mountinfo")).unwrap_or_default();
+    Facts {
+        kernel: text("proc/sys/kernel/osrelease").and_then(|s| version(&s)),
+        capabilities: text("proc/self/status").and_then(|s| capabilities(&s)),
+        btf: root.join(BTF).exists(),
+        lockdown: text("sys/kernel/security/lockdown").and_then(|s| chosen(&s)),
+        cgroup_mount: cgroup::find_mount(&mountinfo),
+    }
+}
+
+/// Major and minor version of a release like `6.1.0-25-cloud-amd64`.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+fn capabilities(status: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(line.trim(), 16).ok()
+}
+
+/// The word in brackets: `none [integrity] confidentiality`.
+fn chosen(words: &str) -> Option<String> {
+    let (_, rest) = words.split_once('[')?;
+    Some(rest.split_once(']')?.0.to_string())
+}
+
+/// Decides; the error says what is missing and what to do about it.
+pub fn plan(facts: &Facts) -> Result<Plan> {
+    let kernel = facts.kernel.unwrap_or((u32::MAX, 0));
+    if kernel < (5, 8) {
+        return Err(Error::failed(format!(
+            "Linux {}.{} is too old: this build needs the BPF ring buffer of Linux 5.8",
+            kernel.0, kernel.1
+        )));
+    }
+    if let Some(have) = facts.capabilities.filter(|have| have & CAP_SYS_ADMIN == 0) {
+        let needed = [(CAP_BPF, "BPF"), (CAP_PERFMON, "PERFMON")];
+        let missing = needed.iter().filter(|(bit, _)| have & bit == 0);
+        let missing: Vec<_> = missing.map(|(_, name)| *name).collect();
+        if !missing.is_empty() {
+            return Err(Error::failed(format!(
+                "the capability {} is missing: run as root, or add it to the container (securityContext.capabilities.add)",
+                missing.join(" and ")
+            )));
+        }
+    }
+    if !facts.btf {
+        return Err(Error::failed(format!(
+            "this kernel has no type information (/{BTF}): use one built with CONFIG_DEBUG_INFO_BTF=y, as the distributions' are"
+        )));
+    }
+    let Some(cgroup_mount) = facts.cgroup_mount.clone() else {
+        return Err(Error::failed(
+            "no cgroup v2 is mounted: mount it (mount -t cgroup2 none /sys/fs/cgroup), or boot with systemd.unified_cgroup_hierarchy=1",
+        ));
+    };
+    Ok(Plan {
+        typed: kernel >= (5, 11),
+        cgroup_mount,
+    })
+}
+
+/// The running kernel's layout.
+pub fn layout() -> Result<Layout> {
+    let path = Path::new("/").join(BTF);
+    let shown = path.display();
+    let mut file = File::open(&path).map_err(|e| {
+        Error::failed(format!(
+            "cannot read the kernel's type information {shown}: {e}"
+        ))
+    })?;
+    kernel::layout(&mut file).map_err(|why| {
+        Error::failed(format!(
+            "this kernel is not known to snoop ({shown}): {why}"
+        ))
+    })
+}
+
+/// `snoop check`: a line for each thing that tracing needs; exit status 1 if one is missing.
+pub fn check() -> u8 {
+    let facts = look(Path::new("/"));
+    let plan = plan(&facts);
+    let kernel = facts
+        .kernel
+        .map_or("unknown".into(), |(a, b)| format!("{a}.{b}"));
+    println!("kernel        {kernel}");
+    println!(
+        "lockdown      {}",
+        facts.lockdown.as_deref().unwrap_or("none")
+    );
+    println!("privileges    {}", privileges(&facts));
+    println!(
+        "BTF           {}",
+        if facts.btf { "found" } else { "missing" }
+    );
+    let mount = facts
+        .cgroup_mount
+        .map_or("missing".into(), |m| m.display().to_string());
+    println!("cgroup v2     {mount}");
+    let tried = plan.and_then(|plan| {
+        let layout = layout()?;
+        println!("structures    known");
+        let settings = Settings {
+            layout: &layout,
+            typed: plan.typed,
+            excludes: &Excludes::default(),
+        };
+        let (mut probe, _ring) = Probe::load(&settings)?;
+        println!("programs      loaded");
+        probe.attach()?;
+        println!("attached      {}", HOOKS.map(|(name, _)| name).join(", "));
+        Ok(())
+    });
+    match tried {
+        Ok(()) => {
+            println!("This host can be traced.");
+            0
+        }
+        Err(e) => {
+            println!("This host cannot be traced: {e}");
+            FAILED
+        }
+    }
+}
+
+fn privileges(facts: &Facts) -> String {
+    let Some(have) = facts.capabilities else {
+        return "unknown".into();
+    };
+    let all = [
+        (CAP_SYS_ADMIN, "SYS_ADMIN"),
+        (CAP_BPF, "BPF"),
+        (CAP_PERFMON, "PERFMON"),
+    ];
+    let names = all.iter().filter(|(bit, _)| have & bit != 0);
+    let names: Vec<_> = names.map(|(_, name)| *name).collect();
+    if names.is_empty() {
+        "none".into()
+    } else {
+        names.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn able() -> Facts {
+        Facts {
+            kernel: Some((6, 1)),
+            capabilities: Some(CAP_BPF | CAP_PERFMON),
+            btf: true,
+            lockdown: Some("none".into()),
+            cgroup_mount: Some("/sys/fs/cgroup".into()),
+        }
+    }
+
+    fn refused(change: impl Fn(&mut Facts)) -> String {
+        let mut facts = able();
+        change(&mut facts);
+        let error = plan(&facts).unwrap_err();
+        assert_eq!(error.status, FAILED);
+        error.to_string()
+    }
+
+    #[test]
+    fn an_able_host_is_planned_for() {
+        let planned = plan(&able()).unwrap();
+        assert!(planned.typed);
+        assert_eq!(planned.cgroup_mount, Path::new("/sys/fs/cgroup"));
+    }
+
+    #[test]
+    fn each_missing_ability_is_named() {
+        assert!(refused(|f| f.kernel = Some((5, 4))).contains("5.8"));
+        assert!(refused(|f| f.capabilities = Some(CAP_BPF)).contains("capability PERFMON is"));
+        assert!(refused(|f| f.capabilities = Some(0)).contains("BPF and PERFMON"));
+        assert!(refused(|f| f.btf = false).contains("CONFIG_DEBUG_INFO_BTF"));
+        assert!(refused(|f| f.cgroup_mount = None).contains("mount -t cgroup2"));
+    }
+
+    #[test]
+    fn unknown_is_not_no() {
+        let mut facts = able();
+        (facts.kernel, facts.capabilities, facts.lockdown) = (None, None, None);
+        assert!(plan(&facts).is_ok());
+        facts.capabilities = Some(CAP_SYS_ADMIN);
+        facts.kernel = Some((5, 10));
+        assert!(!plan(&facts).unwrap().typed);
+    }
+
+    #[test]
+    fn files_of_the_kernel() {
+        assert_eq!(version("6.1.0-25-cloud-amd64\n"), Some((6, 1)));
+        assert_eq!(version("5.10.0"), Some((5, 10)));
+        assert_eq!(version("unknown"), None);
+        assert_eq!(
+            capabilities("Name:\tx\nCapEff:\t000001ffffffffff\n"),
+            Some(0x1ff_ffff_ffff)
+        );
+        assert_eq!(capabilities("Name:\tx\n"), None);
+        assert_eq!(
+            chosen("none [integrity] confidentiality\n").as_deref(),
+            Some("integrity")
+        );
+        assert_eq!(chosen("none\n"), None);
+    }
+}

@@ -1,0 +1,246 @@
+//! Loads the programs, hands them their configuration, attaches them, reads their maps. The only
+//! file that knows redbpf.
+
+use crate::error::{Error, Result};
+use crate::kernel::{HOOKS, Layout};
+use crate::path::Excludes;
+use crate::sys;
+use crate::syscalls;
+use crate::wire::{
+    CONTAINERS, Config, Control, EXCLUDE_WORDS, EXCLUDES, Exclude, OUTCOMES, Outcome, Plain, ROWS,
+};
+use bpf_sys::direct::{self, Map};
+use redbpf::Module;
+use std::fmt::Debug;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// The ELF reader looks at the bytes as if they were structures of eight-byte numbers.
+#[repr(align(8))]
+struct Aligned<T: ?Sized>(T);
+
+static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/snoop.bpf.o")));
+
+pub struct Settings<'a> {
+    pub layout: &'a Layout,
+    /// Pointers of the current task carry types (Linux 5.11).
+    pub typed: bool,
+    pub excludes: &'a Excludes,
+}
+
+/// The loaded programs. They run from [`Probe::attach`] on, as long as this lives.
+pub struct Probe {
+    programs: Vec<OwnedFd>,
+    links: Vec<OwnedFd>,
+    control: Map,
+    counts: Map,
+    targets: Map,
+    events: Map,
+    /// How many cgroups are traced.
+    traced: u32,
+    state: Control,
+}
+
+/// What the programs counted, by row of the table and outcome, summed over the CPUs.
+#[derive(Clone)]
+pub struct Counts(Vec<[u64; OUTCOMES]>);
+
+impl Default for Counts {
+    fn default() -> Counts {
+        Counts(vec![[0; OUTCOMES]; ROWS])
+    }
+}
+
+impl Counts {
+    pub fn row(&self, row: u16, outcome: Outcome) -> u64 {
+        self.0[row as usize][outcome as usize]
+    }
+
+    pub fn sum(&self, outcome: Outcome) -> u64 {
+        self.0.iter().map(|row| row[outcome as usize]).sum()
+    }
+}
+
+impl Probe {
+    /// Loads the programs; nothing is traced yet. Also answers the map that is the ring buffer.
+    pub fn load(settings: &Settings) -> Result<(Probe, Map)> {
+        for ((program, _), id) in HOOKS.iter().zip(settings.layout.hook_ids) {
+            direct::set_attach_id(program, id);
+        }
+        let mut module = Module::parse(&OBJECT.0).map_err(why)?;
+
+        let map = take_map(".rodata.config")?;
+        map.update(&FIRST, config(settings)?.as_bytes())
+            .and_then(|()| map.freeze())
+            .map_err(|e| refused("configure the BPF programs", e))?;
+
+        let (version, license) = (module.version, module.license.clone());
+        let mut programs = Vec::new();
+        for (name, _) in HOOKS {
+            let program = module.program_mut(name);
+            let program = program.ok_or_else(|| missing("program", name))?;
+            program.load(version, license.clone()).map_err(why)?;
+            let fd = program.fd().expect("a loaded program has a descriptor");
+            let fd = sys::duplicate(fd).map_err(|e| refused("keep a BPF program", e))?;
+            programs.push(fd);
+        }
+        let probe = Probe {
+            programs,
+            links: Vec::new(),
+            control: take_map(".data.control")?,
+            counts: take_map("counts")?,
+            targets: take_map("targets")?,
+            events: take_map("events")?,
+            traced: 0,
+            state: Control {
+                generation: 0,
+                epoch: 1,
+            },
+        };
+        Ok((probe, take_map("ring")?))
+    }
+
+    /// Adds a cgroup, with all below it, to the traced ones.
+    pub fn trace(&mut self, cgroup: u64) -> Result<()> {
+        let added = if self.traced < CONTAINERS {
+            let number = self.traced.to_ne_bytes();
+            self.targets.update(&cgroup.to_ne_bytes(), &number)
+        } else {
+            Err(io::Error::from_raw_os_error(libc::E2BIG))
+        };
+        added.map_err(|e| refused("trace a further cgroup", e))?;
+        self.traced += 1;
+        // What was decided about a cgroup before may have changed.
+        self.state.generation += 1;
+        self.write_control()
+    }
+
+    pub fn attach(&mut self) -> Result<()> {
+        for (program, (name, _)) in self.programs.iter().zip(HOOKS) {
+            let link = direct::raw_tracepoint_open(program.as_fd(), None)
+                .map_err(|e| refused(&format!("attach the BPF program {name}"), e))?;
+            self.links.push(link);
+        }
+        Ok(())
+    }
+
+    /// Ages what the programs know; to be called once a minute.
+    pub fn next_epoch(&mut self) -> Result<()> {
+        self.state.epoch = self.state.epoch.wrapping_add(1);
+        self.write_control()
+    }
+
+    fn write_control(&self) -> Result<()> {
+        self.control
+            .update(&FIRST, self.state.as_bytes())
+            .map_err(|e| refused("steer the BPF programs", e))
+    }
+
+    pub fn counts(&self) -> Result<Counts> {
+        let mut counts = Counts::default();
+        let mut values = vec![0; self.counts.value_size()];
+        for (row, _) in syscalls::counted_rows() {
+            self.counts
+                .lookup(&u32::from(row).to_ne_bytes(), &mut values)
+                .map_err(|e| refused("read the BPF programs' counters", e))?;
+            for (i, value) in values.chunks_exact(8).enumerate() {
+                // One CPU's outcomes after the other's.
+                counts.0[row as usize][i % OUTCOMES] += number_at_start(value);
+            }
+        }
+        Ok(counts)
+    }
+
+    /// Events of each traced cgroup, in the order they were added.
+    pub fn events(&self) -> Result<Vec<u64>> {
+        let mut values = vec![0; self.events.value_size()];
+        (0..self.traced)
+            .map(|number| {
+                self.events
+                    .lookup(&number.to_ne_bytes(), &mut values)
+                    .map_err(|e| refused("read the BPF programs' counters", e))?;
+                Ok(values.chunks_exact(8).map(number_at_start).sum())
+            })
+            .collect()
+    }
+}
+
+/// The key of an array's only element.
+const FIRST: [u8; 4] = 0u32.to_ne_bytes();
+
+/// The eight-byte number that `bytes` begins with.
+fn number_at_start(bytes: &[u8]) -> u64 {
+    u64::from_ne_bytes(bytes[..8].try_into().expect("eight bytes"))
+}
+
+fn config(settings: &Settings) -> Result<Config> {
+    Ok(Config {
+        table: syscalls::table(),
+        exclude: excludes(settings.excludes),
+        off: settings.layout.offsets,
+        typed: settings.typed.into(),
+        seed: sys::random().map_err(|e| refused("get random bytes", e))?,
+        exec_id: syscalls::id_of("execve").expect("execve is in the table"),
+        interpreter_id: syscalls::INTERPRETER_ID,
+        loader_id: syscalls::LOADER_ID,
+        pad: [0; 3],
+    })
+}
+
+/// The prefixes that the programs test: as many and as long as fit. User space tests all of them.
+fn excludes(excludes: &Excludes) -> [Exclude; EXCLUDES] {
+    let mut out = [Exclude::default(); EXCLUDES];
+    let short = |prefix: &&Vec<u8>| prefix.len() <= EXCLUDE_WORDS * 8;
+    for (out, prefix) in out.iter_mut().zip(excludes.0.iter().filter(short)) {
+        for (i, bytes) in prefix.chunks(8).enumerate() {
+            let (mut word, mut mask) = ([0; 8], [0; 8]);
+            word[..bytes.len()].copy_from_slice(bytes);
+            mask[..bytes.len()].fill(0xff);
+            out.word[i] = u64::from_ne_bytes(word);
+            out.mask[i] = u64::from_ne_bytes(mask);
+        }
+    }
+    out
+}
+
+fn take_map(name: &str) -> Result<Map> {
+    direct::take_map(name).ok_or_else(|| missing("map", name))
+}
+
+fn missing(what: &str, name: &str) -> Error {
+    Error::failed(format!(
+        "this build of snoop has no BPF {what} {name}; build it again"
+    ))
+}
+
+fn refused(what: &str, e: io::Error) -> Error {
+    let remedy = match e.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => {
+            ": add the capabilities BPF and PERFMON (SYS_ADMIN before Linux 5.8), and see that no seccomp profile refuses bpf(2)"
+        }
+        Some(libc::ENOMEM) => ": raise the memory limit",
+        Some(libc::ENOSPC | libc::E2BIG) => ": trace fewer cgroups",
+        _ => "",
+    };
+    Error::failed(format!("cannot {what}: {e}{remedy}"))
+}
+
+/// Lines of the verifier's log that an error shows: the last ones hold the reason.
+const LOG_LINES: usize = 12;
+
+/// What redbpf could not do; the notes of our own bpf-sys know why.
+fn why(e: impl Debug) -> Error {
+    let Some(failure) = direct::take_failure() else {
+        return Error::failed(format!("cannot load the BPF programs: {e:?}"));
+    };
+    let log = failure.verifier_log.trim_end();
+    if log.is_empty() {
+        return refused(&format!("load the BPF {}", failure.object), failure.cause);
+    }
+    let lines: Vec<_> = log.lines().collect();
+    let tail = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n  ");
+    Error::failed(format!(
+        "the kernel's verifier refuses the BPF {}: {}; please report this with the kernel's version and these lines:\n  {tail}",
+        failure.object, failure.cause
+    ))
+}

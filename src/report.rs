@@ -1,0 +1,288 @@
+//! The report: a snapshot as JSON, put in place by temporary file and rename.
+//!
+//! The arrays of files, which may hold 100,000 names, are written name by name; the strings and all
+//! that is small go through serde_json.
+
+use crate::args::Metadata;
+use crate::collect::{Collector, Container, Totals};
+use crate::error::{Error, Result};
+use crate::probe::Counts;
+use serde_json::Value;
+use std::borrow::Cow;
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Version of the format; a change that a reader must know of counts it up.
+const SCHEMA: u32 = 1;
+
+/// Members of a JSON object, in the order they are written.
+pub type Fields = Vec<(&'static str, Value)>;
+
+pub struct Snapshot<'a> {
+    pub metadata: &'a Metadata,
+    pub started_at: SystemTime,
+    pub collector: &'a Collector,
+    pub counts: &'a Counts,
+    /// Events of each container.
+    pub events: &'a [u64],
+}
+
+/// Where the report goes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Target {
+    Stdout,
+    File(PathBuf),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Target::Stdout => f.write_str("standard output"),
+            Target::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl Target {
+    pub fn parse(value: &OsStr) -> Target {
+        match value.as_bytes() {
+            b"-" => Target::Stdout,
+            _ => Target::File(value.into()),
+        }
+    }
+
+    /// Can a report be written there? Tried now, so that nobody waits for it in vain.
+    pub fn check(&self) -> Result<()> {
+        let Target::File(path) = self else {
+            return Ok(());
+        };
+        let said = |why: String| Error::usage(format!("-report={}: {why}", path.display()));
+        if path.is_dir() {
+            return Err(said("this is a directory; give the name of a file".into()));
+        }
+        let directory = parent(path);
+        if !directory.is_dir() {
+            return Err(said(format!(
+                "there is no directory {}; make it, or mount a volume there",
+                directory.display()
+            )));
+        }
+        let temporary = temporary(path);
+        File::create(&temporary)
+            .and_then(|_| fs::remove_file(&temporary))
+            .map_err(|e| said(format!("cannot write into {}: {e}", directory.display())))
+    }
+
+    pub fn write(&self, snapshot: &Snapshot) -> io::Result<()> {
+        let path = match self {
+            Target::Stdout => return snapshot.write(&mut BufWriter::new(io::stdout().lock())),
+            Target::File(path) => path,
+        };
+        let temporary = temporary(path);
+        let written = File::create(&temporary).and_then(|file| {
+            let mut out = BufWriter::with_capacity(64 << 10, file);
+            snapshot.write(&mut out)?;
+            out.get_ref().sync_all()?;
+            fs::rename(&temporary, path)?;
+            // The rename itself lasts once the directory is synced.
+            File::open(parent(path))?.sync_all()
+        });
+        if written.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        written
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Beside the report, because a rename does not cross file systems.
+fn temporary(path: &Path) -> PathBuf {
+    let mut name = OsStr::new(".").to_os_string();
+    name.push(path.file_name().unwrap_or(OsStr::new("report")));
+    name.push(".tmp");
+    parent(path).join(name)
+}
+
+impl Snapshot<'_> {
+    fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        let mut head = vec![("schema", SCHEMA.into())];
+        head.extend(self.metadata.fields());
+        head.push(("started_at", rfc3339(self.started_at).into()));
+        head.push(("last_updated_at", rfc3339(SystemTime::now()).into()));
+
+        out.write_all(b"{\n")?;
+        write_fields(out, "  ", &head)?;
+        let containers = &self.collector.containers;
+        let sets: Vec<_> = containers.iter().map(sorted).collect();
+        write_files(out, "  ", union(&sets).into_iter())?;
+        out.write_all(b",\n  \"containers\": [")?;
+        let all = containers.iter().zip(self.events).zip(&sets);
+        for (i, ((container, events), files)) in all.enumerate() {
+            out.write_all(if i == 0 { b"\n    {\n" } else { b",\n    {\n" })?;
+            write_fields(out, "      ", &describe(container, *events))?;
+            write_files(out, "      ", files.iter().copied())?;
+            out.write_all(b"\n    }")?;
+        }
+        out.write_all(b"\n  ],\n")?;
+        let (totals, missing) = self.totals();
+        write_fields(out, "  ", &totals)?;
+        writeln!(out, "  \"missing\": {missing}\n}}")?;
+        out.flush()
+    }
+
+    /// The numbers, and what the report lacks: reason and count.
+    fn totals(&self) -> (Fields, Value) {
+        let totals: Totals = self.collector.totals(self.counts);
+        let losses = self.collector.losses(self.counts).into_iter();
+        let reasons = losses.chain([("evicted", totals.evicted)]);
+        let missing: serde_json::Map<String, Value> = reasons
+            .filter(|(_, n)| *n > 0)
+            .map(|(reason, n)| (reason.into(), n.into()))
+            .collect();
+        let fields = vec![
+            ("total_events", totals.total.into()),
+            ("dropped_events", totals.dropped.into()),
+            ("evicted_files", totals.evicted.into()),
+            ("complete", missing.is_empty().into()),
+        ];
+        (fields, missing.into())
+    }
+}
+
+fn describe(container: &Container, events: u64) -> Fields {
+    let cgroup = &container.cgroup;
+    vec![
+        ("name", text(cgroup.name().as_bytes()).into()),
+        ("cgroup_id", cgroup.id.into()),
+        ("cgroup_path", text(cgroup.path.as_bytes()).into()),
+        ("total_events", events.into()),
+        ("unique_files", container.files.len().into()),
+    ]
+}
+
+fn sorted(container: &Container) -> Vec<&[u8]> {
+    let mut files: Vec<_> = container.files.iter().collect();
+    files.sort_unstable();
+    files
+}
+
+/// The union of sorted sets, sorted.
+fn union<'a>(sets: &[Vec<&'a [u8]>]) -> Vec<&'a [u8]> {
+    let mut all = sets.concat();
+    if sets.len() > 1 {
+        all.sort_unstable();
+        all.dedup();
+    }
+    all
+}
+
+/// Each field with a comma behind it.
+fn write_fields(out: &mut impl Write, indent: &str, fields: &Fields) -> io::Result<()> {
+    for (key, value) in fields {
+        writeln!(out, "{indent}\"{key}\": {value},")?;
+    }
+    Ok(())
+}
+
+/// `"files": […]`, a name per line.
+fn write_files<'a>(
+    out: &mut impl Write,
+    indent: &str,
+    files: impl Iterator<Item = &'a [u8]>,
+) -> io::Result<()> {
+    write!(out, "{indent}\"files\": [")?;
+    let mut separator = "";
+    for file in files {
+        write!(out, "{separator}\n{indent}  ")?;
+        serde_json::to_writer(&mut *out, &text(file))?;
+        separator = ",";
+    }
+    if !separator.is_empty() {
+        write!(out, "\n{indent}")?;
+    }
+    out.write_all(b"]")
+}
+
+/// A name as a JSON string. What is not UTF-8 is kept: each such byte becomes NUL and two hexadecimal
+/// digits. No name holds a NUL, so nothing else looks like that.
+fn text(name: &[u8]) -> Cow<'_, str> {
+    if let Ok(text) = std::str::from_utf8(name) {
+        return text.into();
+    }
+    let mut text = String::with_capacity(name.len() + 8);
+    for chunk in name.utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\0{byte:02x}"));
+        }
+    }
+    text.into()
+}
+
+/// Seconds in UTC, as RFC 3339 writes them. A clock before 1970 reads as 1970.
+fn rfc3339(time: SystemTime) -> String {
+    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Count years from March, so that the leap day comes last; an era of 400 years has 146,097 days.
+    let day = days + 719_468;
+    let (era, day) = (day / 146_097, day % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (year, month) = if month < 10 {
+        (era * 400 + year, month + 3)
+    } else {
+        (era * 400 + year + 1, month - 9)
+    };
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn times() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_768_473_000, "2026-01-15T10:30:00Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn names_are_kept_whatever_their_bytes() {
+        assert_eq!(text(b"/plain"), "/plain");
+        assert_eq!(text("/é".as_bytes()), "/é");
+        assert_eq!(text(b"/a\xffb\xc3"), "/a\0ffb\0c3");
+        assert_eq!(text(b"\xe9"), "\0e9");
+        assert_eq!(text(b""), "");
+    }
+
+    #[test]
+    fn temporary_files_stand_beside_the_report() {
+        assert_eq!(
+            temporary(Path::new("/d/r.json")),
+            Path::new("/d/.r.json.tmp")
+        );
+        assert_eq!(temporary(Path::new("r.json")), Path::new("./.r.json.tmp"));
+    }
+}

@@ -1,0 +1,149 @@
+//! The set of one container's files, with a hard capacity.
+//!
+//! At the capacity the file that was used longest ago leaves, by the clock algorithm: each file has a
+//! mark that its use sets; a hand goes round, takes marks away, and evicts the first file it finds
+//! without one.
+
+use fxhash::FxBuildHasher;
+use hashbrown::HashTable;
+use std::hash::BuildHasher;
+
+struct File {
+    path: Box<[u8]>,
+    used: bool,
+}
+
+pub struct Seen {
+    files: Vec<File>,
+    /// Indices into `files`, by hash of the path.
+    index: HashTable<u32>,
+    /// 0 is unbounded.
+    capacity: usize,
+    hand: usize,
+}
+
+/// What adding a path did.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Added {
+    Known,
+    New,
+    /// New, and another file had to leave.
+    Evicting,
+}
+
+fn hash(path: &[u8]) -> u64 {
+    FxBuildHasher::default().hash_one(path)
+}
+
+impl Seen {
+    pub fn new(capacity: usize) -> Seen {
+        Seen {
+            files: Vec::new(),
+            index: HashTable::new(),
+            capacity,
+            hand: 0,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.files.iter().map(|file| &*file.path)
+    }
+
+    pub fn add(&mut self, path: &[u8]) -> Added {
+        let hash_of = |files: &[File], at: u32| hash(&files[at as usize].path);
+        let found = self
+            .index
+            .find(hash(path), |at| *self.files[*at as usize].path == *path);
+        if let Some(at) = found {
+            self.files[*at as usize].used = true;
+            return Added::Known;
+        }
+        let file = File {
+            path: path.into(),
+            used: false,
+        };
+        let (at, added) = if self.capacity == 0 || self.files.len() < self.capacity {
+            self.files.push(file);
+            (self.files.len() - 1, Added::New)
+        } else {
+            let at = self.make_room();
+            let old = self
+                .index
+                .find_entry(hash_of(&self.files, at as u32), |i| *i as usize == at);
+            old.expect("every file is in the index").remove();
+            self.files[at] = file;
+            (at, Added::Evicting)
+        };
+        let files = &self.files;
+        self.index
+            .insert_unique(hash(path), at as u32, |at| hash_of(files, *at));
+        added
+    }
+
+    /// The place of the file that has to leave.
+    fn make_room(&mut self) -> usize {
+        loop {
+            let at = self.hand;
+            self.hand = (at + 1) % self.files.len();
+            if !std::mem::take(&mut self.files[at].used) {
+                return at;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paths(seen: &Seen) -> Vec<&str> {
+        let mut paths: Vec<_> = seen
+            .iter()
+            .map(|p| std::str::from_utf8(p).unwrap())
+            .collect();
+        paths.sort_unstable();
+        paths
+    }
+
+    #[test]
+    fn without_a_capacity_everything_stays() {
+        let mut seen = Seen::new(0);
+        for i in 0..10_000 {
+            assert_eq!(seen.add(format!("/f/{i}").as_bytes()), Added::New);
+        }
+        for i in 0..10_000 {
+            assert_eq!(seen.add(format!("/f/{i}").as_bytes()), Added::Known);
+        }
+        assert_eq!(seen.len(), 10_000);
+    }
+
+    #[test]
+    fn at_the_capacity_what_was_used_longest_ago_leaves() {
+        let mut seen = Seen::new(3);
+        for path in ["/a", "/b", "/c"] {
+            assert_eq!(seen.add(path.as_bytes()), Added::New);
+        }
+        assert_eq!(seen.add(b"/a"), Added::Known);
+        assert_eq!(seen.add(b"/d"), Added::Evicting);
+        assert_eq!(paths(&seen), ["/a", "/c", "/d"]);
+        assert_eq!(seen.add(b"/b"), Added::Evicting);
+        assert_eq!(paths(&seen), ["/a", "/b", "/d"]);
+    }
+
+    #[test]
+    fn a_capacity_of_one_holds_the_last() {
+        let mut seen = Seen::new(1);
+        for i in 0..1000 {
+            seen.add(format!("/{i}").as_bytes());
+        }
+        assert_eq!(paths(&seen), ["/999"]);
+    }
+}

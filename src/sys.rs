@@ -1,0 +1,306 @@
+//! The one door to libc: epoll, signals, timers, mappings, file handles. Descriptors are owned.
+
+use std::ffi::{CString, OsStr};
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+/// What a libc call answered: -1 means "see errno".
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    match result {
+        -1 => Err(io::Error::last_os_error()),
+        n => Ok(n),
+    }
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+pub struct Epoll(OwnedFd);
+
+impl Epoll {
+    pub fn new() -> io::Result<Epoll> {
+        // SAFETY: no pointers; the descriptor is new and owned by nobody else.
+        unsafe {
+            let fd = check(libc::epoll_create1(libc::EPOLL_CLOEXEC))?;
+            Ok(Epoll(OwnedFd::from_raw_fd(fd)))
+        }
+    }
+
+    /// Reports `token` whenever `fd` can be read.
+    pub fn add(&self, fd: BorrowedFd, token: u64) -> io::Result<()> {
+        let mut event = libc::epoll_event {
+            events: libc::EPOLLIN as u32,
+            u64: token,
+        };
+        // SAFETY: the event is alive during the call and copied by the kernel.
+        check(unsafe {
+            libc::epoll_ctl(
+                self.0.as_raw_fd(),
+                libc::EPOLL_CTL_ADD,
+                fd.as_raw_fd(),
+                &mut event,
+            )
+        })?;
+        Ok(())
+    }
+
+    /// Waits for at least one token; an interrupted wait answers none.
+    pub fn wait(&self, tokens: &mut Vec<u64>) -> io::Result<()> {
+        const AT_ONCE: usize = 16;
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; AT_ONCE];
+        tokens.clear();
+        // SAFETY: the kernel writes at most AT_ONCE events into the array.
+        let n = check(unsafe {
+            libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), AT_ONCE as i32, -1)
+        });
+        match n {
+            Ok(n) => tokens.extend(events[..n as usize].iter().map(|event| event.u64)),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => (),
+            Err(e) => return Err(e),
+        }
+        Ok(())
+    }
+}
+
+/// Signals as a descriptor. They stay blocked for the process; a child started by
+/// [`std::process::Command`] begins with none blocked.
+pub struct SignalFd(OwnedFd);
+
+pub struct Signal {
+    pub number: i32,
+    /// Sent by a process, not by the kernel (a key on the terminal).
+    pub by_process: bool,
+}
+
+impl SignalFd {
+    pub fn new(signals: &[i32]) -> io::Result<SignalFd> {
+        // SAFETY: the set is initialised by sigemptyset before it is used.
+        let fd = unsafe {
+            let mut set = mem::zeroed();
+            libc::sigemptyset(&mut set);
+            for signal in signals {
+                libc::sigaddset(&mut set, *signal);
+            }
+            check(libc::sigprocmask(
+                libc::SIG_BLOCK,
+                &set,
+                std::ptr::null_mut(),
+            ))?;
+            check(libc::signalfd(
+                -1,
+                &set,
+                libc::SFD_CLOEXEC | libc::SFD_NONBLOCK,
+            ))?
+        };
+        // SAFETY: a new descriptor that nobody else owns.
+        Ok(SignalFd(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// The next signal that came, if any.
+    pub fn next(&self) -> Option<Signal> {
+        // SAFETY: all-zero is a value of this structure of integers, and the kernel writes no more
+        // than its size.
+        let (info, n) = unsafe {
+            let mut info: libc::signalfd_siginfo = mem::zeroed();
+            let size = mem::size_of_val(&info);
+            let n = libc::read(self.0.as_raw_fd(), (&raw mut info).cast(), size);
+            (info, n)
+        };
+        (n == mem::size_of_val(&info) as isize).then_some(Signal {
+            number: info.ssi_signo as i32,
+            by_process: info.ssi_code <= 0,
+        })
+    }
+}
+
+/// A clock that ticks; it does not count time asleep.
+pub struct Timer(OwnedFd);
+
+impl Timer {
+    pub fn every(interval: Duration) -> io::Result<Timer> {
+        let spec = libc::timespec {
+            tv_sec: interval.as_secs() as libc::time_t,
+            tv_nsec: interval.subsec_nanos().into(),
+        };
+        let spec = libc::itimerspec {
+            it_interval: spec,
+            it_value: spec,
+        };
+        let flags = libc::TFD_CLOEXEC | libc::TFD_NONBLOCK;
+        // SAFETY: no pointers in the first call, whose descriptor is new and owned by nobody else;
+        // the second reads `spec`, which is alive.
+        unsafe {
+            let fd = check(libc::timerfd_create(libc::CLOCK_MONOTONIC, flags))?;
+            let fd = OwnedFd::from_raw_fd(fd);
+            check(libc::timerfd_settime(
+                fd.as_raw_fd(),
+                0,
+                &spec,
+                std::ptr::null_mut(),
+            ))?;
+            Ok(Timer(fd))
+        }
+    }
+
+    /// How often it ticked since the last call.
+    pub fn ticks(&self) -> u64 {
+        let mut ticks = 0u64;
+        // SAFETY: a timer's descriptor yields eight bytes or nothing.
+        unsafe { libc::read(self.0.as_raw_fd(), (&raw mut ticks).cast(), 8) };
+        ticks
+    }
+}
+
+impl AsFd for SignalFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsFd for Timer {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Memory shared with the kernel.
+pub struct Mapping {
+    at: *mut u8,
+    len: usize,
+}
+
+impl Mapping {
+    pub fn new(fd: BorrowedFd, offset: usize, len: usize, writable: bool) -> io::Result<Mapping> {
+        let protection = libc::PROT_READ | if writable { libc::PROT_WRITE } else { 0 };
+        // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
+        let at = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                len,
+                protection,
+                libc::MAP_SHARED,
+                fd.as_raw_fd(),
+                offset as libc::off_t,
+            )
+        };
+        if at == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Mapping { at: at.cast(), len })
+    }
+
+    /// The address `offset` bytes in.
+    pub fn at(&self, offset: usize) -> *mut u8 {
+        assert!(offset < self.len, "offset past the mapping");
+        // SAFETY: the offset lies inside the mapping.
+        unsafe { self.at.add(offset) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: made by mmap with this length; no reference into it outlives its owner.
+        unsafe { libc::munmap(self.at.cast(), self.len) };
+    }
+}
+
+/// A second descriptor of the same object.
+pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers; the answer is new and owned by nobody else.
+    unsafe {
+        let fd = check(libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0))?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+pub fn page_size() -> usize {
+    // SAFETY: no pointers.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
+}
+
+/// The magic number of the file system that holds `path`: statfs(2).
+pub fn file_system(path: &Path) -> io::Result<u64> {
+    let path = c_path(path)?;
+    // SAFETY: all-zero is a value of this structure of integers; the path ends with a NUL.
+    let statfs = unsafe {
+        let mut statfs: libc::statfs = mem::zeroed();
+        check(libc::statfs(path.as_ptr(), &mut statfs))?;
+        statfs
+    };
+    // Of another width and sign on each architecture.
+    Ok(statfs.f_type as u64 & 0xffff_ffff)
+}
+
+/// The id the kernel gives to a cgroup, by its directory: the eight bytes of its file handle.
+pub fn cgroup_id(directory: &Path) -> io::Result<u64> {
+    #[repr(C)]
+    struct Handle {
+        head: libc::file_handle,
+        id: [u8; 8],
+    }
+    let path = c_path(directory)?;
+    let mut mount = 0;
+    // SAFETY: the header says how many bytes follow it, and eight do.
+    let id = unsafe {
+        let mut handle: Handle = mem::zeroed();
+        handle.head.handle_bytes = 8;
+        check(libc::name_to_handle_at(
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            (&raw mut handle).cast(),
+            &mut mount,
+            0,
+        ))?;
+        handle.id
+    };
+    Ok(u64::from_ne_bytes(id))
+}
+
+pub fn is_root() -> bool {
+    // SAFETY: no pointers.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Sixteen hexadecimal digits' worth of randomness, from the kernel.
+pub fn random() -> io::Result<u64> {
+    let mut value = 0u64;
+    // SAFETY: the kernel writes eight bytes at most.
+    match unsafe { libc::getrandom((&raw mut value).cast(), 8, 0) } {
+        8 => Ok(value),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+pub fn send_signal(process: u32, signal: i32) -> io::Result<()> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::kill(process as i32, signal) }).map(|_| ())
+}
+
+/// Makes the command move into a cgroup before its first instruction: the child writes "0", which
+/// means itself, into the open `cgroup.procs`.
+pub fn start_in_cgroup(command: &mut Command, procs: OwnedFd) {
+    let join = move || {
+        // SAFETY: one byte is read; write(2) may be called between fork and exec.
+        match unsafe { libc::write(procs.as_raw_fd(), c"0".as_ptr().cast(), 1) } {
+            1 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: the closure only calls write(2), which is safe after fork in any state.
+    unsafe { command.pre_exec(join) };
+}
+
+/// May this user execute the file? access(2)
+pub fn is_executable(path: &OsStr) -> bool {
+    c_path(Path::new(path)).is_ok_and(|path| {
+        // SAFETY: the path ends with a NUL.
+        unsafe { libc::access(path.as_ptr(), libc::X_OK) == 0 }
+    })
+}

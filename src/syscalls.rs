@@ -1,0 +1,230 @@
+//! The syscalls that take a path: name, number, where the paths are among the arguments, and what
+//! success means. The one table becomes the programs' own ([`table`]) and names the counters.
+
+use crate::wire::{
+    ARG_NONE, ROW_CHDIR, ROW_CHROOT, ROW_EXEC, ROW_HOW, ROW_LOADER, ROW_OPENS, ROWS, Row, SYSCALLS,
+};
+use libc::*;
+
+pub struct Syscall {
+    pub name: &'static str,
+    number: c_long,
+    /// Index of each path among the arguments.
+    path: [u8; 2],
+    /// Index of the directory descriptor each path is relative to; none: the working directory.
+    dir: [u8; 2],
+    kind: u8,
+}
+
+impl Syscall {
+    const fn new(name: &'static str, number: c_long) -> Syscall {
+        Syscall {
+            name,
+            number,
+            path: [ARG_NONE; 2],
+            dir: [ARG_NONE; 2],
+            kind: 0,
+        }
+    }
+
+    const fn is(mut self, kind: u8) -> Syscall {
+        self.kind = kind;
+        self
+    }
+
+    /// Does this row stand for file accesses, or only follow the process?
+    pub fn is_counted(&self) -> bool {
+        self.path[0] != ARG_NONE || self.kind & ROW_OPENS != 0
+    }
+}
+
+/// A path relative to the working directory.
+const fn cwd(name: &'static str, number: c_long, path: u8) -> Syscall {
+    let mut s = Syscall::new(name, number);
+    s.path[0] = path;
+    s
+}
+
+/// Two paths relative to the working directory.
+const fn cwd2(name: &'static str, number: c_long) -> Syscall {
+    let mut s = Syscall::new(name, number);
+    s.path = [0, 1];
+    s
+}
+
+/// A directory descriptor and the path after it.
+const fn at(name: &'static str, number: c_long, dir: u8) -> Syscall {
+    let mut s = Syscall::new(name, number);
+    s.dir[0] = dir;
+    s.path[0] = dir + 1;
+    s
+}
+
+/// Descriptor, path, descriptor, path.
+const fn at2(name: &'static str, number: c_long) -> Syscall {
+    let mut s = Syscall::new(name, number);
+    s.dir = [0, 2];
+    s.path = [1, 3];
+    s
+}
+
+/// Numbers that libc does not have yet; the same on every architecture (since 5.1).
+const SYS_SETXATTRAT: c_long = 463;
+const SYS_GETXATTRAT: c_long = 464;
+const SYS_LISTXATTRAT: c_long = 465;
+const SYS_REMOVEXATTRAT: c_long = 466;
+const SYS_OPEN_TREE_ATTR: c_long = 467;
+const SYS_FILE_GETATTR: c_long = 468;
+const SYS_FILE_SETATTR: c_long = 469;
+
+/// Linux 6.17. Left out, because what they name is no file of an image: `mount`'s source, socket
+/// addresses, the targets of `symlink`.
+pub const TABLE: &[Syscall] = &[
+    // Opening and executing.
+    cwd("open", SYS_open, 0).is(ROW_OPENS),
+    at("openat", SYS_openat, 0).is(ROW_OPENS),
+    at("openat2", SYS_openat2, 0).is(ROW_OPENS | ROW_HOW),
+    cwd("creat", SYS_creat, 0).is(ROW_OPENS),
+    Syscall::new("open_by_handle_at", SYS_open_by_handle_at).is(ROW_OPENS),
+    cwd("execve", SYS_execve, 0).is(ROW_EXEC),
+    at("execveat", SYS_execveat, 0).is(ROW_EXEC),
+    cwd("uselib", SYS_uselib, 0),
+    // Looking.
+    cwd("stat", SYS_stat, 0),
+    cwd("lstat", SYS_lstat, 0),
+    at("newfstatat", SYS_newfstatat, 0),
+    at("statx", SYS_statx, 0),
+    cwd("access", SYS_access, 0),
+    at("faccessat", SYS_faccessat, 0),
+    at("faccessat2", SYS_faccessat2, 0),
+    cwd("readlink", SYS_readlink, 0),
+    at("readlinkat", SYS_readlinkat, 0),
+    cwd("statfs", SYS_statfs, 0),
+    at("name_to_handle_at", SYS_name_to_handle_at, 0),
+    cwd("inotify_add_watch", SYS_inotify_add_watch, 1),
+    at("fanotify_mark", SYS_fanotify_mark, 3),
+    // Moving.
+    cwd("chdir", SYS_chdir, 0).is(ROW_CHDIR),
+    cwd("chroot", SYS_chroot, 0).is(ROW_CHROOT),
+    Syscall::new("fchdir", SYS_fchdir).is(ROW_CHDIR),
+    // Changing content and attributes.
+    cwd("truncate", SYS_truncate, 0),
+    cwd("chmod", SYS_chmod, 0),
+    at("fchmodat", SYS_fchmodat, 0),
+    at("fchmodat2", SYS_fchmodat2, 0),
+    cwd("chown", SYS_chown, 0),
+    cwd("lchown", SYS_lchown, 0),
+    at("fchownat", SYS_fchownat, 0),
+    cwd("utime", SYS_utime, 0),
+    cwd("utimes", SYS_utimes, 0),
+    at("futimesat", SYS_futimesat, 0),
+    at("utimensat", SYS_utimensat, 0),
+    at("file_getattr", SYS_FILE_GETATTR, 0),
+    at("file_setattr", SYS_FILE_SETATTR, 0),
+    // Extended attributes.
+    cwd("setxattr", SYS_setxattr, 0),
+    cwd("lsetxattr", SYS_lsetxattr, 0),
+    at("setxattrat", SYS_SETXATTRAT, 0),
+    cwd("getxattr", SYS_getxattr, 0),
+    cwd("lgetxattr", SYS_lgetxattr, 0),
+    at("getxattrat", SYS_GETXATTRAT, 0),
+    cwd("listxattr", SYS_listxattr, 0),
+    cwd("llistxattr", SYS_llistxattr, 0),
+    at("listxattrat", SYS_LISTXATTRAT, 0),
+    cwd("removexattr", SYS_removexattr, 0),
+    cwd("lremovexattr", SYS_lremovexattr, 0),
+    at("removexattrat", SYS_REMOVEXATTRAT, 0),
+    // Making and removing names.
+    cwd2("link", SYS_link),
+    at2("linkat", SYS_linkat),
+    cwd("symlink", SYS_symlink, 1),
+    at("symlinkat", SYS_symlinkat, 1),
+    cwd2("rename", SYS_rename),
+    at2("renameat", SYS_renameat),
+    at2("renameat2", SYS_renameat2),
+    cwd("unlink", SYS_unlink, 0),
+    at("unlinkat", SYS_unlinkat, 0),
+    cwd("mkdir", SYS_mkdir, 0),
+    at("mkdirat", SYS_mkdirat, 0),
+    cwd("rmdir", SYS_rmdir, 0),
+    cwd("mknod", SYS_mknod, 0),
+    at("mknodat", SYS_mknodat, 0),
+    // Mounts, swap, quota, accounting.
+    cwd("mount", SYS_mount, 1),
+    cwd("umount2", SYS_umount2, 0),
+    cwd2("pivot_root", SYS_pivot_root),
+    at("open_tree", SYS_open_tree, 0).is(ROW_OPENS),
+    at("open_tree_attr", SYS_OPEN_TREE_ATTR, 0).is(ROW_OPENS),
+    at2("move_mount", SYS_move_mount),
+    at("fspick", SYS_fspick, 0),
+    at("mount_setattr", SYS_mount_setattr, 0),
+    cwd("swapon", SYS_swapon, 0),
+    cwd("swapoff", SYS_swapoff, 0),
+    cwd("quotactl", SYS_quotactl, 1),
+    cwd("acct", SYS_acct, 0),
+    // No path, but every dynamic loader makes these calls first: its name can be read by then.
+    Syscall::new("brk", SYS_brk).is(ROW_LOADER),
+    Syscall::new("mmap", SYS_mmap).is(ROW_LOADER),
+    Syscall::new("mprotect", SYS_mprotect).is(ROW_LOADER),
+];
+
+/// What exec makes the kernel open itself: the `#!` interpreter and the ELF loader.
+const OPENED_BY_EXEC: [&str; 2] = ["interpreter", "loader"];
+
+pub const INTERPRETER_ID: u16 = TABLE.len() as u16 + 1;
+pub const LOADER_ID: u16 = TABLE.len() as u16 + 2;
+
+const _: () = assert!((LOADER_ID as usize) < ROWS);
+
+/// The row of a syscall by name. Row 0 means "none".
+pub fn id_of(name: &str) -> Option<u16> {
+    let at = TABLE.iter().position(|s| s.name == name)?;
+    Some(at as u16 + 1)
+}
+
+/// The rows that count accesses, with the name of each.
+pub fn counted_rows() -> impl Iterator<Item = (u16, &'static str)> {
+    let rows = TABLE.iter().zip(1..);
+    let counted = rows.filter_map(|(s, id)| s.is_counted().then_some((id, s.name)));
+    counted.chain((INTERPRETER_ID..).zip(OPENED_BY_EXEC))
+}
+
+/// The table by number, as the programs index it.
+pub fn table() -> [Row; SYSCALLS] {
+    let mut rows = [Row::default(); SYSCALLS];
+    for (s, id) in TABLE.iter().zip(1..) {
+        rows[s.number as usize] = Row {
+            path: s.path,
+            dir: s.dir,
+            kind: s.kind,
+            pad: 0,
+            id,
+        };
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_and_name_stands_once() {
+        let rows = table();
+        assert_eq!(rows.iter().filter(|row| row.id != 0).count(), TABLE.len());
+        let mut names: Vec<_> = counted_rows().map(|(_, name)| name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), counted_rows().count());
+    }
+
+    #[test]
+    fn a_path_stands_behind_its_directory() {
+        for s in TABLE {
+            for (path, dir) in s.path.into_iter().zip(s.dir) {
+                assert!(dir == ARG_NONE || dir + 1 == path, "{}", s.name);
+                assert!(path == ARG_NONE || path < 6, "{}", s.name);
+            }
+        }
+    }
+}

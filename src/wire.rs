@@ -1,0 +1,208 @@
+//! Mirror of `probes/wire.h`, where every field is explained; bytes to [`Event`].
+//!
+//! `tests/wire.rs` compares the two through the type information of the compiled object.
+
+use std::mem::{offset_of, size_of};
+
+pub const SYSCALLS: usize = 512;
+pub const EXCLUDES: usize = 8;
+pub const EXCLUDE_WORDS: usize = 4;
+pub const ARG_NONE: u8 = 0xff;
+pub const ROWS: usize = 160;
+pub const CONTAINERS: u32 = 256;
+pub const PARTS: usize = 4;
+pub const RING_BYTES: usize = 4 << 20;
+
+pub const ROW_OPENS: u8 = 1 << 0;
+pub const ROW_CHDIR: u8 = 1 << 1;
+pub const ROW_CHROOT: u8 = 1 << 2;
+pub const ROW_EXEC: u8 = 1 << 3;
+pub const ROW_HOW: u8 = 1 << 4;
+pub const ROW_LOADER: u8 = 1 << 5;
+
+pub const RECORD_HAS_BASE: u16 = 1 << 0;
+pub const RECORD_HAS_REAL: u16 = 1 << 1;
+pub const RECORD_IN_BASE: u16 = 1 << 2;
+pub const RECORD_MOVED: u16 = 1 << 3;
+pub const RECORD_REAL_ONLY: u16 = 1 << 4;
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Row {
+    pub path: [u8; 2],
+    pub dir: [u8; 2],
+    pub kind: u8,
+    pub pad: u8,
+    pub id: u16,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Exclude {
+    pub word: [u64; EXCLUDE_WORDS],
+    pub mask: [u64; EXCLUDE_WORDS],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Offsets {
+    pub regs_nr: u32,
+    pub regs_arg: [u32; 6],
+    pub task_fs: u32,
+    pub task_files: u32,
+    pub task_mm: u32,
+    pub task_nsproxy: u32,
+    pub task_cgroups: u32,
+    pub task_parent: u32,
+    pub task_tgid: u32,
+    pub task_status: u32,
+    pub fs_root: u32,
+    pub fs_pwd: u32,
+    pub path_mnt: u32,
+    pub path_dentry: u32,
+    pub dentry_parent: u32,
+    pub dentry_name: u32,
+    pub dentry_inode: u32,
+    pub dentry_sb: u32,
+    pub dentry_hash: u32,
+    pub qstr_hash_len: u32,
+    pub qstr_name: u32,
+    pub vfsmount_root: u32,
+    pub mount_mnt: u32,
+    pub mount_parent: u32,
+    pub mount_mountpoint: u32,
+    pub mount_ns: u32,
+    pub nsproxy_mnt_ns: u32,
+    pub files_fdt: u32,
+    pub fdt_fd: u32,
+    pub fdt_max_fds: u32,
+    pub file_path: u32,
+    pub inode_mode: u32,
+    pub sb_magic: u32,
+    pub mm_exe_file: u32,
+    pub mm_saved_auxv: u32,
+    pub bprm_filename: u32,
+    pub bprm_interp: u32,
+    pub css_set_dfl_cgrp: u32,
+    pub cgroup_kn: u32,
+    pub kernfs_id: u32,
+    pub kernfs_parent: u32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Config {
+    pub table: [Row; SYSCALLS],
+    pub exclude: [Exclude; EXCLUDES],
+    pub seed: u64,
+    pub off: Offsets,
+    pub typed: u32,
+    pub exec_id: u16,
+    pub interpreter_id: u16,
+    pub loader_id: u16,
+    pub pad: [u16; 3],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Control {
+    pub generation: u32,
+    pub epoch: u32,
+}
+
+/// Why an access was not sent, or that it was: the columns of the map `counts`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Failed,
+    Excluded,
+    Duplicate,
+    Submitted,
+    Full,
+    Unreadable,
+    TooLong,
+    Compat,
+}
+
+pub const OUTCOMES: usize = Outcome::Compat as usize + 1;
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Record {
+    pub container: u64,
+    pub key: u64,
+    pub result: i32,
+    pub pid: u32,
+    pub row: u16,
+    pub flags: u16,
+    pub len: [u16; PARTS],
+    pub pad: u32,
+}
+
+// The sizes the C side asserts too: a field added on one side alone does not compile.
+const _: () = assert!(size_of::<Row>() == 8);
+const _: () = assert!(size_of::<Record>() == 40);
+const _: () = assert!(size_of::<Offsets>() == 46 * 4);
+const _: () = assert!(size_of::<Config>() == 4096 + 512 + 8 + 46 * 4 + 16);
+
+/// Structures of integers without padding.
+///
+/// # Safety
+/// Every byte of the type must belong to a field.
+pub unsafe trait Plain: Copy {
+    fn as_bytes(&self) -> &[u8] {
+        // SAFETY: without padding every byte is initialised; the slice borrows self.
+        unsafe { std::slice::from_raw_parts((self as *const Self).cast(), size_of::<Self>()) }
+    }
+}
+
+// SAFETY: the assertions above pin the sizes to the sums of the fields'.
+unsafe impl Plain for Config {}
+// SAFETY: two u32.
+unsafe impl Plain for Control {}
+
+/// A record, taken apart. The parts are as [`Record`] sends them.
+#[derive(Debug, PartialEq)]
+pub struct Event<'a> {
+    pub container: u64,
+    pub key: u64,
+    pub result: i32,
+    pub pid: u32,
+    pub row: u16,
+    pub flags: u16,
+    pub asked: &'a [u8],
+    pub base: &'a [u8],
+    pub root: &'a [u8],
+    pub real: &'a [u8],
+}
+
+impl<'a> Event<'a> {
+    pub fn has(&self, flag: u16) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// `None` if the bytes are no record: too short, or of another length than its header says.
+    pub fn decode(bytes: &'a [u8]) -> Option<Event<'a>> {
+        let (head, mut data) = bytes.split_at_checked(size_of::<Record>())?;
+        let u64_at = |at: usize| Some(u64::from_ne_bytes(head.get(at..at + 8)?.try_into().ok()?));
+        let u32_at = |at: usize| Some(u32::from_ne_bytes(head.get(at..at + 4)?.try_into().ok()?));
+        let u16_at = |at: usize| Some(u16::from_ne_bytes(head.get(at..at + 2)?.try_into().ok()?));
+        let mut parts = [&data[..0]; PARTS];
+        for (i, part) in parts.iter_mut().enumerate() {
+            let len = u16_at(offset_of!(Record, len) + 2 * i)?;
+            (*part, data) = data.split_at_checked(len.into())?;
+        }
+        let [asked, base, root, real] = parts;
+        data.is_empty().then_some(Event {
+            container: u64_at(offset_of!(Record, container))?,
+            key: u64_at(offset_of!(Record, key))?,
+            result: u32_at(offset_of!(Record, result))? as i32,
+            pid: u32_at(offset_of!(Record, pid))?,
+            row: u16_at(offset_of!(Record, row))?,
+            flags: u16_at(offset_of!(Record, flags))?,
+            asked,
+            base,
+            root,
+            real,
+        })
+    }
+}
