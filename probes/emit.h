@@ -90,6 +90,9 @@ static __always_inline void count(__u32 row, enum outcome outcome)
 
 /* ---- keys ---- */
 
+/* The key of a longer string covers its beginning only: every use of one is sent. */
+#define HASHED 1024
+
 /* One step of MurmurHash64A: bijective in `word`, so that different words never meet. */
 static __always_inline __u64 mix(__u64 hash, __u64 word)
 {
@@ -176,7 +179,8 @@ static __always_inline void emit(struct scratch *s, __u32 row, __u64 bytes)
 		return;
 	}
 	count(row, OUTCOME_SUBMITTED);
-	remember(s->head.key);
+	if (s->head.len[PART_ASKED] <= HASHED)
+		remember(s->head.key);
 }
 
 #endif

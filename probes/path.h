@@ -9,10 +9,7 @@
 
 /* ---- the string ---- */
 
-/* Longer strings are not kept in mind: every use of one is sent. */
-#define HASHED 1024
-
-/* Key of the string of `len` bytes, at most HASHED, in s->data. Whole words are read, so the bytes
+/* Key of the string of `len` bytes in s->data, or of its first HASHED. Whole words are read, so the bytes
  * behind the string are made zero first. */
 static __always_inline __u64 hash_string(struct scratch *s, __u32 len, __u64 hash)
 {

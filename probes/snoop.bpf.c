@@ -145,7 +145,7 @@ static __always_inline void report(struct scratch *s, void *task, struct verdict
 		key = hash_string(s, a->len, key ^ (a->real.dentry != 0));
 	}
 	key = finish(key);
-	if (is_known(key)) {
+	if (a->len <= HASHED && is_known(key)) {
 		count(a->row, a->known == OUTCOME_EXCLUDED ? OUTCOME_EXCLUDED : OUTCOME_DUPLICATE);
 		return;
 	}

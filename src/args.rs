@@ -5,8 +5,8 @@ use crate::log::Level;
 use crate::path::Excludes;
 use crate::report::{Fields, Target};
 use lexopt::prelude::*;
-use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
+use std::iter::Peekable;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::time::Duration;
 
@@ -175,44 +175,26 @@ pub fn parse(
             }
         }
     }
-    let mut command = Vec::new();
-    let flags_end = Cell::new(false);
-    let words = words.map(|word| {
-        if flags_end.get() {
-            word
-        } else {
-            two_dashes(word)
-        }
-    });
-    let words = words.inspect(|word| flags_end.set(flags_end.get() || word == "--"));
-    let mut parser = lexopt::Parser::from_args(words);
+    let mut parser = lexopt::Parser::from_args(flags(&mut words));
     while let Some(arg) = parser.next().map_err(wrong)? {
         match arg {
             Long("help") | Short('h') => return Ok(Command::Help),
             Long("version") | Short('V') => return Ok(Command::Version),
             Long(name) => {
-                let Some(flag) = FLAGS.into_iter().find(|flag| *flag == name) else {
-                    return Err(Error::usage(format!(
-                        "unknown flag -{name}; snoop -help lists all flags"
-                    )));
-                };
+                let flag = FLAGS.into_iter().find(|flag| *flag == name);
+                let flag = flag.ok_or_else(|| unknown(name))?;
                 let value = parser
                     .value()
                     .map_err(|_| Error::usage(format!("-{flag} needs a value: -{flag}=VALUE")))?;
                 values.0.push((flag, format!("-{flag}"), value));
             }
-            Short(letter) => {
-                return Err(Error::usage(format!(
-                    "unknown flag -{letter}; snoop -help lists all flags"
-                )));
-            }
-            Value(word) if run => {
-                flags_end.set(true);
-                command.push(word);
-                command.extend(parser.raw_args().map_err(wrong)?);
-            }
+            Short(letter) => return Err(unknown(&letter.to_string())),
             Value(word) => return Err(unexpected(&word)),
         }
+    }
+    let command: Vec<_> = words.collect();
+    if let (false, Some(word)) = (run, command.first()) {
+        return Err(unexpected(word));
     }
     let config = config(&values, &environment, run)?;
     match (run, command.is_empty()) {
@@ -224,6 +206,23 @@ pub fn parse(
     }
 }
 
+/// Takes the flags and their values from the front of `words`, and a `--` behind them; what is left is
+/// the command of `snoop run`.
+fn flags(words: &mut Peekable<impl Iterator<Item = OsString>>) -> Vec<OsString> {
+    let mut flags = Vec::new();
+    let is_flag = |word: &OsString| word != "--" && matches!(word.as_bytes(), [b'-', _, ..]);
+    while let Some(flag) = words.next_if(is_flag) {
+        let alone = ["-help", "--help", "-h", "-version", "--version", "-V"];
+        let alone = alone.iter().any(|word| flag == *word) || flag.as_bytes().contains(&b'=');
+        flags.push(two_dashes(flag));
+        if !alone {
+            flags.extend(words.next());
+        }
+    }
+    words.next_if(|word| word == "--");
+    flags
+}
+
 /// `-flag` is what Go programs take and manifests say; lexopt wants `--flag`.
 fn two_dashes(word: OsString) -> OsString {
     match word.as_bytes() {
@@ -232,6 +231,10 @@ fn two_dashes(word: OsString) -> OsString {
         }
         _ => word,
     }
+}
+
+fn unknown(flag: &str) -> Error {
+    Error::usage(format!("unknown flag -{flag}; snoop -help lists all flags"))
 }
 
 fn unexpected(word: &OsStr) -> Error {

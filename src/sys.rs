@@ -69,8 +69,7 @@ impl Epoll {
     }
 }
 
-/// Signals as a descriptor. They stay blocked for the process; a child started by
-/// [`std::process::Command`] begins with none blocked.
+/// Signals as a descriptor. They stay blocked for the process.
 pub struct SignalFd(OwnedFd);
 
 pub struct Signal {
@@ -283,17 +282,30 @@ pub fn send_signal(process: u32, signal: i32) -> io::Result<()> {
     check(unsafe { libc::kill(process as i32, signal) }).map(|_| ())
 }
 
-/// Makes the command move into a cgroup before its first instruction: the child writes "0", which
-/// means itself, into the open `cgroup.procs`.
+/// Makes the command move into a cgroup before its first instruction, with no signal blocked: the
+/// child writes "0", which means itself, into the open `cgroup.procs`.
 pub fn start_in_cgroup(command: &mut Command, procs: OwnedFd) {
+    // SAFETY: sigemptyset initialises the set.
+    let nothing_blocked = unsafe {
+        let mut set = mem::zeroed();
+        libc::sigemptyset(&mut set);
+        set
+    };
     let join = move || {
-        // SAFETY: one byte is read; write(2) may be called between fork and exec.
-        match unsafe { libc::write(procs.as_raw_fd(), c"0".as_ptr().cast(), 1) } {
-            1 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
+        // SAFETY: one byte and one set are read; both calls may be made between fork and exec.
+        unsafe {
+            check(libc::sigprocmask(
+                libc::SIG_SETMASK,
+                &nothing_blocked,
+                std::ptr::null_mut(),
+            ))?;
+            match libc::write(procs.as_raw_fd(), c"0".as_ptr().cast(), 1) {
+                1 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            }
         }
     };
-    // SAFETY: the closure only calls write(2), which is safe after fork in any state.
+    // SAFETY: the closure only calls sigprocmask(2) and write(2), which are safe after fork.
     unsafe { command.pre_exec(join) };
 }
 

@@ -189,6 +189,11 @@ pub fn counted_rows() -> impl Iterator<Item = (u16, &'static str)> {
     counted.chain((INTERPRETER_ID..).zip(OPENED_BY_EXEC))
 }
 
+pub fn name_of(row: u16) -> &'static str {
+    let found = counted_rows().find(|(id, _)| *id == row);
+    found.map_or("unknown", |(_, name)| name)
+}
+
 /// The table by number, as the programs index it.
 pub fn table() -> [Row; SYSCALLS] {
     let mut rows = [Row::default(); SYSCALLS];

@@ -1,0 +1,148 @@
+//! What the tests share: the binary, the helper program, reports.
+//!
+//! They need root and a kernel that snoop can trace; without, they fail.
+
+#![allow(dead_code)] // Each test binary uses its own part.
+
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::env;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+/// The binary under test; SNOOP_BINARY names another one, such as the static build.
+pub fn snoop() -> Command {
+    let built = env!("CARGO_BIN_EXE_snoop").into();
+    Command::new(env::var_os("SNOOP_BINARY").unwrap_or(built))
+}
+
+/// The helper program, compiled once per test binary.
+pub fn helper() -> &'static Path {
+    static HELPER: OnceLock<PathBuf> = OnceLock::new();
+    HELPER.get_or_init(|| {
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let ready = directory.join(format!("accesses-{}", std::process::id()));
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/helper/accesses.c");
+        let status = Command::new("cc")
+            .args([
+                "-static", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-o",
+            ])
+            .args([ready.as_os_str(), OsStr::new(source)])
+            .status()
+            .expect("the C compiler runs");
+        assert!(status.success(), "cc could not compile {source}");
+        ready
+    })
+}
+
+pub type Files = BTreeSet<Vec<u8>>;
+
+pub struct Report {
+    pub json: Value,
+    pub files: Files,
+}
+
+impl Report {
+    pub fn read(path: &Path) -> Report {
+        let text = fs::read(path).expect("there is a report");
+        Report::parse(&text)
+    }
+
+    pub fn parse(text: &[u8]) -> Report {
+        let json: Value = serde_json::from_slice(text).expect("the report is JSON");
+        let files = names(&json["files"]);
+        Report { json, files }
+    }
+
+    pub fn number(&self, key: &str) -> u64 {
+        self.json[key]
+            .as_u64()
+            .unwrap_or_else(|| panic!("no number {key}"))
+    }
+
+    pub fn assert_complete(&self) {
+        assert_eq!(
+            self.json["complete"], true,
+            "missing: {}",
+            self.json["missing"]
+        );
+        assert_eq!(self.json["missing"], serde_json::json!({}));
+    }
+}
+
+/// A list of names, back to bytes: NUL and two hexadecimal digits stand for a byte.
+pub fn names(list: &Value) -> Files {
+    let list = list.as_array().expect("a list of names");
+    let names = list.iter().map(|name| {
+        let mut bytes = Vec::new();
+        let mut rest = name.as_str().expect("a name").as_bytes();
+        while let Some((first, tail)) = rest.split_first() {
+            if *first == 0 {
+                let digits = std::str::from_utf8(&tail[..2]).unwrap();
+                bytes.push(u8::from_str_radix(digits, 16).unwrap());
+                rest = &tail[2..];
+            } else {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+        bytes
+    });
+    let names: Vec<_> = names.collect();
+    assert!(names.is_sorted(), "the list is sorted");
+    let set: Files = names.iter().cloned().collect();
+    assert_eq!(set.len(), names.len(), "no name stands twice");
+    set
+}
+
+/// What `snoop run FLAGS -- COMMAND` printed, and its report.
+pub fn run(flags: &[&str], command: &[impl AsRef<OsStr>]) -> (Output, Report) {
+    let directory = tempfile::tempdir().unwrap();
+    let report = directory.path().join("report.json");
+    let output = snoop()
+        .args(["run", "-report"])
+        .arg(&report)
+        .args(flags)
+        .arg("--")
+        .args(command)
+        .output()
+        .expect("snoop runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(report.exists(), "no report; {}: {said}", output.status);
+    (output, Report::read(&report))
+}
+
+/// Like [`run`], for a command that succeeds and has nothing to say.
+pub fn run_quietly(flags: &[&str], command: &[impl AsRef<OsStr>]) -> Report {
+    let (output, report) = run(flags, command);
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert!(output.status.success(), "{}", output.status);
+    report
+}
+
+pub fn show(files: &Files) -> String {
+    let shown = files
+        .iter()
+        .map(|f| String::from_utf8_lossy(f).escape_debug().to_string());
+    shown.collect::<Vec<_>>().join("\n  ")
+}
+
+/// Both sets hold the same; else says what is only in one.
+pub fn assert_same(found: &Files, expected: &Files) {
+    let missing: Files = expected.difference(found).cloned().collect();
+    let extra: Files = found.difference(expected).cloned().collect();
+    assert!(
+        missing.is_empty() && extra.is_empty(),
+        "not reported:\n  {}\nreported without reason:\n  {}",
+        show(&missing),
+        show(&extra)
+    );
+}
+
+pub fn bytes(path: impl AsRef<Path>) -> Vec<u8> {
+    path.as_ref().as_os_str().as_bytes().to_vec()
+}

@@ -1,0 +1,225 @@
+//! Known workloads against the running kernel: the report holds exactly what they used.
+
+mod common;
+
+use common::{Files, assert_same, bytes, helper, run, run_quietly};
+use snoop::syscalls;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// Syscalls of the table that a test cannot make: they change the whole machine, or the kernel has
+/// them no longer. The last two are what exec makes the kernel open.
+const NOT_CALLED: [&str; 7] = [
+    "acct",
+    "interpreter",
+    "loader",
+    "quotactl",
+    "swapoff",
+    "swapon",
+    "uselib",
+];
+
+#[test]
+fn every_syscall_of_the_table() {
+    let directory = tempfile::tempdir().unwrap();
+    let top = directory.path().canonicalize().unwrap();
+    let setup = Command::new(helper()).arg("setup").arg(&top).status();
+    assert!(setup.unwrap().success());
+
+    let (output, report) = run(
+        &[],
+        &[helper().as_os_str(), OsStr::new("run"), top.as_os_str()],
+    );
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    report.assert_complete();
+
+    let mut expected = Files::from([bytes(helper())]);
+    let mut called = BTreeSet::new();
+    for item in output
+        .stdout
+        .split(|b| *b == 0)
+        .filter(|item| !item.is_empty())
+    {
+        let colon = item.iter().position(|b| *b == b':').unwrap();
+        match (&item[..colon], &item[colon + 1..]) {
+            (b"path", path) => _ = expected.insert(path.to_vec()),
+            (b"call", name) => _ = called.insert(String::from_utf8(name.to_vec()).unwrap()),
+            (what, name) => panic!(
+                "this kernel {} {}",
+                String::from_utf8_lossy(what),
+                String::from_utf8_lossy(name)
+            ),
+        }
+    }
+    let in_table: BTreeSet<_> = syscalls::counted_rows()
+        .map(|(_, name)| name.to_string())
+        .collect();
+    called.extend(NOT_CALLED.map(String::from));
+    assert_eq!(called, in_table, "each syscall of the table is called");
+    assert_same(&report.files, &expected);
+}
+
+fn real(path: &str) -> Vec<u8> {
+    bytes(fs::canonicalize(path).unwrap())
+}
+
+/// The files a dynamic program needs to start, as ldd(1) has them, with their real paths.
+fn libraries(program: &str) -> Files {
+    let output = Command::new("ldd").arg(program).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let paths = text.split_whitespace().filter(|word| word.starts_with('/'));
+    let files: Files = paths.flat_map(|path| [bytes(path), real(path)]).collect();
+    assert!(files.len() >= 2, "{program} is not dynamic");
+    files
+}
+
+#[test]
+fn script_interpreter_loader_and_libraries() {
+    let directory = tempfile::tempdir().unwrap();
+    let script = directory.path().join("script");
+    let interpreter = directory.path().join("interpreter");
+    // The interpreter as written is a symlink, to a symlink on most systems.
+    std::os::unix::fs::symlink("/bin/sh", &interpreter).unwrap();
+    fs::write(&script, format!("#!{}\ntrue\n", interpreter.display())).unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&script, executable).unwrap();
+
+    let report = run_quietly(&[], &[&script]);
+    report.assert_complete();
+    let mut wanted = libraries("/bin/sh");
+    // The real path of the loader: the kernel opens it and no call tells.
+    let loader = text_of_interpreter("/bin/sh");
+    assert!(wanted.remove(&real(&loader)) && wanted.contains(loader.as_bytes()));
+    wanted.extend([bytes(&script), bytes(&interpreter), real("/bin/sh")]);
+    let missing: Files = wanted.difference(&report.files).cloned().collect();
+    assert!(
+        missing.is_empty(),
+        "not reported:\n  {}",
+        common::show(&missing)
+    );
+}
+
+/// The loader a program names (PT_INTERP).
+fn text_of_interpreter(program: &str) -> String {
+    let elf = fs::read(program).unwrap();
+    let at = elf.windows(4).position(|w| w == b"/lib").unwrap();
+    let end = elf[at..].iter().position(|b| *b == 0).unwrap();
+    String::from_utf8(elf[at..at + end].to_vec()).unwrap()
+}
+
+/// Files NAME-0 to NAME-(n-1) for each of the names.
+fn make_files(directory: &Path, names: usize, n: usize) -> Files {
+    let mut files = Files::new();
+    for name in 0..names {
+        for i in 0..n {
+            let path = directory.join(format!("{name}-{i}"));
+            fs::write(&path, "").unwrap();
+            files.insert(bytes(path));
+        }
+    }
+    files
+}
+
+#[test]
+fn a_thousand_short_processes() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut expected = make_files(directory.path(), 1, 1000);
+    let helper = helper().display();
+    let top = directory.path().display();
+    // Each process executes a copy of its own and opens a file of its own.
+    for i in 0..1000 {
+        let copy = directory.path().join(format!("p{i}"));
+        fs::hard_link(helper.to_string(), &copy).unwrap();
+        expected.insert(bytes(copy));
+    }
+    let script = format!(
+        "i=0; while [ $i -lt 1000 ]; do {top}/p$i opens 1 {top} < {top}/0-$i & i=$((i+1)); [ $((i % 50)) = 0 ] && wait; done; wait"
+    );
+    let report = run_quietly(&[], &["/bin/sh", "-c", &script]);
+    report.assert_complete();
+    let missing: Files = expected.difference(&report.files).cloned().collect();
+    assert!(
+        missing.is_empty(),
+        "not reported:\n  {}",
+        common::show(&missing)
+    );
+}
+
+#[test]
+fn sixty_four_threads_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut expected = make_files(directory.path(), 64, 53);
+    expected.insert(bytes(helper()));
+    let top = directory.path().to_str().unwrap();
+    let report = run_quietly(
+        &[],
+        &[helper().to_str().unwrap(), "threads", "64", "53", top],
+    );
+    report.assert_complete();
+    // Starting threads makes the C library look at the machine, below excluded prefixes.
+    assert_same(&report.files, &expected);
+}
+
+#[test]
+fn every_event_is_counted_once() {
+    let directory = tempfile::tempdir().unwrap();
+    make_files(directory.path(), 1, 1);
+    let (helper, top) = (
+        helper().to_str().unwrap(),
+        directory.path().to_str().unwrap(),
+    );
+    let nothing = run_quietly(&["-exclude="], &[helper, "nop"]).number("total_events");
+
+    // Failed look-ups: a prime number of them.
+    let report = run_quietly(&["-exclude="], &[helper, "fails", "1009"]);
+    assert_eq!(report.number("total_events"), nothing + 1009);
+
+    // The same file again and again: one is new, the others are duplicates.
+    let script = "i=0; while [ $i -lt 211 ]; do i=$((i+1)); : < $0/0-0; done";
+    let idle = "i=0; while [ $i -lt 211 ]; do i=$((i+1)); done";
+    let with = run_quietly(&[], &["/bin/sh", "-c", script, top]);
+    let without = run_quietly(&[], &["/bin/sh", "-c", idle, top]);
+    assert_eq!(
+        with.number("total_events"),
+        without.number("total_events") + 211
+    );
+    assert_eq!(with.files.len(), without.files.len() + 1);
+
+    // Excluded: counted, not listed.
+    let hidden = run_quietly(&["-exclude", top], &["/bin/sh", "-c", script, top]);
+    assert_eq!(hidden.number("total_events"), with.number("total_events"));
+    assert_same(&hidden.files, &without.files);
+    let container = &hidden.json["containers"][0];
+    assert_eq!(container["total_events"], hidden.json["total_events"]);
+}
+
+#[test]
+fn the_capacity_is_hard() {
+    let directory = tempfile::tempdir().unwrap();
+    let all = make_files(directory.path(), 1, 307);
+    let (helper, top) = (
+        helper().to_str().unwrap(),
+        directory.path().to_str().unwrap(),
+    );
+    let (output, report) = run(&["-max-unique-files=100"], &[helper, "opens", "1", top]);
+    assert!(output.status.success());
+    assert_eq!(report.files.len(), 2);
+    report.assert_complete();
+
+    let script = format!("for f in {top}/*; do : < $f; done");
+    let (_, report) = run(&["-max-unique-files=100"], &["/bin/sh", "-c", &script]);
+    assert_eq!(report.files.len(), 100);
+    assert!(report.number("evicted_files") >= all.len() as u64 - 100);
+    assert_eq!(report.json["complete"], false);
+    assert_eq!(
+        report.json["missing"]["evicted"],
+        report.json["evicted_files"]
+    );
+}
