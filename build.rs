@@ -29,10 +29,10 @@ fn main() {
         }
     }
     let out = env::var("OUT_DIR").expect("cargo sets OUT_DIR");
-    compile(&clang, &Path::new(&out).join("snoop.bpf.o"), None);
+    compile(&clang, &Path::new(&out).join("snoop.bpf.o"), &[]);
     // With type information, for the test that compares the two sides of wire.h.
     let typed = Path::new(&out).join("snoop.debug.bpf.o");
-    compile(&clang, &typed, Some("-g"));
+    compile(&clang, &typed, &["-g", "-DSNOOP_TYPE_INFO"]);
     println!("cargo::rustc-env=SNOOP_DEBUG_OBJECT={}", typed.display());
 }
 
@@ -54,7 +54,7 @@ fn compiler(clang: &str) -> Command {
     command
 }
 
-fn compile(clang: &str, object: &Path, extra: Option<&str>) {
+fn compile(clang: &str, object: &Path, extra: &[&str]) {
     let mut command = compiler(clang);
     command.args(extra);
     command.args(["-c", "probes/snoop.bpf.c", "-o"]).arg(object);

@@ -57,27 +57,22 @@ impl Cgroup {
             )));
         }
         let given = Path::new(name);
-        let directory = if given.is_absolute() && given.is_dir() {
-            given.to_path_buf()
+        let is_v2 = |path: &Path| sys::file_system(path).is_ok_and(|fs| fs == CGROUP2_SUPER_MAGIC);
+        let beneath = mount.join(given.strip_prefix("/").unwrap_or(given));
+        if given.is_absolute() && is_v2(given) {
+            Cgroup::at(given.to_path_buf(), mount)
+        } else if is_v2(&beneath) {
+            Cgroup::at(beneath, mount)
         } else {
-            mount.join(given.strip_prefix("/").unwrap_or(given))
-        };
-        let magic = sys::file_system(&directory).map_err(|e| {
-            Error::usage(format!(
-                "cgroup {shown}: {e}; give a directory below {}, or the path that /proc/PID/cgroup shows",
+            let why = match sys::file_system(given) {
+                Ok(CGROUP_SUPER_MAGIC) => "this is cgroup v1".to_string(),
+                Ok(_) => "not a cgroup v2 directory".to_string(),
+                Err(e) => e.to_string(),
+            };
+            Err(Error::usage(format!(
+                "cgroup {shown}: {why}; give a cgroup v2 directory below {}, or the path that /proc/PID/cgroup shows",
                 mount.display()
-            ))
-        })?;
-        match magic {
-            CGROUP2_SUPER_MAGIC => Cgroup::at(directory, mount),
-            CGROUP_SUPER_MAGIC => Err(Error::usage(format!(
-                "cgroup {shown}: this is cgroup v1; give the same cgroup below {} (cgroup v2)",
-                mount.display()
-            ))),
-            _ => Err(Error::usage(format!(
-                "cgroup {shown}: not a cgroup v2 directory; give one below {}",
-                mount.display()
-            ))),
+            )))
         }
     }
 
@@ -255,7 +250,7 @@ mod tests {
             error.to_string()
         };
         assert!(said("$(cat /data/cgroup-path)").contains("@FILE"));
-        assert!(said("/no/such/cgroup").contains("/proc/PID/cgroup"));
+        assert!(said("/no/such/cgroup").contains("No such file"));
         assert!(said("/proc").contains("not a cgroup v2 directory"));
         assert!(said("@/no/such/file").contains("cannot read"));
         assert!(said(" , ,").contains("names no cgroup"));

@@ -11,6 +11,7 @@ use snoop::report::Snapshot;
 use snoop::ring::Ring;
 use snoop::run::Running;
 use snoop::sys::{Epoll, SignalFd, Timer};
+use snoop::syscalls;
 use snoop::wire::RING_BYTES;
 use std::env;
 use std::ffi::OsString;
@@ -69,16 +70,19 @@ fn trace(config: Config, command: Option<Vec<OsString>>) -> Result<u8> {
     })?;
     for cgroup in &cgroups {
         probe.trace(cgroup.id)?;
-        log::info(format_args!(
-            "tracing cgroup {}",
-            cgroup.path.to_string_lossy()
-        ));
     }
     let ring = Ring::new(ring, RING_BYTES).map_err(|e| cannot("map the ring buffer", e))?;
     // From here on a signal means "stop and write the last report".
     let signals = SignalFd::new(&[libc::SIGTERM, libc::SIGINT, libc::SIGCHLD])
         .map_err(|e| cannot("receive signals", e))?;
     probe.attach()?;
+    let paths: Vec<_> = cgroups.iter().map(|c| c.path.to_string_lossy()).collect();
+    log::info(format_args!(
+        "attached: {} syscalls and exec; ring buffer of {} MiB; tracing {}",
+        syscalls::counted_rows().count(),
+        RING_BYTES >> 20,
+        paths.join(", ")
+    ));
 
     let running = match (own, &command) {
         (Some(own), Some(words)) => Some(Running::start(own, words)?),

@@ -194,6 +194,13 @@ pub fn name_of(row: u16) -> &'static str {
     found.map_or("unknown", |(_, name)| name)
 }
 
+/// Which arguments of a row's syscall are paths.
+pub fn paths(row: u16) -> impl Iterator<Item = usize> {
+    let row = TABLE.get((row as usize).wrapping_sub(1));
+    let paths = row.map_or([ARG_NONE; 2], |s| s.path).into_iter();
+    paths.filter(|path| *path != ARG_NONE).map(usize::from)
+}
+
 /// The table by number, as the programs index it.
 pub fn table() -> [Row; SYSCALLS] {
     let mut rows = [Row::default(); SYSCALLS];

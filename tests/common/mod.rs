@@ -146,3 +146,93 @@ pub fn assert_same(found: &Files, expected: &Files) {
 pub fn bytes(path: impl AsRef<Path>) -> Vec<u8> {
     path.as_ref().as_os_str().as_bytes().to_vec()
 }
+
+/// Waits for something that another process does; fails after ten seconds.
+pub fn wait_until(mut done: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !done() {
+        assert!(start.elapsed().as_secs() < 10, "waited in vain");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+pub fn signal(process: &std::process::Child, name: &str) {
+    let pid = process.id().to_string();
+    let status = Command::new("kill")
+        .args(["-s", name, &pid])
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+/// A cgroup of a test's own; removed at its end.
+pub struct TestCgroup {
+    mount: PathBuf,
+    directory: PathBuf,
+}
+
+impl TestCgroup {
+    pub fn make(name: &str) -> TestCgroup {
+        let mountinfo = fs::read("/proc/self/mountinfo").unwrap();
+        let mount = snoop::cgroup::find_mount(&mountinfo).expect("cgroup v2 is mounted");
+        let directory = mount.join(format!("snoop-test-{}-{name}", std::process::id()));
+        fs::create_dir(&directory).expect("root may make cgroups");
+        TestCgroup { mount, directory }
+    }
+
+    pub fn nested(&self, name: &str) -> TestCgroup {
+        let directory = self.directory.join(name);
+        fs::create_dir(&directory).unwrap();
+        TestCgroup {
+            mount: self.mount.clone(),
+            directory,
+        }
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Below the mount, as /proc/PID/cgroup has it.
+    pub fn path(&self) -> String {
+        let path = self.directory.strip_prefix(&self.mount).unwrap();
+        format!("/{}", path.display())
+    }
+
+    pub fn name(&self) -> &str {
+        self.directory.file_name().unwrap().to_str().unwrap()
+    }
+
+    /// A command that runs in here from its exec on.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let procs = fs::OpenOptions::new()
+            .write(true)
+            .open(self.directory.join("cgroup.procs"));
+        let mut command = Command::new(program);
+        snoop::sys::start_in_cgroup(&mut command, procs.unwrap().into());
+        command
+    }
+}
+
+impl Drop for TestCgroup {
+    fn drop(&mut self) {
+        // Nested ones may be dropped after their parent; the deepest go first.
+        let deeper = fs::read_dir(&self.directory)
+            .into_iter()
+            .flatten()
+            .flatten();
+        for entry in deeper.filter(|entry| entry.path().is_dir()) {
+            let mount = self.mount.clone();
+            drop(TestCgroup {
+                mount,
+                directory: entry.path(),
+            });
+        }
+        for _ in 0..100 {
+            if fs::remove_dir(&self.directory).is_ok() || !self.directory.exists() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+}

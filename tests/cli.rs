@@ -1,0 +1,310 @@
+//! The binary from outside: exit status, standard output, standard error.
+
+mod common;
+
+use common::{Report, snoop};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Output};
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// It ended with that status and one line of complaint that holds each of the words.
+fn assert_refused(output: &Output, status: i32, words: &[&str]) {
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{said}");
+    assert_eq!(text(&output.stdout), "");
+    assert_eq!(said.lines().count(), 1, "one line: {said}");
+    assert!(said.starts_with("snoop: "), "{said}");
+    for word in words {
+        assert!(said.contains(word), "no {word:?} in: {said}");
+    }
+}
+
+/// Runs a script in a mount namespace of its own, with the binary as $0.
+fn in_private_mounts(script: &str) -> Output {
+    Command::new("unshare")
+        .args([
+            "--mount",
+            "--propagation",
+            "private",
+            "/bin/sh",
+            "-ec",
+            script,
+        ])
+        .arg(snoop().get_program())
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn help_and_version() {
+    for flag in ["-help", "--help", "-h"] {
+        let output = snoop().arg(flag).output().unwrap();
+        assert!(output.status.success());
+        assert_eq!(text(&output.stdout), snoop::args::HELP);
+        assert_eq!(text(&output.stderr), "");
+    }
+    let output = snoop().arg("-version").output().unwrap();
+    assert_eq!(
+        text(&output.stdout),
+        format!("snoop {}\n", env!("CARGO_PKG_VERSION"))
+    );
+}
+
+#[test]
+fn wrong_usage() {
+    for (words, said) in [
+        (&["-frobnicate"][..], &["-frobnicate", "snoop -help"][..]),
+        (
+            &["-cgroup=/x", "-interval=soon"],
+            &["-interval", "\"soon\"", "1m30s"],
+        ),
+        (
+            &["-cgroup=/x", "-max-unique-files=-1"],
+            &["-max-unique-files", "\"-1\""],
+        ),
+        (
+            &["-cgroup=/x", "-max-unique-files=x"],
+            &["-max-unique-files", "\"x\""],
+        ),
+        (
+            &["-cgroup=/x", "-report=/no/such/dir/r.json"],
+            &["-report=/no/such/dir", "mount a volume"],
+        ),
+        (
+            &["-cgroup=/x", "-report=/tmp"],
+            &["-report=/tmp", "name of a file"],
+        ),
+        (
+            &["-report=-", "-cgroup=/no/such/cgroup"],
+            &["/no/such/cgroup", "/proc/PID/cgroup"],
+        ),
+        (
+            &["-report=-", "-cgroup=/tmp"],
+            &["/tmp", "not a cgroup v2 directory"],
+        ),
+        (
+            &["-report=-", "-cgroup=$(cat /data/cgroup-path)"],
+            &["$(cat", "@FILE"],
+        ),
+        (&["-report=-"], &["-cgroup PATH"]),
+        (&["run", "-report=-"], &["needs a command"]),
+    ] {
+        assert_refused(&snoop().args(words).output().unwrap(), 2, said);
+    }
+}
+
+#[test]
+fn a_read_only_report_directory() {
+    let output =
+        in_private_mounts("mount -t tmpfs -o ro none /mnt; exec \"$0\" -cgroup=/ -report=/mnt/r");
+    assert_refused(&output, 2, &["-report=/mnt/r", "cannot write", "Read-only"]);
+}
+
+#[test]
+fn a_cgroup_of_version_1() {
+    let output = in_private_mounts(
+        "mount -t cgroup -o none,name=snoop-test none /mnt; exec \"$0\" -cgroup=/mnt -report=-",
+    );
+    assert_refused(&output, 2, &["/mnt", "cgroup v1", "cgroup v2"]);
+}
+
+#[test]
+fn missing_capabilities() {
+    let with = |less: &str| {
+        let mut setpriv = Command::new("setpriv");
+        setpriv
+            .arg(format!("--bounding-set={less}"))
+            .arg(snoop().get_program());
+        setpriv.args(["-cgroup=/", "-report=-"]).output().unwrap()
+    };
+    let said = &["capability BPF is missing", "capabilities.add"];
+    assert_refused(&with("-sys_admin,-bpf"), 1, said);
+    let said = &["capability BPF and PERFMON is missing"];
+    assert_refused(&with("-all"), 1, said);
+}
+
+#[test]
+fn a_user_who_is_not_root() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let copy = directory.path().join("snoop");
+    fs::copy(snoop().get_program(), &copy).unwrap();
+    let output = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(&copy)
+        .args(["run", "-report", "r.json", "true"])
+        .current_dir(directory.path())
+        .output()
+        .unwrap();
+    assert_refused(
+        &output,
+        1,
+        &["capability BPF and PERFMON is missing", "run as root"],
+    );
+}
+
+#[test]
+fn a_kernel_without_type_information() {
+    let script = "mount -t tmpfs none /sys/kernel/btf; exec \"$0\" -cgroup=/ -report=-";
+    assert_refused(
+        &in_private_mounts(script),
+        1,
+        &["/sys/kernel/btf/vmlinux", "CONFIG_DEBUG_INFO_BTF"],
+    );
+    // Type information of something else.
+    let script = "mount -t tmpfs none /sys/kernel/btf; echo garbage, not BTF at all > /sys/kernel/btf/vmlinux; \
+        exec \"$0\" -cgroup=/ -report=-";
+    assert_refused(
+        &in_private_mounts(script),
+        1,
+        &["not known to snoop", "magic number"],
+    );
+}
+
+#[test]
+fn a_host_without_cgroup_v2() {
+    let script = "umount --lazy /sys/fs/cgroup; exec \"$0\" -cgroup=/ -report=-";
+    assert_refused(
+        &in_private_mounts(script),
+        1,
+        &["no cgroup v2 is mounted", "mount -t cgroup2"],
+    );
+}
+
+#[test]
+fn check_says_what_works_and_what_is_missing() {
+    let output = snoop().arg("check").output().unwrap();
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    for words in [
+        "BTF           found",
+        "attached      tp_btf/sys_exit",
+        "can be traced.",
+    ] {
+        assert!(said.contains(words), "{said}");
+    }
+    let output = in_private_mounts("mount -t tmpfs none /sys/kernel/btf; exec \"$0\" check");
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("BTF           missing"), "{said}");
+    assert!(
+        said.contains("cannot be traced: this kernel has no type information"),
+        "{said}"
+    );
+    assert_eq!(text(&output.stderr), "");
+}
+
+#[test]
+fn run_passes_the_status_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let status = |command: &[&str]| {
+        let mut run = snoop();
+        run.args(["run", "-report", "r.json", "--"]).args(command);
+        run.current_dir(directory.path()).output().unwrap()
+    };
+    assert_eq!(status(&["sh", "-c", "exit 3"]).status.code(), Some(3));
+    assert_eq!(
+        status(&["sh", "-c", "kill -TERM $$"]).status.code(),
+        Some(128 + 15)
+    );
+    assert_refused(
+        &status(&["no-such-command"]),
+        127,
+        &["no-such-command", "not found"],
+    );
+    assert_refused(&status(&["/no/such"]), 127, &["/no/such", "not found"]);
+    fs::write(directory.path().join("plain"), "text").unwrap();
+    assert_refused(
+        &status(&["./plain"]),
+        126,
+        &["cannot execute \"./plain\"", "denied"],
+    );
+    let output = status(&["sh", "-c", "echo out; echo err >&2"]);
+    assert_eq!(
+        (text(&output.stdout), text(&output.stderr)),
+        ("out\n".into(), "err\n".into())
+    );
+}
+
+#[test]
+fn run_leaves_no_cgroup_and_says_what_still_runs() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = snoop()
+        .args(["run", "-report", "r.json", "--", "sh", "-c"])
+        .arg("cat /proc/self/cgroup; sleep 0.5 >/dev/null 2>&1 &")
+        .current_dir(directory.path())
+        .output()
+        .unwrap();
+    assert_eq!(
+        text(&output.stderr),
+        "snoop: warn: 1 processes of the command still run; they are traced no longer\n"
+    );
+    let cgroup = text(&output.stdout);
+    let path = cgroup
+        .lines()
+        .find_map(|line| line.strip_prefix("0::"))
+        .unwrap()
+        .to_string();
+    assert!(path.contains("/snoop-run-"), "{path}");
+    let mount = snoop::cgroup::find_mount(&fs::read("/proc/self/mountinfo").unwrap()).unwrap();
+    assert!(!mount.join(&path[1..]).exists());
+}
+
+#[test]
+fn run_passes_signals_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut child = snoop()
+        .args(["run", "-report", "r.json", "--", "sh", "-c"])
+        .arg("trap 'echo > stopped; exit 7' TERM; echo > ready; while :; do sleep 0.05; done")
+        .current_dir(directory.path())
+        .spawn()
+        .unwrap();
+    common::wait_until(|| directory.path().join("ready").exists());
+    common::signal(&child, "TERM");
+    let status = child.wait().unwrap();
+    assert_eq!((status.code(), status.signal()), (Some(7), None));
+    assert!(directory.path().join("stopped").exists());
+    Report::read(&directory.path().join("r.json")).assert_complete();
+}
+
+#[test]
+fn a_report_on_standard_output() {
+    let output = snoop().args(["run", "-report=-", "true"]).output().unwrap();
+    assert!(output.status.success());
+    let report = Report::parse(&output.stdout);
+    assert!(
+        report
+            .files
+            .contains(&b"/lib64/ld-linux-x86-64.so.2".to_vec())
+    );
+}
+
+#[test]
+fn the_verifiers_words_are_passed_on() {
+    use snoop::{path::Excludes, preflight, probe};
+    let mut layout = preflight::layout().unwrap();
+    // A member outside of its structure: no typed load reaches it.
+    layout.offsets.task_fs = 1 << 20;
+    let excludes = Excludes::default();
+    let settings = probe::Settings {
+        layout: &layout,
+        typed: true,
+        excludes: &excludes,
+    };
+    let Err(error) = probe::Probe::load(&settings) else {
+        panic!("the verifier accepted a load out of bounds");
+    };
+    let said = error.to_string();
+    assert_eq!(error.status, 1);
+    assert!(
+        said.starts_with("the kernel's verifier refuses the BPF program tp_btf/"),
+        "{said}"
+    );
+    assert!(said.contains("1048576"), "{said}");
+    assert!(said.lines().count() > 3, "{said}");
+}

@@ -1,0 +1,101 @@
+//! The two sides of the wire are one: `src/wire.rs` against the type information of the compiled
+//! programs, and against the constants of `probes/wire.h`.
+
+use object::{Object, ObjectSection};
+use snoop::btf::{self, Member};
+use snoop::wire::{self, Config, Control, Exclude, Offsets, Outcome, Record, Row};
+use std::fs;
+use std::io::Cursor;
+use std::io::Write;
+use std::mem::offset_of;
+use std::process::{Command, Stdio};
+
+/// Compares the offset of each field named with the one clang gave it.
+macro_rules! assert_layout {
+    ($btf:expr, $($structure:literal $type:ident { $($field:ident),+ $(,)? })+) => {
+        let members = [$($(Member { structure: $structure, names: &[stringify!($field)] },)+)+];
+        let ours = [$($(offset_of!($type, $field),)+)+];
+        let found = btf::find(&mut Cursor::new($btf), &members, &[]).unwrap();
+        for ((member, theirs), ours) in members.iter().zip(found.members).zip(ours) {
+            let name = format!("{}.{}", member.structure, member.names[0]);
+            assert_eq!(theirs, Some(ours as u32), "{name}");
+        }
+    };
+}
+
+#[test]
+fn structures() {
+    let object = fs::read(env!("SNOOP_DEBUG_OBJECT")).unwrap();
+    let object = object::File::parse(&*object).unwrap();
+    let btf = object.section_by_name(".BTF").unwrap().data().unwrap();
+    assert_layout!(btf,
+        "row" Row { path, dir, kind, pad, id }
+        "exclude" Exclude { word, mask }
+        "config" Config { table, exclude, seed, off, typed, exec_id, interpreter_id, loader_id, pad }
+        "control" Control { generation, epoch }
+        "record" Record { container, key, result, pid, row, flags, len, pad }
+        "offsets" Offsets {
+            regs_nr, regs_arg, task_fs, task_files, task_mm, task_nsproxy, task_cgroups,
+            task_parent, task_tgid, task_status, fs_root, fs_pwd, path_mnt, path_dentry,
+            dentry_parent, dentry_name, dentry_inode, dentry_sb, dentry_hash, qstr_hash_len,
+            qstr_name, vfsmount_root, mount_mnt, mount_parent, mount_mountpoint, mount_ns,
+            nsproxy_mnt_ns, files_fdt, fdt_fd, fdt_max_fds, file_path, inode_mode, sb_magic,
+            mm_exe_file, mm_saved_auxv, bprm_filename, bprm_interp, css_set_dfl_cgrp, cgroup_kn,
+            kernfs_id, kernfs_parent,
+        }
+    );
+}
+
+#[test]
+fn constants() {
+    let mut source = String::from("#include \"probes/wire.h\"\n");
+    let mut equal = |name: &str, value: usize| {
+        source += &format!("_Static_assert({name} == {value}, \"{name}\");\n");
+    };
+    equal("sizeof(struct config)", size_of::<Config>());
+    equal("sizeof(struct control)", size_of::<Control>());
+    equal("sizeof(struct offsets)", size_of::<Offsets>());
+    equal("sizeof(struct record)", size_of::<Record>());
+    equal("SYSCALLS", wire::SYSCALLS);
+    equal("EXCLUDES", wire::EXCLUDES);
+    equal("EXCLUDE_WORDS", wire::EXCLUDE_WORDS);
+    equal("ARG_NONE", wire::ARG_NONE.into());
+    equal("ROWS", wire::ROWS);
+    equal("CONTAINERS", wire::CONTAINERS as usize);
+    equal("PARTS", wire::PARTS);
+    equal("RING_BYTES", wire::RING_BYTES);
+    equal("ROW_OPENS", wire::ROW_OPENS.into());
+    equal("ROW_CHDIR", wire::ROW_CHDIR.into());
+    equal("ROW_CHROOT", wire::ROW_CHROOT.into());
+    equal("ROW_EXEC", wire::ROW_EXEC.into());
+    equal("ROW_HOW", wire::ROW_HOW.into());
+    equal("ROW_LOADER", wire::ROW_LOADER.into());
+    equal("RECORD_HAS_BASE", wire::RECORD_HAS_BASE.into());
+    equal("RECORD_HAS_REAL", wire::RECORD_HAS_REAL.into());
+    equal("RECORD_IN_BASE", wire::RECORD_IN_BASE.into());
+    equal("RECORD_MOVED", wire::RECORD_MOVED.into());
+    equal("RECORD_REAL_ONLY", wire::RECORD_REAL_ONLY.into());
+    equal("OUTCOME_FAILED", Outcome::Failed as usize);
+    equal("OUTCOME_EXCLUDED", Outcome::Excluded as usize);
+    equal("OUTCOME_DUPLICATE", Outcome::Duplicate as usize);
+    equal("OUTCOME_SUBMITTED", Outcome::Submitted as usize);
+    equal("OUTCOME_FULL", Outcome::Full as usize);
+    equal("OUTCOME_UNREADABLE", Outcome::Unreadable as usize);
+    equal("OUTCOME_TOO_LONG", Outcome::TooLong as usize);
+    equal("OUTCOME_COMPAT", Outcome::Compat as usize);
+    equal("OUTCOMES", wire::OUTCOMES);
+
+    let mut compiler = Command::new("cc")
+        .args(["-fsyntax-only", "-I.", "-x", "c", "-"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("the C compiler runs");
+    compiler
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(source.as_bytes())
+        .unwrap();
+    assert!(compiler.wait().unwrap().success(), "the constants differ");
+}
