@@ -277,11 +277,7 @@ fn a_report_on_standard_output() {
     let output = snoop().args(["run", "-report=-", "true"]).output().unwrap();
     assert!(output.status.success());
     let report = Report::parse(&output.stdout);
-    assert!(
-        report
-            .files
-            .contains(&b"/lib64/ld-linux-x86-64.so.2".to_vec())
-    );
+    assert!(report.files.contains(&b"/lib64/ld-linux-x86-64.so.2"[..]));
 }
 
 #[test]

@@ -24,17 +24,19 @@ pub fn snoop() -> Command {
 pub fn helper() -> &'static Path {
     static HELPER: OnceLock<PathBuf> = OnceLock::new();
     HELPER.get_or_init(|| {
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let ready = directory.join(format!("accesses-{}", std::process::id()));
+        // Tests may run in parallel, as processes of their own: what is there is replaced whole.
+        let ready = Path::new(env!("CARGO_TARGET_TMPDIR")).join("accesses");
+        let fresh = ready.with_extension(std::process::id().to_string());
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/helper/accesses.c");
         let status = Command::new("cc")
             .args([
                 "-static", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-o",
             ])
-            .args([ready.as_os_str(), OsStr::new(source)])
+            .args([fresh.as_os_str(), OsStr::new(source)])
             .status()
             .expect("the C compiler runs");
         assert!(status.success(), "cc could not compile {source}");
+        fs::rename(fresh, &ready).unwrap();
         ready
     })
 }

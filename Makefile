@@ -1,0 +1,39 @@
+# make run     a traced command and its report
+# make test    everything CI runs
+# Both need root, as tracing does, and install what they lack (Debian, Ubuntu).
+
+CARGO ?= cargo
+SNOOP = target/release/snoop
+REPORT = target/snoop-report.json
+COMMAND ?= sh -c 'ls -l / | wc -l'
+
+# What each verb runs or includes, and the Debian package it comes from.
+BUILD_NEEDS = clang:clang cc:gcc /usr/include/bpf/bpf_helpers.h:libbpf-dev
+TEST_NEEDS = strace:strace git:git /usr/bin/python3:python3 unshare:util-linux /usr/include/stdio.h:libc6-dev
+
+.PHONY: all run test check-root build-needs test-needs clean
+
+all: build-needs
+	$(CARGO) build --release --locked
+
+run: check-root all
+	$(SNOOP) run -report $(REPORT) -- $(COMMAND)
+	cat $(REPORT)
+
+test: check-root build-needs test-needs
+	$(CARGO) fmt --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) test --workspace --lib --locked
+	$(CARGO) test --workspace --release --locked
+
+check-root:
+	@[ "$$(id -u)" = 0 ] || { echo "make: snoop loads BPF programs: run this as root" >&2; exit 1; }
+
+build-needs:
+	@scripts/need $(BUILD_NEEDS)
+
+test-needs:
+	@scripts/need $(TEST_NEEDS)
+
+clean:
+	$(CARGO) clean
