@@ -5,7 +5,7 @@
 CARGO ?= cargo
 SNOOP = target/release/snoop
 REPORT = target/snoop-report.json
-COMMAND ?= sh -c 'ls -l / | wc -l'
+COMMAND ?= ls -l /etc/os-release
 
 # What each verb runs or includes, and the Debian package it comes from.
 BUILD_NEEDS = clang:clang cc:gcc /usr/include/bpf/bpf_helpers.h:libbpf-dev
