@@ -7,6 +7,7 @@ use crate::probe::Counts;
 use crate::seen::{Added, Seen};
 use crate::syscalls;
 use crate::wire::{Event, Outcome, ROWS};
+use std::fmt;
 
 pub struct Container {
     pub cgroup: Cgroup,
@@ -38,6 +39,16 @@ pub struct Totals {
     pub failed: u64,
     pub dropped: u64,
     pub evicted: u64,
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(
+            f,
+            "{} accesses: {} new, {} known, {} excluded, {} failed, {} lost",
+            self.total, self.processed, self.duplicate, self.excluded, self.failed, self.dropped
+        )
+    }
 }
 
 impl Collector {

@@ -235,14 +235,16 @@ impl Tracer {
             .map(|c| c.files.len())
             .sum();
         let summary = format!(
-            "{files} files used, in {} accesses ({} failed, {} excluded); report: {}",
-            totals.total, totals.failed, totals.excluded, self.config.report
+            "{files} files used; {totals}; report: {}",
+            self.config.report
         );
         match self.running.take() {
             Some(running) => {
                 running.release();
                 if io::stderr().is_terminal() {
                     eprintln!("snoop: {summary}");
+                } else {
+                    log::info(summary);
                 }
             }
             None => log::info(summary),

@@ -8,6 +8,7 @@
  *   accesses threads N M DIR
  *                        N threads, each opening M files DIR/THREAD-0…
  *   accesses fails N     looks up N names that do not exist
+ *   accesses compat      makes three 32-bit calls whose 64-bit number takes a path
  *
  * Linked statically and free of other accesses, so that the report can be compared exactly. */
 #define _GNU_SOURCE
@@ -613,6 +614,15 @@ int main(int argc, char **argv)
 		for (int i = 0; i < atoi(argv[2]); i++)
 			if (!syscall(SYS_stat, "/no/such/file", &st))
 				return 1;
+		return 0;
+	}
+	if (!strcmp(mode, "compat")) {
+		/* 21 is mount for 32-bit programs and access for the others. */
+		for (int i = 0; i < 3; i++) {
+			long result = 21;
+
+			__asm__ volatile("int $0x80" : "+a"(result) : "b"(0), "c"(0) : "memory");
+		}
 		return 0;
 	}
 	running = !strcmp(mode, "run");
