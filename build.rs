@@ -40,7 +40,15 @@ fn compiler(clang: &str) -> Command {
     let arch = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets the target");
     let mut command = Command::new(clang);
     command.args([
-        "-target", "bpf", "-mcpu=v2", "-O2", "-Wall", "-Wextra", "-Werror",
+        "-target",
+        "bpf",
+        "-mcpu=v2",
+        "-O2",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-mllvm",
+        "-disable-block-placement",
     ]);
     command.arg(match arch.as_str() {
         "x86_64" => "-D__TARGET_ARCH_x86",

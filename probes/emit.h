@@ -37,7 +37,7 @@ enum start {
 	START_PLACE, /* a descriptor, or where the process was before it moved */
 };
 
-/* What is known about an access besides the string in scratch.data. */
+/* What is known about an access besides the string in draft.data. */
 struct access {
 	__u32 row;
 	__u32 flags;        /* enum record_flag */
@@ -54,30 +54,31 @@ struct access {
 struct walk {
 	__u64 mnt;
 	__u64 dentry;
-	__u64 root; /* of mnt */
-	__u32 at;
-	__u32 start;
 	__u32 part;
-	__u32 present;
+	__u32 at;    /* where the data ends */
+	__u32 start; /* where the part's data begins */
+	__u32 pad;
 };
 
-/* A record and what is needed to make it: too much for the stack of 512 bytes. The programs run
- * with preemption off and not in interrupts, so one per CPU is enough. */
-struct scratch {
+/* A record in the making: too much for the stack of 512 bytes. A call has up to two paths, hence two
+ * of them. The programs run with preemption off and not in interrupts, so a set per CPU is enough. */
+#define DRAFTS 2
+
+struct draft {
 	struct record head;
 	__u8 data[DATA_MAX + NAME_MAX_BYTES + 1];
 	struct place todo[PARTS]; /* of which append_places() appends the names */
 	struct access access;
 	struct walk walk;
-	__u64 number; /* see number_of() */
+	__u64 number;  /* see number_of() */
+	__u32 waiting; /* in the first one: which drafts are to be sent, a bit each */
+	__u32 pad;
 };
-MAP(scratches) = { BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(struct scratch), 1, 0 };
+MAP(drafts) = { BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(struct draft), DRAFTS, 0 };
 
-static __always_inline struct scratch *scratch(void)
+static __always_inline struct draft *draft(__u32 index)
 {
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&scratches, &zero);
+	return bpf_map_lookup_elem(&drafts, &index);
 }
 
 static __always_inline void count(__u32 row, enum outcome outcome)
@@ -172,7 +173,7 @@ struct record *record_type;
 #endif
 
 /* Sends the record with `bytes` of data and remembers its key; counts either way. */
-static __always_inline void emit(struct scratch *s, __u32 row, __u64 bytes)
+static __always_inline void emit(struct draft *s, __u32 row, __u64 bytes)
 {
 	opaque(bytes);
 	if (bytes > DATA_MAX) {

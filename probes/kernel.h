@@ -18,6 +18,9 @@ const volatile struct config config SEC(".rodata.config") = {};
  * variable holds. */
 #define opaque(variable) asm volatile("" : "+r"(variable))
 
+/* Makes the compiler read memory again, so that all ways to this point look the same to the verifier. */
+#define forget() asm volatile("" ::: "memory")
+
 #define OFF(member) (config.off.member)
 
 /* A pointer or long at `p + off` for a `p` without a type; 0 where it cannot be read. */
@@ -45,6 +48,15 @@ static __always_inline __u32 load32(const void *p, __u32 off)
 		return *(const __u32 *)(p + off);
 	bpf_probe_read_kernel(&value, sizeof(value), p + off);
 	return value;
+}
+
+/* Copies a path of the process; returns its length without the NUL, or less than 0 if it cannot be
+ * read. Before Linux 6.13 the helper answers 0 for an empty string, not 1. */
+static __always_inline long read_user_path(void *to, __u64 from)
+{
+	long n = bpf_probe_read_user_str(to, PATH_MAX_BYTES, (void *)from);
+
+	return n > 0 ? n - 1 : n;
 }
 
 static __always_inline void *current_task(void)
@@ -80,6 +92,21 @@ static __always_inline struct dentry_link link_of(const void *dentry)
 	struct dentry_link link = {};
 
 	bpf_probe_read_kernel(&link, sizeof(link), dentry + OFF(dentry_parent));
+	return link;
+}
+
+/* How a mount hangs in the tree of mounts. Side by side in every kernel so far, like the above. */
+struct mount_link {
+	__u64 parent;
+	__u64 mountpoint;
+	__u64 root; /* the first member of the vfsmount */
+};
+
+static __always_inline struct mount_link mount_link_of(__u64 mount)
+{
+	struct mount_link link = {};
+
+	bpf_probe_read_kernel(&link, sizeof(link), (void *)mount + OFF(mount_parent));
 	return link;
 }
 

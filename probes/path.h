@@ -11,7 +11,7 @@
 
 /* Key of the string of `len` bytes in s->data, or of its first HASHED. Whole words are read, so the bytes
  * behind the string are made zero first. */
-static __always_inline __u64 hash_string(struct scratch *s, __u32 len, __u64 hash)
+static __always_inline __u64 hash_string(struct draft *s, __u32 len, __u64 hash)
 {
 	len &= PATH_MAX_BYTES - 1;
 	*(__u64 *)(s->data + len) = 0;
@@ -27,7 +27,7 @@ static __always_inline __u64 hash_string(struct scratch *s, __u32 len, __u64 has
  * be searched here. User space decides about those. */
 #define SEARCHED 256
 
-static __always_inline int may_climb(struct scratch *s, __u32 len)
+static __always_inline int may_climb(struct draft *s, __u32 len)
 {
 	if (len > SEARCHED)
 		return 1;
@@ -42,7 +42,7 @@ static __always_inline int may_climb(struct scratch *s, __u32 len)
 
 /* Does the path in s->data begin with an excluded prefix? Bytes behind its NUL do no harm: no
  * prefix holds a NUL. */
-static __always_inline int is_excluded(struct scratch *s, __u32 len)
+static __always_inline int is_excluded(struct draft *s, __u32 len)
 {
 	const __u64 *text = (const __u64 *)s->data;
 
@@ -66,7 +66,7 @@ static __always_inline int is_excluded(struct scratch *s, __u32 len)
 /* ---- directories as keys ---- */
 
 /* The verifier does no arithmetic on typed pointers; what comes back from a map is a number. */
-static __always_inline __u64 number_of(struct scratch *s, const void *pointer)
+static __always_inline __u64 number_of(struct draft *s, const void *pointer)
 {
 	*(const void *volatile *)&s->number = pointer;
 	return *(volatile __u64 *)&s->number;
@@ -77,7 +77,7 @@ static __always_inline __u64 number_of(struct scratch *s, const void *pointer)
 /* Identity of a directory: its mount, and the hashes of the names up to the mount's root, so that
  * a renamed directory (or one that reuses another's memory) makes another key. The kernel keeps
  * these hashes in the dentries. Deeper than HASH_DEPTH, the address of the dentry stands for the rest. */
-static __always_inline __u64 hash_typed(struct scratch *s, const void *path, __u64 hash)
+static __always_inline __u64 hash_typed(struct draft *s, const void *path, __u64 hash)
 {
 	const void *mnt = (const void *)load(path, OFF(path_mnt));
 	const void *dentry = (const void *)load(path, OFF(path_dentry));
@@ -111,99 +111,97 @@ static __always_inline __u64 hash_place(struct place place, __u64 hash)
 
 /* ---- directories and files as names ---- */
 
+/* The verifier follows both ways of every branch, and in a long loop it soon forgets where they met
+ * before. The walk below therefore has no branch but its end: it computes all cases of a step and
+ * selects by masks. */
+
+/* All ones if the two are equal, else 0. */
+static __always_inline __u64 equal(__u64 a, __u64 b)
+{
+	__u64 differ = a ^ b, mask;
+
+	/* Without these the compiler sees through it and makes branches after all. */
+	differ |= -differ;
+	opaque(differ);
+	mask = (differ >> 63) - 1;
+	opaque(mask);
+	return mask;
+}
+
+static __always_inline __u64 select(__u64 mask, __u64 then, __u64 otherwise)
+{
+	return (then & mask) | (otherwise & ~mask);
+}
+
+/* One step of the walk: up by a name, which is appended, or to the mount below, or on to the next
+ * part. */
+static __always_inline void step(struct draft *s, __u64 ns)
+{
+	struct walk *w = &s->walk;
+	__u64 dentry = w->dentry, mount = w->mnt - OFF(mount_mnt), at = w->at;
+	__u32 part = w->part & (PARTS - 1), next = (w->part + 1) & (PARTS - 1);
+	struct dentry_link up = link_of((void *)dentry);
+	struct mount_link below = mount_link_of(mount);
+
+	/* At the root of a mount the walk goes on where that is mounted; the last one is its own parent. */
+	__u64 at_root = equal(dentry, below.root);
+	__u64 at_top = at_root & equal(mount, below.parent);
+	__u64 ended = at_top | equal(dentry, 0) | (~at_root & equal(dentry, up.parent));
+	__u64 present = at_top & equal(peek((void *)mount, OFF(mount_ns)), ns) & ~equal(ns, 0);
+	__u64 has_name = ~at_root & ~ended;
+
+	/* The name. What does not fit is written over the beginning, and the record is never sent. */
+	__u32 to = at & (DATA_MAX - 1), len = (up.hash_len >> 32) & has_name & NAME_MAX_BYTES;
+
+	bpf_probe_read_kernel(s->data + to, len, (void *)up.name);
+	s->data[to + len] = '/';
+	at += (len + 1) & has_name;
+
+	/* A part that has ended without being present leaves nothing behind. */
+	at = select(ended & ~present, w->start, at);
+	s->todo[part].dentry &= ~(ended & ~present);
+	s->head.len[part] = at - w->start;
+	w->at = at;
+	w->part += ended & 1;
+	w->start = select(ended, at, w->start);
+	w->mnt = select(ended, s->todo[next].mnt,
+			select(at_root, below.parent + OFF(mount_mnt), w->mnt));
+	w->dentry = select(ended, s->todo[next].dentry, select(at_root, below.mountpoint, up.parent));
+}
+
 /* Names and mount crossings of all parts together. */
-#define WALK_STEPS 192
-
-/* Begins with the next part; 0 if there is none. */
-static __always_inline int next_part(struct scratch *s)
-{
-	struct walk *w = &s->walk;
-	__u32 part = ++w->part;
-
-	if (part >= PARTS)
-		return 0;
-	w->mnt = s->todo[part & (PARTS - 1)].mnt;
-	w->dentry = s->todo[part & (PARTS - 1)].dentry;
-	w->root = peek((void *)w->mnt, OFF(vfsmount_root));
-	w->start = w->at;
-	w->present = 0;
-	return 1;
-}
-
-/* Ends the part; one that is not present leaves nothing behind. */
-static __always_inline void end_part(struct scratch *s)
-{
-	struct walk *w = &s->walk;
-	__u32 part = w->part & (PARTS - 1);
-
-	if (!w->present) {
-		w->at = w->start;
-		s->todo[part].dentry = 0;
-	}
-	s->head.len[part] = w->at - w->start;
-}
+#define WALK_STEPS 512
 
 /* Appends the names of s->todo[PART_BASE..] to s->data from `at` on, each part from the leaf up to
  * the root of the process's mount namespace, across mounts and out of any chroot, and notes their
  * lengths in the record. A part that has no name in this namespace (a pipe, a memfd, something
  * unmounted, deleted or handed in from another namespace) becomes absent. Returns where the data
  * ends, or more than DATA_MAX if it does not fit. */
-static __always_inline __u32 append_places(struct scratch *s, void *task, __u32 at)
+static __always_inline __u32 append_places(struct draft *s, void *task, __u32 at)
 {
 	__u64 ns = peek((void *)load(task, OFF(task_nsproxy)), OFF(nsproxy_mnt_ns));
 	struct walk *w = &s->walk;
 
-	w->at = at;
-	w->part = PART_ASKED;
-	next_part(s);
-	/* A deleted file's dentry is in no hash chain: the second pointer of d_hash is null. */
+	/* A deleted file's dentry is in no hash chain: the second pointer of d_hash is null. The root
+	 * of a mount is in none either. */
+#pragma unroll
 	for (int part = PART_BASE; part < PARTS; part++) {
 		__u64 dentry = s->todo[part].dentry;
+		__u64 root = peek((void *)s->todo[part].mnt, OFF(vfsmount_root));
+		__u64 chain = peek((void *)dentry, OFF(dentry_hash) + 8);
 
-		if (dentry && dentry != peek((void *)s->todo[part].mnt, OFF(vfsmount_root)) &&
-		    !peek((void *)dentry, OFF(dentry_hash) + 8))
-			s->todo[part].dentry = 0;
+		s->todo[part].dentry = dentry & ~(equal(chain, 0) & ~equal(dentry, root));
 	}
+	w->mnt = s->todo[PART_BASE].mnt;
 	w->dentry = s->todo[PART_BASE].dentry;
+	w->part = PART_BASE;
+	w->at = at;
+	w->start = at;
 	for (int i = 0; i < WALK_STEPS; i++) {
-		__u64 dentry = w->dentry, above;
-		__u32 len;
-
-		if (!dentry) {
-			end_part(s);
-			if (!next_part(s))
-				return w->at;
-			continue;
-		}
-		if (dentry == w->root) {
-			void *mount = (void *)w->mnt - OFF(mount_mnt);
-
-			above = peek(mount, OFF(mount_parent));
-			if (above == (__u64)mount) {
-				w->present = ns && peek(mount, OFF(mount_ns)) == ns;
-				w->dentry = 0;
-				continue;
-			}
-			w->mnt = above + OFF(mount_mnt);
-			w->dentry = peek(mount, OFF(mount_mountpoint));
-			w->root = peek((void *)w->mnt, OFF(vfsmount_root));
-			continue;
-		}
-		struct dentry_link link = link_of((void *)dentry);
-
-		w->dentry = link.parent == dentry ? 0 : link.parent;
-		if (!w->dentry)
-			continue;
-		len = link.hash_len >> 32;
-		at = w->at;
-		if (at >= DATA_MAX)
-			break;
-		opaque(at);
-		at &= DATA_MAX - 1;
-		len &= NAME_MAX_BYTES;
-		bpf_probe_read_kernel(s->data + at, len, (void *)link.name);
-		s->data[at + len] = '/';
-		w->at = at + len + 1;
+		if (w->part >= PARTS)
+			return w->at;
+		step(s, ns);
+		forget();
 	}
 	return DATA_MAX + 1;
 }

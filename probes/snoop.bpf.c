@@ -111,22 +111,21 @@ static __always_inline struct places places_before(void *task)
 
 /* ---- one access ---- */
 
-/* The access in s->access and s->data succeeded: counts it, and sends a record unless the same was
- * sent before. */
-static __always_inline void report(struct scratch *s, void *task, struct verdict *verdict)
+/* The access in s->access and s->data succeeded. Counts it if it is known or excluded and answers 0;
+ * else prepares its record. */
+static __always_inline int is_news(struct draft *s, void *task, struct verdict *verdict)
 {
 	struct access *a = &s->access;
 	void *fs = (void *)load(task, OFF(task_fs));
 	__u64 key = mix(config.seed, verdict->container);
 
-	/* From here on the verifier shall not tell apart how the access came to be what it is. */
-	asm volatile("" ::: "memory");
+	forget();
 	count_event(verdict);
 	if (a->start == START_ROOT && !(a->flags & RECORD_REAL_ONLY) && is_excluded(s, a->len)) {
 		/* An excluded name can still open a file that is not: /proc/self/exe. */
 		if (!a->real.dentry || is_pseudo(a->real)) {
 			count(a->row, OUTCOME_EXCLUDED);
-			return;
+			return 0;
 		}
 		a->flags |= RECORD_REAL_ONLY;
 		a->known = OUTCOME_EXCLUDED;
@@ -147,7 +146,7 @@ static __always_inline void report(struct scratch *s, void *task, struct verdict
 	key = finish(key);
 	if (a->len <= HASHED && is_known(key)) {
 		count(a->row, a->known == OUTCOME_EXCLUDED ? OUTCOME_EXCLUDED : OUTCOME_DUPLICATE);
-		return;
+		return 0;
 	}
 
 	struct places now = places_now(task);
@@ -165,14 +164,46 @@ static __always_inline void report(struct scratch *s, void *task, struct verdict
 		s->todo[PART_BASE] = now.pwd;
 	s->todo[PART_ROOT] = now.root;
 	s->todo[PART_REAL] = a->real;
-	__u32 end = append_places(s, task, a->len);
+	return 1;
+}
 
+/* Completes a record and sends it. */
+static __always_inline void send(struct draft *s, void *task)
+{
+	__u32 flags = s->access.flags, end;
+
+	end = append_places(s, task, s->head.len[PART_ASKED]);
 	if (s->todo[PART_BASE].dentry)
-		a->flags |= RECORD_HAS_BASE;
+		flags |= RECORD_HAS_BASE;
 	if (s->todo[PART_REAL].dentry)
-		a->flags |= RECORD_HAS_REAL;
-	s->head.flags = a->flags;
-	emit(s, a->row, end);
+		flags |= RECORD_HAS_REAL;
+	s->head.flags = flags;
+	emit(s, s->access.row, end);
+}
+
+/* A hook's program ends where nothing is new. The rest, which few calls reach, is a program of its own
+ * that the first one goes on with (a tail call): the verifier takes each by itself, and what it has to
+ * follow in one does not multiply with the other. The kernel wants one table per hook. */
+MAP(sys_exit_tail) = { BPF_MAP_TYPE_PROG_ARRAY, 4, 4, 1, 0 };
+MAP(sched_process_exec_tail) = { BPF_MAP_TYPE_PROG_ARRAY, 4, 4, 1, 0 };
+
+/* Sends one draft that waits, and goes on with the next. */
+static __always_inline void send_next(void *ctx, void *tail)
+{
+	struct draft *first = draft(0), *s;
+	__u32 waiting, index;
+
+	if (!first || !first->waiting)
+		return;
+	waiting = first->waiting;
+	first->waiting = waiting & (waiting - 1);
+	index = ~waiting & 1;
+	opaque(index); /* one way for the verifier to follow, not one for each draft */
+	s = draft(index);
+	if (s)
+		send(s, current_task());
+	if (first->waiting)
+		bpf_tail_call(ctx, tail, 0);
 }
 
 /* ---- the dynamic loader of a new program ---- */
@@ -215,7 +246,7 @@ struct program_header {
 #define AT_BASE 7
 #define AUXV_MAX 28 /* pairs; x86-64 and arm64 have fewer */
 
-static __always_inline void await_loader(struct scratch *s, void *task)
+static __always_inline void await_loader(struct draft *s, void *task)
 {
 	__u32 pid = bpf_get_current_pid_tgid() >> 32;
 	void *mm = (void *)load(task, OFF(task_mm));
@@ -250,7 +281,7 @@ static __always_inline void forget_loader(__u32 pid)
 }
 
 /* Reads the loader's name if it can be read by now, into s->data; returns its length or 0. */
-static __always_inline __u32 find_loader(struct scratch *s, struct pending *pending)
+static __always_inline __u32 find_loader(struct draft *s, struct pending *pending)
 {
 	struct program_header header;
 	__u64 interp = 0, bias = pending->headers & ~4095ULL;
@@ -273,13 +304,13 @@ static __always_inline __u32 find_loader(struct scratch *s, struct pending *pend
 	}
 	if (!interp)
 		return 0;
-	long n = bpf_probe_read_user_str(s->data, PATH_MAX_BYTES, (void *)(bias + interp));
+	long len = read_user_path(s->data, bias + interp);
 
-	return n > 1 ? n - 1 : 0;
+	return len > 0 ? len : 0;
 }
 
 /* Makes the access to the process's loader, if one is awaited and its name can be read by now. */
-static __always_inline int loader_access(struct scratch *s, struct verdict *verdict)
+static __always_inline int loader_access(struct draft *s, struct verdict *verdict)
 {
 	__u32 pid = bpf_get_current_pid_tgid() >> 32;
 	struct pending *pending = bpf_map_lookup_elem(&loaders, &pid);
@@ -326,7 +357,7 @@ static __always_inline __u64 argument(void *regs, __u32 index)
 }
 
 /* Makes the access by one path of a syscall that succeeded; 0 if there is none. */
-static __always_inline int path_access(struct scratch *s, void *task, void *regs,
+static __always_inline int path_access(struct draft *s, void *task, void *regs,
 				       struct verdict *verdict, const volatile struct row *row,
 				       int which, long result)
 {
@@ -353,16 +384,16 @@ static __always_inline int path_access(struct scratch *s, void *task, void *regs
 
 	if (!text)
 		return 0;
-	long n = bpf_probe_read_user_str(s->data, PATH_MAX_BYTES, (void *)text);
+	long len = read_user_path(s->data, text);
 
-	if (n < 1) {
+	if (len < 0) {
 		count_event(verdict);
 		count(row->id, OUTCOME_UNREADABLE);
 		return 0;
 	}
-	a->len = n - 1;
-	if (n == 1) /* AT_EMPTY_PATH: the descriptor itself, not a path */
+	if (!len) /* AT_EMPTY_PATH: the descriptor itself, not a path */
 		return 0;
+	a->len = len;
 	if (kind & ROW_HOW)
 		bpf_probe_read_user(&resolve, sizeof(resolve), (void *)argument(regs, 2) + 16);
 
@@ -404,10 +435,10 @@ int sys_exit(__u64 *ctx)
 		return 0;
 
 	struct verdict *verdict = traced();
-	struct scratch *s = scratch();
+	struct draft *first = draft(0);
 	void *task = current_task();
 
-	if (!verdict || !s)
+	if (!verdict || !first)
 		return 0;
 
 	int counted = row->path[0] != ARG_NONE || kind & ROW_OPENS;
@@ -426,19 +457,32 @@ int sys_exit(__u64 *ctx)
 		}
 		return 0;
 	}
-	for (int which = 0; which < 2; which++) {
-		if (kind & ROW_LOADER ? !which && loader_access(s, verdict)
-				      : !(kind & ROW_EXEC) &&
-						path_access(s, task, regs, verdict, row, which, result))
-			report(s, task, verdict);
+	first->waiting = 0;
+	for (__u32 which = 0; which < DRAFTS; which++) {
+		struct draft *s = draft(which);
+
+		if (s && (kind & ROW_LOADER ? !which && loader_access(s, verdict)
+					    : !(kind & ROW_EXEC) && path_access(s, task, regs, verdict, row,
+										which, result)) &&
+		    is_news(s, task, verdict))
+			first->waiting |= 1 << which;
 	}
 	if (kind & (ROW_CHDIR | ROW_CHROOT))
 		note_places(task);
+	if (first->waiting)
+		bpf_tail_call(ctx, &sys_exit_tail, 0);
+	return 0;
+}
+
+SEC("kprobe/tp_btf/sys_exit/send")
+int sys_exit_send(__u64 *ctx)
+{
+	send_next(ctx, &sys_exit_tail);
 	return 0;
 }
 
 /* Makes the access by a name that the kernel holds. */
-static __always_inline int name_access(struct scratch *s, struct verdict *verdict, __u32 row,
+static __always_inline int name_access(struct draft *s, struct verdict *verdict, __u32 row,
 				       void *name, struct place real)
 {
 	long n = bpf_probe_read_kernel_str(s->data, PATH_MAX_BYTES, name);
@@ -464,10 +508,10 @@ int sched_process_exec(__u64 *ctx)
 {
 	void *bprm = (void *)ctx[2];
 	struct verdict *verdict = traced();
-	struct scratch *s = scratch();
+	struct draft *first = draft(0);
 	void *task = current_task();
 
-	if (!verdict || !s)
+	if (!verdict || !first)
 		return 0;
 	void *filename = (void *)load(bprm, OFF(bprm_filename));
 	void *interp = (void *)load(bprm, OFF(bprm_interp));
@@ -475,11 +519,24 @@ int sched_process_exec(__u64 *ctx)
 	struct place program = place_at(file + OFF(file_path));
 
 	note_places(task);
-	for (int step = 0; step < 2; step++) {
-		if (step ? interp != filename && name_access(s, verdict, config.interpreter_id, interp, ABSENT)
-			 : name_access(s, verdict, config.exec_id, filename, program))
-			report(s, task, verdict);
+	await_loader(first, task);
+	first->waiting = 0;
+	for (__u32 which = 0; which < DRAFTS; which++) {
+		struct draft *s = draft(which);
+
+		if (s && (which ? interp != filename && name_access(s, verdict, config.interpreter_id, interp, ABSENT)
+				: name_access(s, verdict, config.exec_id, filename, program)) &&
+		    is_news(s, task, verdict))
+			first->waiting |= 1 << which;
 	}
-	await_loader(s, task);
+	if (first->waiting)
+		bpf_tail_call(ctx, &sched_process_exec_tail, 0);
+	return 0;
+}
+
+SEC("kprobe/tp_btf/sched_process_exec/send")
+int sched_process_exec_send(__u64 *ctx)
+{
+	send_next(ctx, &sched_process_exec_tail);
 	return 0;
 }

@@ -5,10 +5,30 @@ use crate::btf::{self, Member};
 use crate::wire::Offsets;
 use std::io::{Read, Seek};
 
-/// Hooks: the type the kernel gives to each tracepoint's function (`btf_trace_NAME`, Linux 5.5).
-pub const HOOKS: [(&str, &str); 2] = [
-    ("tp_btf/sys_exit", "btf_trace_sys_exit"),
-    ("tp_btf/sched_process_exec", "btf_trace_sched_process_exec"),
+/// A place in the kernel where our programs run.
+pub struct Hook {
+    /// The program that is attached, by its section.
+    pub program: &'static str,
+    /// The program it goes on with where there is something to send, and the table that holds that one.
+    pub tail: &'static str,
+    pub tail_map: &'static str,
+    /// The type the kernel gives to the tracepoint's function (`btf_trace_NAME`, Linux 5.5).
+    btf_type: &'static str,
+}
+
+pub const HOOKS: [Hook; 2] = [
+    Hook {
+        program: "tp_btf/sys_exit",
+        tail: "tp_btf/sys_exit/send",
+        tail_map: "sys_exit_tail",
+        btf_type: "btf_trace_sys_exit",
+    },
+    Hook {
+        program: "tp_btf/sched_process_exec",
+        tail: "tp_btf/sched_process_exec/send",
+        tail_map: "sched_process_exec_tail",
+        btf_type: "btf_trace_sched_process_exec",
+    },
 ];
 
 macro_rules! offsets {
@@ -96,18 +116,21 @@ pub struct Layout {
 
 /// Reads a kernel's layout from its BTF; the error says what is missing.
 pub fn layout<R: Read + Seek>(input: &mut R) -> Result<Layout, String> {
-    let found = btf::find(input, MEMBERS, &HOOKS.map(|(_, name)| name))
+    let found = btf::find(input, MEMBERS, &HOOKS.map(|hook| hook.btf_type))
         .map_err(|e| format!("its type information cannot be used: {e}"))?;
     let mut hook_ids = [0; HOOKS.len()];
-    for ((id, found), (_, name)) in hook_ids.iter_mut().zip(&found.typedefs).zip(HOOKS) {
-        *id = found.ok_or_else(|| format!("it has no {name}"))?;
+    for ((id, found), hook) in hook_ids.iter_mut().zip(&found.typedefs).zip(HOOKS) {
+        *id = found.ok_or_else(|| format!("it has no {}", hook.btf_type))?;
     }
     let offsets = assemble(&found.members).map_err(|member| format!("it has no {member}"))?;
-    if offsets.dentry_name != offsets.dentry_parent + 8
-        || offsets.qstr_hash_len != 0
-        || offsets.qstr_name != 8
-    {
-        return Err("its dentry.d_name is not where d_parent ends".into());
+    // Two places of probes/kernel.h read neighbours at once.
+    let o = &offsets;
+    if (o.dentry_name, o.qstr_hash_len, o.qstr_name) != (o.dentry_parent + 8, 0, 8) {
+        return Err("its dentry.d_name does not follow d_parent".into());
+    }
+    let mount = (o.mount_mountpoint, o.mount_mnt, o.vfsmount_root);
+    if mount != (o.mount_parent + 8, o.mount_parent + 16, 0) {
+        return Err("its mount.mnt does not follow mnt_parent and mnt_mountpoint".into());
     }
     Ok(Layout { offsets, hook_ids })
 }

@@ -249,6 +249,9 @@ impl Tracer {
             }
             None => log::info(summary),
         }
+        for (row, name) in syscalls::counted_rows() {
+            log::debug(format_args!("{name}: {:?}", counts.of(row)));
+        }
         for (reason, n) in self.collector.losses(&counts) {
             if n > 0 {
                 log::warn(format_args!(

@@ -152,7 +152,10 @@ pub fn check() -> u8 {
         let (mut probe, _ring) = Probe::load(&settings)?;
         println!("programs      loaded");
         probe.attach()?;
-        println!("attached      {}", HOOKS.map(|(name, _)| name).join(", "));
+        println!(
+            "attached      {}",
+            HOOKS.map(|hook| hook.program).join(", ")
+        );
         Ok(())
     });
     match tried {

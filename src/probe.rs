@@ -13,7 +13,7 @@ use bpf_sys::direct::{self, Map};
 use redbpf::Module;
 use std::fmt::Debug;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// The ELF reader looks at the bytes as if they were structures of eight-byte numbers.
 #[repr(align(8))]
@@ -31,6 +31,8 @@ pub struct Settings<'a> {
 /// The loaded programs. They run from [`Probe::attach`] on, as long as this lives.
 pub struct Probe {
     programs: Vec<OwnedFd>,
+    /// Kept open: the kernel empties such a map when its last descriptor is closed.
+    _tail_maps: Vec<Map>,
     links: Vec<OwnedFd>,
     control: Map,
     counts: Map,
@@ -52,8 +54,9 @@ impl Default for Counts {
 }
 
 impl Counts {
-    pub fn row(&self, row: u16, outcome: Outcome) -> u64 {
-        self.0[row as usize][outcome as usize]
+    /// The outcomes of one row.
+    pub fn of(&self, row: u16) -> &[u64; OUTCOMES] {
+        &self.0[row as usize]
     }
 
     pub fn sum(&self, outcome: Outcome) -> u64 {
@@ -64,8 +67,9 @@ impl Counts {
 impl Probe {
     /// Loads the programs; nothing is traced yet. Also answers the map that is the ring buffer.
     pub fn load(settings: &Settings) -> Result<(Probe, Map)> {
-        for ((program, _), id) in HOOKS.iter().zip(settings.layout.hook_ids) {
-            direct::set_attach_id(program, id);
+        for (hook, id) in HOOKS.iter().zip(settings.layout.hook_ids) {
+            direct::set_attach_id(hook.program, id);
+            direct::set_attach_id(hook.tail, id);
         }
         let mut module = Module::parse(&OBJECT.0).map_err(why)?;
 
@@ -74,18 +78,19 @@ impl Probe {
             .and_then(|()| map.freeze())
             .map_err(|e| refused("configure the BPF programs", e))?;
 
-        let (version, license) = (module.version, module.license.clone());
-        let mut programs = Vec::new();
-        for (name, _) in HOOKS {
-            let program = module.program_mut(name);
-            let program = program.ok_or_else(|| missing("program", name))?;
-            program.load(version, license.clone()).map_err(why)?;
-            let fd = program.fd().expect("a loaded program has a descriptor");
-            let fd = sys::duplicate(fd).map_err(|e| refused("keep a BPF program", e))?;
-            programs.push(fd);
+        let (mut programs, mut tail_maps) = (Vec::new(), Vec::new());
+        for hook in HOOKS {
+            let tail = load_program(&mut module, hook.tail)?;
+            let tail_map = take_map(hook.tail_map)?;
+            tail_map
+                .update(&FIRST, &tail.as_raw_fd().to_ne_bytes())
+                .map_err(|e| refused("link the BPF programs", e))?;
+            tail_maps.push(tail_map);
+            programs.push(load_program(&mut module, hook.program)?);
         }
         let probe = Probe {
             programs,
+            _tail_maps: tail_maps,
             links: Vec::new(),
             control: take_map(".data.control")?,
             counts: take_map("counts")?,
@@ -116,9 +121,9 @@ impl Probe {
     }
 
     pub fn attach(&mut self) -> Result<()> {
-        for (program, (name, _)) in self.programs.iter().zip(HOOKS) {
+        for (program, hook) in self.programs.iter().zip(HOOKS) {
             let link = direct::raw_tracepoint_open(program.as_fd(), None)
-                .map_err(|e| refused(&format!("attach the BPF program {name}"), e))?;
+                .map_err(|e| refused(&format!("attach the BPF program {}", hook.program), e))?;
             self.links.push(link);
         }
         Ok(())
@@ -201,6 +206,15 @@ fn excludes(excludes: &Excludes) -> [Exclude; EXCLUDES] {
         }
     }
     out
+}
+
+fn load_program(module: &mut Module, name: &str) -> Result<OwnedFd> {
+    let (version, license) = (module.version, module.license.clone());
+    let program = module.program_mut(name);
+    let program = program.ok_or_else(|| missing("program", name))?;
+    program.load(version, license).map_err(why)?;
+    let fd = program.fd().expect("a loaded program has a descriptor");
+    sys::duplicate(fd).map_err(|e| refused("keep a BPF program", e))
 }
 
 fn take_map(name: &str) -> Result<Map> {
