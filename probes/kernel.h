@@ -50,6 +50,13 @@ static __always_inline __u32 load32(const void *p, __u32 off)
 	return value;
 }
 
+/* The same in two loads, for a union whose first member has the halves apart: the verifier of Linux
+ * 6.1 looks at that one only. */
+static __always_inline __u64 load_halves(const void *p, __u32 off)
+{
+	return load32(p, off) | (__u64)load32(p, off + 4) << 32;
+}
+
 /* Copies a path of the process; returns its length without the NUL, or less than 0 if it cannot be
  * read. Before Linux 6.13 the helper answers 0 for an empty string, not 1. */
 static __always_inline long read_user_path(void *to, __u64 from)

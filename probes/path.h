@@ -87,7 +87,7 @@ static __always_inline __u64 hash_typed(struct draft *s, const void *path, __u64
 	for (int i = 0; i < HASH_DEPTH; i++) {
 		if (dentry == root)
 			break;
-		hash = mix(hash, load(dentry, OFF(dentry_name) + OFF(qstr_hash_len)));
+		hash = mix(hash, load_halves(dentry, OFF(dentry_name) + OFF(qstr_hash_len)));
 		dentry = (const void *)load(dentry, OFF(dentry_parent));
 	}
 	return mix(hash, number_of(s, dentry));
