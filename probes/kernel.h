@@ -21,7 +21,41 @@ const volatile struct config config SEC(".rodata.config") = {};
 /* Makes the compiler read memory again, so that all ways to this point look the same to the verifier. */
 #define forget() asm volatile("" ::: "memory")
 
+/* The verifier follows both ways of every branch, and in a long loop it soon forgets where they met
+ * before. Such loops therefore have no branch but their end: they compute all cases of a step and
+ * select by masks. */
+
+/* All ones if the two are equal, else 0. */
+static __always_inline __u64 equal(__u64 a, __u64 b)
+{
+	__u64 differ = a ^ b, mask;
+
+	/* Without these the compiler sees through it and makes branches after all. */
+	differ |= -differ;
+	opaque(differ);
+	mask = (differ >> 63) - 1;
+	opaque(mask);
+	return mask;
+}
+
+/* All ones if `a` is the lower one, else 0: the borrow of a - b. */
+static __always_inline __u64 below(__u64 a, __u64 b)
+{
+	__u64 borrow = (~a & b) | ((~a | b) & (a - b)), mask;
+
+	opaque(borrow);
+	mask = -(borrow >> 63);
+	opaque(mask);
+	return mask;
+}
+
+static __always_inline __u64 select(__u64 mask, __u64 then, __u64 otherwise)
+{
+	return (then & mask) | (otherwise & ~mask);
+}
+
 #define OFF(member) (config.off.member)
+#define HAS(member) (OFF(member) != OFFSET_NONE)
 
 /* A pointer or long at `p + off` for a `p` without a type; 0 where it cannot be read. */
 static __always_inline __u64 peek(const void *p, __u32 off)
@@ -130,6 +164,63 @@ static __always_inline struct place place_of_fd(void *task, int fd)
 	if (!file)
 		return (struct place){};
 	return place_at(file + OFF(file_path));
+}
+
+/* ---- mappings ---- */
+
+/* lib/maple_tree.c: the low byte of a pointer to a node says of what type that is. */
+#define MAPLE_NODE_MASK 0xffULL
+#define MAPLE_TYPE(node) ((node) >> 3 & 0xf)
+#define MAPLE_LEAF 1
+#define MAPLE_ALLOCATION_RANGE 3
+#define MAPLE_PIVOTS 15
+#define MAPLE_ALLOCATION_PIVOTS 9
+#define MAPLE_DEPTH 4 /* of 10 to 16 children each */
+
+/* The mapping at an address: the child behind the first pivot that is not below the address, down to a
+ * leaf. A pivot of zero ends the pivots. */
+static __always_inline __u64 find_in_maple_tree(__u64 node, __u64 address)
+{
+	__u64 entry = 0;
+
+	for (int depth = 0; depth < MAPLE_DEPTH; depth++) {
+		__u64 base = node & ~MAPLE_NODE_MASK, type = MAPLE_TYPE(node);
+		__u64 is_range = ~equal(type, MAPLE_ALLOCATION_RANGE), index = 0;
+		__u64 pivots = select(is_range, OFF(maple_pivots), OFF(maple_apivots));
+		__u64 slots = select(is_range, OFF(maple_slots), OFF(maple_aslots));
+		__u64 pivot[MAPLE_PIVOTS] = {};
+
+		bpf_probe_read_kernel(pivot, sizeof(pivot), (void *)base + pivots);
+#pragma unroll
+		for (int i = 0; i < MAPLE_PIVOTS; i++) {
+			__u64 counts = i < MAPLE_ALLOCATION_PIVOTS ? ~0ULL : is_range;
+
+			index += below(pivot[i], address) & ~equal(pivot[i], 0) & counts & 1;
+		}
+		node = peek((void *)base, slots + index * 8);
+		entry = select(equal(type, MAPLE_LEAF) & equal(entry, 0), node, entry);
+	}
+	return entry;
+}
+
+#define LIST_MAPPINGS 32 /* a new program has fewer */
+
+/* The file that is mapped at an address of a process that has just begun. */
+static __always_inline struct place mapped_file(void *mm, __u64 address)
+{
+	__u64 mapping = 0;
+
+	if (HAS(mm_mt)) {
+		mapping = find_in_maple_tree(peek(mm, OFF(mm_mt) + OFF(maple_root)), address);
+	} else if (HAS(mm_mmap)) {
+		mapping = peek(mm, OFF(mm_mmap));
+		for (int i = 0; i < LIST_MAPPINGS; i++)
+			mapping = select(below(address, peek((void *)mapping, OFF(vma_end))), mapping,
+					 peek((void *)mapping, OFF(vma_next)));
+	}
+	__u64 file = peek((void *)mapping, OFF(vma_file));
+
+	return file ? place_at((void *)file + OFF(file_path)) : (struct place){};
 }
 
 /* x86-64: a 32-bit call has its number from another table. TS_COMPAT is set while it runs. */

@@ -111,29 +111,7 @@ static __always_inline __u64 hash_place(struct place place, __u64 hash)
 
 /* ---- directories and files as names ---- */
 
-/* The verifier follows both ways of every branch, and in a long loop it soon forgets where they met
- * before. The walk below therefore has no branch but its end: it computes all cases of a step and
- * selects by masks. */
-
-/* All ones if the two are equal, else 0. */
-static __always_inline __u64 equal(__u64 a, __u64 b)
-{
-	__u64 differ = a ^ b, mask;
-
-	/* Without these the compiler sees through it and makes branches after all. */
-	differ |= -differ;
-	opaque(differ);
-	mask = (differ >> 63) - 1;
-	opaque(mask);
-	return mask;
-}
-
-static __always_inline __u64 select(__u64 mask, __u64 then, __u64 otherwise)
-{
-	return (then & mask) | (otherwise & ~mask);
-}
-
-/* One step of the walk: up by a name, which is appended, or to the mount below, or on to the next
+/* One step of the walk, by masks: up by a name, which is appended, or to the mount below, or on to the next
  * part. */
 static __always_inline void step(struct draft *s, __u64 ns)
 {
@@ -141,11 +119,11 @@ static __always_inline void step(struct draft *s, __u64 ns)
 	__u64 dentry = w->dentry, mount = w->mnt - OFF(mount_mnt), at = w->at;
 	__u32 part = w->part & (PARTS - 1), next = (w->part + 1) & (PARTS - 1);
 	struct dentry_link up = link_of((void *)dentry);
-	struct mount_link below = mount_link_of(mount);
+	struct mount_link under = mount_link_of(mount);
 
 	/* At the root of a mount the walk goes on where that is mounted; the last one is its own parent. */
-	__u64 at_root = equal(dentry, below.root);
-	__u64 at_top = at_root & equal(mount, below.parent);
+	__u64 at_root = equal(dentry, under.root);
+	__u64 at_top = at_root & equal(mount, under.parent);
 	__u64 ended = at_top | equal(dentry, 0) | (~at_root & equal(dentry, up.parent));
 	__u64 present = at_top & equal(peek((void *)mount, OFF(mount_ns)), ns) & ~equal(ns, 0);
 	__u64 has_name = ~at_root & ~ended;
@@ -165,8 +143,8 @@ static __always_inline void step(struct draft *s, __u64 ns)
 	w->part += ended & 1;
 	w->start = select(ended, at, w->start);
 	w->mnt = select(ended, s->todo[next].mnt,
-			select(at_root, below.parent + OFF(mount_mnt), w->mnt));
-	w->dentry = select(ended, s->todo[next].dentry, select(at_root, below.mountpoint, up.parent));
+			select(at_root, under.parent + OFF(mount_mnt), w->mnt));
+	w->dentry = select(ended, s->todo[next].dentry, select(at_root, under.mountpoint, up.parent));
 }
 
 /* Names and mount crossings of all parts together. */

@@ -212,11 +212,13 @@ static __always_inline void send_next(void *ctx, void *tail)
  * process that is not there yet when exec returns; it is read at one of the next syscalls. */
 struct pending {
 	__u64 headers; /* address of the program headers in the process */
+	__u64 base;    /* where the loader is mapped */
 	__u32 count;
 	__u32 tries;
 };
 
-/* Process (tgid) -> its program headers. Full: the loader is counted as unreadable. */
+/* Process (tgid) -> its program headers. Full: the loader is counted as unreadable. User space gives up
+ * those of processes that ended too early. */
 MAP(loaders) = { BPF_MAP_TYPE_HASH, 4, sizeof(struct pending), 1024, 0 };
 
 /* Entries of `loaders`: while there are none, the syscalls that take no path end here. */
@@ -252,7 +254,6 @@ static __always_inline void await_loader(struct draft *s, void *task)
 	void *mm = (void *)load(task, OFF(task_mm));
 	__u64 *auxv = (__u64 *)s->data;
 	struct pending fresh = {};
-	__u64 base = 0;
 
 	if (bpf_probe_read_kernel(auxv, AUXV_MAX * 16, mm + OFF(mm_saved_auxv)))
 		return;
@@ -264,9 +265,9 @@ static __always_inline void await_loader(struct draft *s, void *task)
 		if (auxv[2 * i] == AT_PHNUM)
 			fresh.count = auxv[2 * i + 1];
 		if (auxv[2 * i] == AT_BASE)
-			base = auxv[2 * i + 1];
+			fresh.base = auxv[2 * i + 1];
 	}
-	if (!base) /* a static program */
+	if (!fresh.base) /* a static program */
 		return;
 	if (!bpf_map_update_elem(&loaders, &pid, &fresh, BPF_NOEXIST))
 		__sync_fetch_and_add(&awaited, 1);
@@ -310,7 +311,7 @@ static __always_inline __u32 find_loader(struct draft *s, struct pending *pendin
 }
 
 /* Makes the access to the process's loader, if one is awaited and its name can be read by now. */
-static __always_inline int loader_access(struct draft *s, struct verdict *verdict)
+static __always_inline int loader_access(struct draft *s, void *task, struct verdict *verdict)
 {
 	__u32 pid = bpf_get_current_pid_tgid() >> 32;
 	struct pending *pending = bpf_map_lookup_elem(&loaders, &pid);
@@ -321,6 +322,8 @@ static __always_inline int loader_access(struct draft *s, struct verdict *verdic
 	len = find_loader(s, pending);
 	if (!len && ++pending->tries < LOADER_TRIES)
 		return 0;
+	struct place real = mapped_file((void *)load(task, OFF(task_mm)), pending->base);
+
 	forget_loader(pid);
 	if (!len) {
 		count_event(verdict);
@@ -330,6 +333,7 @@ static __always_inline int loader_access(struct draft *s, struct verdict *verdic
 	s->access = (struct access){
 		.row = config.loader_id,
 		.start = s->data[0] == '/' ? START_ROOT : START_PWD,
+		.real = real,
 		.len = len,
 	};
 	return 1;
@@ -461,7 +465,7 @@ int sys_exit(__u64 *ctx)
 	for (__u32 which = 0; which < DRAFTS; which++) {
 		struct draft *s = draft(which);
 
-		if (s && (kind & ROW_LOADER ? !which && loader_access(s, verdict)
+		if (s && (kind & ROW_LOADER ? !which && loader_access(s, task, verdict)
 					    : !(kind & ROW_EXEC) && path_access(s, task, regs, verdict, row,
 										which, result)) &&
 		    is_news(s, task, verdict))

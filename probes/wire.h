@@ -42,6 +42,8 @@ struct exclude {
 	__u64 mask[EXCLUDE_WORDS];
 };
 
+#define OFFSET_NONE 0xffffffff
+
 /* Where the members of the kernel's structures are, in bytes. */
 struct offsets {
 	__u32 regs_nr;
@@ -79,6 +81,16 @@ struct offsets {
 	__u32 sb_magic;
 	__u32 mm_exe_file;
 	__u32 mm_saved_auxv;
+	__u32 mm_mt;   /* the mappings as a maple tree (since 6.1) … */
+	__u32 mm_mmap; /* … or as a list (before); OFFSET_NONE is "not in this kernel" */
+	__u32 vma_file;
+	__u32 vma_end;
+	__u32 vma_next;
+	__u32 maple_root;
+	__u32 maple_pivots;  /* of a leaf or range node */
+	__u32 maple_slots;
+	__u32 maple_apivots; /* of an allocation range node */
+	__u32 maple_aslots;
 	__u32 bprm_filename;
 	__u32 bprm_interp;
 	__u32 css_set_dfl_cgrp;

@@ -1,8 +1,9 @@
 //! Which of the kernel's structures the programs read, by name: the counterpart of
-//! `probes/kernel.h`. Where a member was renamed, its names stand side by side.
+//! `probes/kernel.h`. Where a member was renamed, its names stand side by side; an optional one is
+//! read only by kernels that have it.
 
 use crate::btf::{self, Member};
-use crate::wire::Offsets;
+use crate::wire::{OFFSET_NONE, Offsets};
 use std::io::{Read, Seek};
 
 /// A place in the kernel where our programs run.
@@ -32,7 +33,8 @@ pub const HOOKS: [Hook; 2] = [
 ];
 
 macro_rules! offsets {
-    ($($field:ident $([$index:literal])? = $($structure:ident . $($name:ident)|+),+;)*) => {
+    ($($field:ident $([$index:literal])? $(: $optional:ident)? =
+        $($structure:ident . $($name:ident)|+),+;)*) => {
         const MEMBERS: &[Member] = &[$($(
             Member { structure: stringify!($structure), names: &[$(stringify!($name)),+] },
         )+)*];
@@ -42,15 +44,23 @@ macro_rules! offsets {
             let mut offsets = Offsets::default();
             let mut next = MEMBERS.iter().zip(found);
             $(
-                let mut sum = 0;
+                let mut sum = Some(0);
+                let mut missing = None;
                 $(
-                    let _ = stringify!($structure);
+                    let _ = stringify!($structure); // one round for each
                     let (member, offset) = next.next().expect("one offset per member");
-                    sum += offset.ok_or_else(|| {
-                        format!("{}.{}", member.structure, member.names.join("|"))
-                    })?;
+                    sum = sum.zip(*offset).map(|(sum, offset)| sum + offset);
+                    missing = missing.or(offset.is_none().then_some(member));
                 )+
-                offsets.$field $([$index])? = sum;
+                $(
+                    let _ = stringify!($optional);
+                    sum = sum.or(Some(OFFSET_NONE));
+                )?
+                offsets.$field $([$index])? = sum.ok_or_else(|| {
+                    missing.map_or(String::new(), |m: &Member| {
+                        format!("{}.{}", m.structure, m.names.join("|"))
+                    })
+                })?;
             )*
             Ok(offsets)
         }
@@ -98,6 +108,16 @@ offsets! {
     sb_magic = super_block.s_magic;
     mm_exe_file = mm_struct.exe_file;
     mm_saved_auxv = mm_struct.saved_auxv;
+    mm_mt: optional = mm_struct.mm_mt; // since Linux 6.1
+    mm_mmap: optional = mm_struct.mmap; // before
+    vma_file = vm_area_struct.vm_file;
+    vma_end = vm_area_struct.vm_end;
+    vma_next: optional = vm_area_struct.vm_next;
+    maple_root: optional = maple_tree.ma_root;
+    maple_pivots: optional = maple_range_64.pivot;
+    maple_slots: optional = maple_range_64.slot;
+    maple_apivots: optional = maple_arange_64.pivot;
+    maple_aslots: optional = maple_arange_64.slot;
     bprm_filename = linux_binprm.filename;
     bprm_interp = linux_binprm.interp;
     css_set_dfl_cgrp = css_set.dfl_cgrp;

@@ -40,6 +40,11 @@ pub struct Probe {
     events: Map,
     /// How many cgroups are traced.
     traced: u32,
+    /// Process -> where to find the name of its loader; and how many there are.
+    loaders: Map,
+    awaited: Map,
+    awaited_before: Vec<[u8; 4]>,
+    given_up: u64,
     state: Control,
 }
 
@@ -97,6 +102,10 @@ impl Probe {
             targets: take_map("targets")?,
             events: take_map("events")?,
             traced: 0,
+            loaders: take_map("loaders")?,
+            awaited: take_map(".data.awaited")?,
+            awaited_before: Vec::new(),
+            given_up: 0,
             state: Control {
                 generation: 0,
                 epoch: 1,
@@ -132,7 +141,38 @@ impl Probe {
     /// Ages what the programs know; to be called once a minute.
     pub fn next_epoch(&mut self) -> Result<()> {
         self.state.epoch = self.state.epoch.wrapping_add(1);
-        self.write_control()
+        self.write_control()?;
+        self.give_up_loaders()
+            .map_err(|e| refused("steer the BPF programs", e))
+    }
+
+    /// Gives up the loaders that are awaited for a minute: their processes ended before they told.
+    /// With none left the programs stop looking for them.
+    fn give_up_loaders(&mut self) -> io::Result<()> {
+        let mut awaited = Vec::new();
+        let (mut key, mut next) = (None, [0; 4]);
+        while self
+            .loaders
+            .next_key(key.as_ref().map(|k: &[u8; 4]| &k[..]), &mut next)
+        {
+            awaited.push(next);
+            key = Some(next);
+        }
+        let old = |process: &[u8; 4]| self.awaited_before.contains(process);
+        for process in awaited.iter().filter(|process| old(process)) {
+            // It fails if the process has told just now.
+            self.given_up += u64::from(self.loaders.delete(process).is_ok());
+        }
+        awaited.retain(|process| !old(process));
+        if awaited.is_empty() {
+            self.awaited.update(&FIRST, &0u64.to_ne_bytes())?;
+            if self.loaders.next_key(None, &mut next) {
+                // One came meanwhile. More than there are does no harm until the next minute.
+                self.awaited.update(&FIRST, &(1u64 << 32).to_ne_bytes())?;
+            }
+        }
+        self.awaited_before = awaited;
+        Ok(())
     }
 
     fn write_control(&self) -> Result<()> {
@@ -153,6 +193,7 @@ impl Probe {
                 counts.0[row as usize][i % OUTCOMES] += number_at_start(value);
             }
         }
+        counts.0[syscalls::LOADER_ID as usize][Outcome::Unreadable as usize] += self.given_up;
         Ok(counts)
     }
 

@@ -8,6 +8,7 @@ pub const SYSCALLS: usize = 512;
 pub const EXCLUDES: usize = 8;
 pub const EXCLUDE_WORDS: usize = 4;
 pub const ARG_NONE: u8 = 0xff;
+pub const OFFSET_NONE: u32 = u32::MAX;
 pub const ROWS: usize = 160;
 pub const CONTAINERS: u32 = 256;
 pub const PARTS: usize = 4;
@@ -81,6 +82,16 @@ pub struct Offsets {
     pub sb_magic: u32,
     pub mm_exe_file: u32,
     pub mm_saved_auxv: u32,
+    pub mm_mt: u32,
+    pub mm_mmap: u32,
+    pub vma_file: u32,
+    pub vma_end: u32,
+    pub vma_next: u32,
+    pub maple_root: u32,
+    pub maple_pivots: u32,
+    pub maple_slots: u32,
+    pub maple_apivots: u32,
+    pub maple_aslots: u32,
     pub bprm_filename: u32,
     pub bprm_interp: u32,
     pub css_set_dfl_cgrp: u32,
@@ -141,8 +152,8 @@ pub struct Record {
 // The sizes the C side asserts too: a field added on one side alone does not compile.
 const _: () = assert!(size_of::<Row>() == 8);
 const _: () = assert!(size_of::<Record>() == 40);
-const _: () = assert!(size_of::<Offsets>() == 46 * 4);
-const _: () = assert!(size_of::<Config>() == 4096 + 512 + 8 + 46 * 4 + 16);
+const _: () = assert!(size_of::<Offsets>() == 56 * 4);
+const _: () = assert!(size_of::<Config>() == 4096 + 512 + 8 + 56 * 4 + 16);
 
 /// Structures of integers without padding.
 ///

@@ -40,7 +40,8 @@ fn structures() {
             dentry_parent, dentry_name, dentry_inode, dentry_sb, dentry_hash, qstr_hash_len,
             qstr_name, vfsmount_root, mount_mnt, mount_parent, mount_mountpoint, mount_ns,
             nsproxy_mnt_ns, files_fdt, fdt_fd, fdt_max_fds, file_path, inode_mode, sb_magic,
-            mm_exe_file, mm_saved_auxv, bprm_filename, bprm_interp, css_set_dfl_cgrp, cgroup_kn,
+            mm_exe_file, mm_saved_auxv, mm_mt, mm_mmap, vma_file, vma_end, vma_next, maple_root,
+            maple_pivots, maple_slots, maple_apivots, maple_aslots, bprm_filename, bprm_interp, css_set_dfl_cgrp, cgroup_kn,
             kernfs_id, kernfs_parent,
         }
     );
@@ -60,6 +61,7 @@ fn constants() {
     equal("EXCLUDES", wire::EXCLUDES);
     equal("EXCLUDE_WORDS", wire::EXCLUDE_WORDS);
     equal("ARG_NONE", wire::ARG_NONE.into());
+    equal("OFFSET_NONE", wire::OFFSET_NONE as usize);
     equal("ROWS", wire::ROWS);
     equal("CONTAINERS", wire::CONTAINERS as usize);
     equal("PARTS", wire::PARTS);

@@ -149,7 +149,8 @@ impl Witness {
                 files.insert(interpreter.to_vec());
                 files.extend(fs::canonicalize(OsStr::from_bytes(interpreter)).map(bytes));
             }
-            files.insert(b"/lib64/ld-linux-x86-64.so.2".to_vec());
+            let loader = "/lib64/ld-linux-x86-64.so.2";
+            files.extend([bytes(loader), bytes(fs::canonicalize(loader).unwrap())]);
         }
         files
     }

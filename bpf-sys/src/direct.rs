@@ -140,6 +140,10 @@ impl Map {
         self.elem(Command::MapLookupElem, key, value.as_mut_ptr() as u64)
     }
 
+    pub fn delete(&self, key: &[u8]) -> io::Result<()> {
+        self.elem(Command::MapDeleteElem, key, 0)
+    }
+
     /// Writes the key that follows `key` (the first one after `None`) over `next`; false at the end.
     pub fn next_key(&self, key: Option<&[u8]>, next: &mut [u8]) -> bool {
         assert_eq!(next.len(), self.key_size, "key of another size");

@@ -8,6 +8,7 @@
  *   accesses threads N M DIR
  *                        N threads, each opening M files DIR/THREAD-0…
  *   accesses fails N     looks up N names that do not exist
+ *   accesses killed FILE executes FILE and kills it before its first instruction
  *   accesses compat      makes three 32-bit calls whose 64-bit number takes a path
  *
  * Linked statically and free of other accesses, so that the report can be compared exactly. */
@@ -18,6 +19,7 @@
 #include <linux/openat2.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +28,7 @@
 #include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
@@ -615,6 +618,19 @@ int main(int argc, char **argv)
 			if (!syscall(SYS_stat, "/no/such/file", &st))
 				return 1;
 		return 0;
+	}
+	if (!strcmp(mode, "killed")) {
+		pid_t pid = fork();
+		int status;
+
+		if (!pid) {
+			ptrace(PTRACE_TRACEME);
+			execv(top, nop);
+			_exit(1);
+		}
+		/* A traced process stops when its exec is done. */
+		return !(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status) && !kill(pid, SIGKILL) &&
+			 waitpid(pid, &status, 0) == pid && WIFSIGNALED(status));
 	}
 	if (!strcmp(mode, "compat")) {
 		/* 21 is mount for 32-bit programs and access for the others. */
