@@ -4,14 +4,9 @@ use std::env;
 use std::path::Path;
 use std::process::{Command, exit};
 
-const HEADERS: [&str; 4] = ["wire.h", "kernel.h", "path.h", "emit.h"];
-
 fn main() {
     println!("cargo::rerun-if-env-changed=CLANG");
-    println!("cargo::rerun-if-changed=probes/snoop.bpf.c");
-    for header in HEADERS {
-        println!("cargo::rerun-if-changed=probes/{header}");
-    }
+    println!("cargo::rerun-if-changed=probes");
     let clang = env::var("CLANG").unwrap_or_else(|_| "clang".into());
     if Command::new(&clang).arg("--version").output().is_err() {
         fail(&format!(

@@ -139,7 +139,8 @@ pub struct OwnCgroup {
 
 impl OwnCgroup {
     /// Makes a cgroup below our own one, or at the mount where that is not visible.
-    pub fn make(mount: &Path, own: &[u8]) -> Result<OwnCgroup> {
+    pub fn make(mount: &Path) -> Result<OwnCgroup> {
+        let own = fs::read("/proc/self/cgroup").unwrap_or_default();
         let own = own
             .split(|b| *b == b'\n')
             .find_map(|line| line.strip_prefix(b"0::/"));

@@ -1,7 +1,7 @@
 //! What the containers used: records become files of their containers, and are counted.
 
 use crate::cgroup::Cgroup;
-use crate::log;
+use crate::log::{self, Level};
 use crate::path::{Excludes, Named};
 use crate::probe::Counts;
 use crate::seen::{Added, Seen};
@@ -89,13 +89,15 @@ impl Collector {
         *received += 1;
 
         let named = Named::of(&event);
-        log::debug(format_args!(
-            "process {}: {} asked {:?} real {:?}",
-            event.pid,
-            syscalls::name_of(event.row),
-            named.asked.as_deref().map(String::from_utf8_lossy),
-            named.real.as_deref().map(String::from_utf8_lossy),
-        ));
+        if log::is_on(Level::Debug) {
+            log::debug(format_args!(
+                "process {}: {} asked {:?} real {:?}",
+                event.pid,
+                syscalls::name_of(event.row),
+                named.asked.as_deref().map(String::from_utf8_lossy),
+                named.real.as_deref().map(String::from_utf8_lossy),
+            ));
+        }
         let (mut added, mut wanted) = (false, false);
         for path in [&named.asked, &named.real].into_iter().flatten() {
             if self.excludes.matches(path) {

@@ -44,3 +44,8 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// The kernel refused something that nobody can change by a flag.
+pub fn cannot(what: &str, e: std::io::Error) -> Error {
+    Error::failed(format!("cannot {what}: {e}"))
+}

@@ -23,3 +23,5 @@ pub mod report;
 pub mod args;
 pub mod preflight;
 pub mod run;
+
+pub mod tracer;

@@ -34,8 +34,13 @@ pub fn set_level(level: Level) {
     LEVEL.store(level as u8, Ordering::Relaxed);
 }
 
+/// Is this level asked for? For messages that cost something to make.
+pub fn is_on(level: Level) -> bool {
+    level as u8 >= LEVEL.load(Ordering::Relaxed)
+}
+
 pub fn line(level: Level, message: impl Display) {
-    if level as u8 >= LEVEL.load(Ordering::Relaxed) {
+    if is_on(level) {
         // Nobody is left to be told when standard error is gone.
         let _ = writeln!(std::io::stderr(), "snoop: {level}: {message}");
     }

@@ -120,54 +120,48 @@ pub fn layout() -> Result<Layout> {
     })
 }
 
-/// `snoop check`: a line for each thing that tracing needs; exit status 1 if one is missing.
-pub fn check() -> u8 {
+/// `snoop check`: a line for each thing that tracing needs, and the exit status: 1 if one is missing.
+pub fn check() -> (String, u8) {
     let facts = look(Path::new("/"));
-    let plan = plan(&facts);
     let kernel = facts
         .kernel
         .map_or("unknown".into(), |(a, b)| format!("{a}.{b}"));
-    println!("kernel        {kernel}");
-    println!(
-        "lockdown      {}",
-        facts.lockdown.as_deref().unwrap_or("none")
-    );
-    println!("privileges    {}", privileges(&facts));
-    println!(
-        "BTF           {}",
-        if facts.btf { "found" } else { "missing" }
-    );
-    let mount = facts
-        .cgroup_mount
-        .map_or("missing".into(), |m| m.display().to_string());
-    println!("cgroup v2     {mount}");
-    let tried = plan.and_then(|plan| {
-        let layout = layout()?;
-        println!("structures    known");
-        let settings = Settings {
-            layout: &layout,
-            typed: plan.typed,
-            excludes: &Excludes::default(),
-        };
-        let (mut probe, _ring) = Probe::load(&settings)?;
-        println!("programs      loaded");
-        probe.attach()?;
-        println!(
-            "attached      {}",
-            HOOKS.map(|hook| hook.program).join(", ")
-        );
-        Ok(())
-    });
-    match tried {
-        Ok(()) => {
-            println!("This host can be traced.");
-            0
-        }
-        Err(e) => {
-            println!("This host cannot be traced: {e}");
-            FAILED
-        }
+    let mount = facts.cgroup_mount.as_ref();
+    let mut lines = vec![
+        ("kernel", kernel),
+        ("lockdown", facts.lockdown.clone().unwrap_or("none".into())),
+        ("privileges", privileges(&facts)),
+        ("BTF", if facts.btf { "found" } else { "missing" }.into()),
+        (
+            "cgroup v2",
+            mount.map_or("missing".into(), |m| m.display().to_string()),
+        ),
+    ];
+    let tried = try_all(&facts, &mut lines);
+    let mut text = String::new();
+    for (what, found) in lines {
+        text += &format!("{what:<14}{found}\n");
     }
+    match tried {
+        Ok(()) => (text + "This host can be traced.\n", 0),
+        Err(e) => (text + &format!("This host cannot be traced: {e}\n"), FAILED),
+    }
+}
+
+/// Does all that tracing does, but for the tracing; adds a line for each step that worked.
+fn try_all(facts: &Facts, lines: &mut Vec<(&str, String)>) -> Result<()> {
+    let plan = plan(facts)?;
+    let layout = layout()?;
+    lines.push(("structures", "known".into()));
+    let (mut probe, _ring) = Probe::load(&Settings {
+        layout: &layout,
+        typed: plan.typed,
+        excludes: &Excludes::default(),
+    })?;
+    lines.push(("programs", "loaded".into()));
+    probe.attach()?;
+    lines.push(("attached", HOOKS.map(|hook| hook.program).join(", ")));
+    Ok(())
 }
 
 fn privileges(facts: &Facts) -> String {

@@ -262,12 +262,7 @@ pub fn cgroup_id(directory: &Path) -> io::Result<u64> {
     Ok(u64::from_ne_bytes(id))
 }
 
-pub fn is_root() -> bool {
-    // SAFETY: no pointers.
-    unsafe { libc::geteuid() == 0 }
-}
-
-/// Sixteen hexadecimal digits' worth of randomness, from the kernel.
+/// A random number from the kernel.
 pub fn random() -> io::Result<u64> {
     let mut value = 0u64;
     // SAFETY: the kernel writes eight bytes at most.

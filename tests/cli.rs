@@ -56,6 +56,16 @@ fn help_and_version() {
 }
 
 #[test]
+fn a_closed_standard_output_is_an_error_and_no_panic() {
+    let full = fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let output = snoop().arg("-help").stdout(full).output().unwrap();
+    assert_refused(&output, 1, &["cannot write to standard output", "No space"]);
+}
+
+#[test]
 fn wrong_usage() {
     for (words, said) in [
         (&["-frobnicate"][..], &["-frobnicate", "snoop -help"][..]),

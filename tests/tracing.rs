@@ -3,11 +3,12 @@
 mod common;
 
 use common::{Files, TestCgroup, assert_same, bytes, helper, run, run_quietly};
-use snoop::path::Excludes;
+use snoop::path::{Excludes, Named};
 use snoop::preflight;
 use snoop::probe::{Probe, Settings};
+use snoop::ring::Ring;
 use snoop::syscalls;
-use snoop::wire::Outcome;
+use snoop::wire::{Event, Outcome, RING_BYTES};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
@@ -229,10 +230,8 @@ fn every_access_is_counted_once() {
     assert_eq!(hidden[0], without[0] + 211);
 }
 
-/// A process that is killed before its loader has run never tells the loader's name.
-#[test]
-fn a_loader_that_never_ran_is_given_up_and_counted() {
-    let cgroup = TestCgroup::make("killed");
+/// The programs alone, attached to a cgroup, with the clock in the test's hands.
+fn probe_on(cgroup: &TestCgroup) -> (Probe, Ring<bpf_sys::direct::Map>) {
     let layout = preflight::layout().unwrap();
     let excludes = Excludes::default();
     let settings = Settings {
@@ -240,11 +239,18 @@ fn a_loader_that_never_ran_is_given_up_and_counted() {
         typed: true,
         excludes: &excludes,
     };
-    let (mut probe, _ring) = Probe::load(&settings).unwrap();
-    probe
-        .trace(snoop::sys::cgroup_id(cgroup.directory()).unwrap())
-        .unwrap();
+    let (mut probe, ring) = Probe::load(&settings).unwrap();
+    let id = snoop::sys::cgroup_id(cgroup.directory()).unwrap();
+    probe.trace(id).unwrap();
     probe.attach().unwrap();
+    (probe, Ring::new(ring, RING_BYTES).unwrap())
+}
+
+/// A process that is killed before its loader has run never tells the loader's name.
+#[test]
+fn a_loader_that_never_ran_is_given_up_and_counted() {
+    let cgroup = TestCgroup::make("killed");
+    let (mut probe, _ring) = probe_on(&cgroup);
     let status = cgroup
         .command(helper())
         .args(["killed", "/bin/sh"])
@@ -254,10 +260,43 @@ fn a_loader_that_never_ran_is_given_up_and_counted() {
     let lost = |probe: &Probe| probe.counts().unwrap().sum(Outcome::Unreadable);
     probe.next_epoch().unwrap();
     assert_eq!(lost(&probe), 0, "it may still run");
-    probe.next_epoch().unwrap();
-    assert_eq!(lost(&probe), 1);
-    probe.next_epoch().unwrap();
-    assert_eq!(lost(&probe), 1);
+    for _ in 0..2 {
+        probe.next_epoch().unwrap();
+        assert_eq!(lost(&probe), 1);
+    }
+}
+
+#[test]
+fn a_name_that_comes_to_mean_another_file_is_reported_again() {
+    let cgroup = TestCgroup::make("renewed");
+    let directory = tempfile::tempdir().unwrap();
+    let name = directory.path().join("0-0");
+    let (mut probe, mut ring) = probe_on(&cgroup);
+    let mut files = Files::new();
+    let mut open_as = |target: &str, probe: &mut Probe, epochs: usize| {
+        fs::write(directory.path().join(target), "").unwrap();
+        let _ = fs::remove_file(&name);
+        std::os::unix::fs::symlink(target, &name).unwrap();
+        (0..epochs).for_each(|_| probe.next_epoch().unwrap());
+        let status = cgroup
+            .command(helper())
+            .args(["opens", "1"])
+            .arg(directory.path())
+            .status();
+        assert!(status.unwrap().success());
+        ring.read(usize::MAX, |bytes| {
+            let named = Named::of(&Event::decode(bytes).unwrap());
+            files.extend([named.asked, named.real].into_iter().flatten());
+        });
+        files.contains(&bytes(directory.path().join(target)))
+    };
+    assert!(open_as("first", &mut probe, 0));
+    assert!(
+        !open_as("second", &mut probe, 5),
+        "the name is known for five minutes"
+    );
+    assert!(open_as("second", &mut probe, 1));
+    assert!(open_as("third", &mut probe, 6));
 }
 
 #[test]

@@ -275,50 +275,26 @@ pub unsafe fn bpf_obj_get_info_by_fd(fd: c_int, info: *mut c_void, len: *mut u32
     unsafe { bpf(Command::ObjGetInfoByFd, &mut attr) }
 }
 
-/// Answers for what redbpf can do and snoop does not use.
-fn not_used() -> c_int {
-    // SAFETY: errno is this thread's own.
-    unsafe { *libc::__errno_location() = libc::ENOSYS };
-    -1
+/// What redbpf can do and snoop does not use.
+macro_rules! not_used {
+    ($($name:ident($($argument:ty),*);)*) => {$(
+        /// Answers `ENOSYS`.
+        ///
+        /// # Safety
+        /// None is needed.
+        pub unsafe fn $name($(_: $argument),*) -> c_int {
+            // SAFETY: errno is this thread's own.
+            unsafe { *libc::__errno_location() = libc::ENOSYS };
+            -1
+        }
+    )*};
 }
 
-/// # Safety
-/// None is needed: this answers `ENOSYS`.
-pub unsafe fn bpf_obj_pin(_fd: c_int, _path: *const c_char) -> c_int {
-    not_used()
-}
-
-/// # Safety
-/// None is needed: this answers `ENOSYS`.
-pub unsafe fn bpf_obj_get(_path: *const c_char) -> c_int {
-    not_used()
-}
-
-/// # Safety
-/// None is needed: this answers `ENOSYS`.
-pub unsafe fn bpf_prog_attach(_prog: c_int, _target: c_int, _kind: u32, _flags: u32) -> c_int {
-    not_used()
-}
-
-/// # Safety
-/// None is needed: this answers `ENOSYS`.
-pub unsafe fn bpf_link_create(
-    _prog: c_int,
-    _target: c_int,
-    _kind: u32,
-    _opts: *const bpf_link_create_opts,
-) -> c_int {
-    not_used()
-}
-
-/// # Safety
-/// None is needed: this answers `ENOSYS`.
-pub unsafe fn bpf_iter_create(_link: c_int) -> c_int {
-    not_used()
-}
-
-/// # Safety
-/// None is needed: this answers `ENOSYS`.
-pub unsafe fn bpf_set_link_xdp_fd(_ifindex: c_int, _prog: c_int, _flags: u32) -> c_int {
-    not_used()
+not_used! {
+    bpf_obj_pin(c_int, *const c_char);
+    bpf_obj_get(*const c_char);
+    bpf_prog_attach(c_int, c_int, u32, u32);
+    bpf_link_create(c_int, c_int, u32, *const bpf_link_create_opts);
+    bpf_iter_create(c_int);
+    bpf_set_link_xdp_fd(c_int, c_int, u32);
 }

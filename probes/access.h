@@ -1,0 +1,104 @@
+/* One access: is it news? Then it is sent. */
+#ifndef SNOOP_ACCESS_H
+#define SNOOP_ACCESS_H
+
+#include "cgroup.h"
+#include "moves.h"
+#include "path.h"
+
+/* The access in s->access and s->data succeeded. Counts it if it is known or excluded and answers 0;
+ * else prepares its record. */
+static __always_inline int is_news(struct draft *s, void *task, struct verdict *verdict)
+{
+	struct access *a = &s->access;
+	void *fs = (void *)load(task, OFF(task_fs));
+	__u64 key = mix(config.seed, verdict->container);
+
+	forget();
+	count_event(verdict);
+	if (a->start == START_ROOT && !(a->flags & RECORD_REAL_ONLY) && is_excluded(s, a->len)) {
+		/* An excluded name can still open a file that is not: /proc/self/exe. */
+		if (!a->real.dentry || is_pseudo(a->real)) {
+			count(a->row, OUTCOME_EXCLUDED);
+			return 0;
+		}
+		a->flags |= RECORD_REAL_ONLY;
+		a->known = OUTCOME_EXCLUDED;
+	}
+	if (a->flags & RECORD_REAL_ONLY) {
+		key = hash_place(a->real, ~key);
+		a->len = 0;
+	} else {
+		if (a->start == START_ROOT)
+			key = hash_typed(s, fs + OFF(fs_root), key);
+		else if (a->start == START_PWD)
+			key = hash_typed(s, fs + OFF(fs_pwd), key);
+		else
+			key = hash_place(a->place, key);
+		/* A name that was only looked at has not told yet what it leads to. */
+		key = hash_string(s, a->len, key ^ (a->real.dentry != 0));
+	}
+	key = finish(key);
+	if (a->len <= HASHED && is_known(key)) {
+		count(a->row, a->known == OUTCOME_EXCLUDED ? OUTCOME_EXCLUDED : OUTCOME_DUPLICATE);
+		return 0;
+	}
+
+	struct places now = places_now(task);
+
+	s->head.container = verdict->container;
+	s->head.key = key;
+	s->head.result = a->result;
+	s->head.pid = bpf_get_current_pid_tgid() >> 32;
+	s->head.row = a->row;
+	s->head.len[PART_ASKED] = a->len;
+	s->todo[PART_BASE] = ABSENT;
+	if (a->start == START_PLACE)
+		s->todo[PART_BASE] = a->place;
+	else if (a->start == START_PWD)
+		s->todo[PART_BASE] = now.pwd;
+	s->todo[PART_ROOT] = now.root;
+	s->todo[PART_REAL] = a->real;
+	return 1;
+}
+
+/* Completes a record and sends it. */
+static __always_inline void send(struct draft *s, void *task)
+{
+	__u32 flags = s->access.flags, end;
+
+	end = append_places(s, task, s->head.len[PART_ASKED]);
+	if (s->todo[PART_BASE].dentry)
+		flags |= RECORD_HAS_BASE;
+	if (s->todo[PART_REAL].dentry)
+		flags |= RECORD_HAS_REAL;
+	s->head.flags = flags;
+	emit(s, s->access.row, end);
+}
+
+/* A hook's program ends where nothing is new. The rest, which few calls reach, is a program of its own
+ * that the first one goes on with (a tail call): the verifier takes each by itself, and what it has to
+ * follow in one does not multiply with the other. The kernel wants one table per hook. */
+MAP(sys_exit_tail) = { BPF_MAP_TYPE_PROG_ARRAY, 4, 4, 1, 0 };
+MAP(sched_process_exec_tail) = { BPF_MAP_TYPE_PROG_ARRAY, 4, 4, 1, 0 };
+
+/* Sends one draft that waits, and goes on with the next. */
+static __always_inline void send_next(void *ctx, void *tail)
+{
+	struct draft *first = draft(0), *s;
+	__u32 waiting, index;
+
+	if (!first || !first->waiting)
+		return;
+	waiting = first->waiting;
+	first->waiting = waiting & (waiting - 1);
+	index = ~waiting & 1;
+	opaque(index); /* one way for the verifier to follow, not one for each draft */
+	s = draft(index);
+	if (s)
+		send(s, current_task());
+	if (first->waiting)
+		bpf_tail_call(ctx, tail, 0);
+}
+
+#endif

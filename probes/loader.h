@@ -1,0 +1,138 @@
+/* The dynamic loader of a new program. The kernel opens it itself: its name stands in the program's
+ * headers, in memory of the process that is not there yet when exec returns, and is read at one of the
+ * next syscalls. */
+#ifndef SNOOP_LOADER_H
+#define SNOOP_LOADER_H
+
+#include "access.h"
+
+struct pending {
+	__u64 headers; /* address of the program headers in the process */
+	__u64 base;    /* where the loader is mapped */
+	__u32 count;
+	__u32 tries;
+};
+
+/* Process (tgid) -> its program headers. Full: the loader is counted as unreadable. User space gives up
+ * those of processes that ended too early. */
+MAP(loaders) = { BPF_MAP_TYPE_HASH, 4, sizeof(struct pending), 1024, 0 };
+
+/* Entries of `loaders`: while there are none, the syscalls that take no path end here. */
+__u64 awaited SEC(".data.awaited") = 0;
+
+#define LOADER_TRIES 16
+#define HEADERS_MAX 16
+
+/* elf(5), the 64-bit form. */
+struct program_header {
+	__u32 type;
+	__u32 flags;
+	__u64 offset;
+	__u64 vaddr;
+	__u64 paddr;
+	__u64 filesz;
+	__u64 memsz;
+	__u64 align;
+};
+#define PT_LOAD 1
+#define PT_INTERP 3
+#define PT_PHDR 6
+
+/* getauxval(3) */
+#define AT_PHDR 3
+#define AT_PHNUM 5
+#define AT_BASE 7
+#define AUXV_MAX 28 /* pairs; x86-64 and arm64 have fewer */
+
+static __always_inline void await_loader(struct draft *s, void *task)
+{
+	__u32 pid = bpf_get_current_pid_tgid() >> 32;
+	void *mm = (void *)load(task, OFF(task_mm));
+	__u64 *auxv = (__u64 *)s->data;
+	struct pending fresh = {};
+
+	if (bpf_probe_read_kernel(auxv, AUXV_MAX * 16, mm + OFF(mm_saved_auxv)))
+		return;
+	for (int i = 0; i < AUXV_MAX; i++) {
+		if (!auxv[2 * i])
+			break;
+		if (auxv[2 * i] == AT_PHDR)
+			fresh.headers = auxv[2 * i + 1];
+		if (auxv[2 * i] == AT_PHNUM)
+			fresh.count = auxv[2 * i + 1];
+		if (auxv[2 * i] == AT_BASE)
+			fresh.base = auxv[2 * i + 1];
+	}
+	if (!fresh.base) /* a static program */
+		return;
+	if (!bpf_map_update_elem(&loaders, &pid, &fresh, BPF_NOEXIST))
+		__sync_fetch_and_add(&awaited, 1);
+	else if (bpf_map_update_elem(&loaders, &pid, &fresh, BPF_EXIST))
+		count(config.loader_id, OUTCOME_UNREADABLE);
+}
+
+static __always_inline void forget_loader(__u32 pid)
+{
+	if (!bpf_map_delete_elem(&loaders, &pid))
+		__sync_fetch_and_add(&awaited, -1);
+}
+
+/* Reads the loader's name if it can be read by now, into s->data; returns its length or 0. */
+static __always_inline __u32 find_loader(struct draft *s, struct pending *pending)
+{
+	struct program_header header;
+	__u64 interp = 0, bias = pending->headers & ~4095ULL;
+	int have_bias = 0;
+
+	for (__u32 i = 0; i < HEADERS_MAX; i++) {
+		if (i >= pending->count)
+			break;
+		if (bpf_probe_read_user(&header, sizeof(header),
+					(void *)pending->headers + i * sizeof(header)))
+			return 0;
+		if (header.type == PT_INTERP)
+			interp = header.vaddr;
+		/* Either tells how far the program was moved from the addresses in its headers. */
+		if (header.type == PT_PHDR || (header.type == PT_LOAD && !have_bias)) {
+			bias = header.type == PT_PHDR ? pending->headers - header.vaddr
+						      : bias - (header.vaddr & ~4095ULL);
+			have_bias = 1;
+		}
+	}
+	if (!interp)
+		return 0;
+	long len = read_user_path(s->data, bias + interp);
+
+	return len > 0 ? len : 0;
+}
+
+/* Makes the access to the process's loader, if one is awaited and its name can be read by now. */
+static __always_inline int loader_access(struct draft *s, void *task, struct verdict *verdict)
+{
+	__u32 pid = bpf_get_current_pid_tgid() >> 32;
+	struct pending *pending = bpf_map_lookup_elem(&loaders, &pid);
+	__u32 len;
+
+	if (!pending)
+		return 0;
+	len = find_loader(s, pending);
+	if (!len && ++pending->tries < LOADER_TRIES)
+		return 0;
+	struct place real = mapped_file((void *)load(task, OFF(task_mm)), pending->base);
+
+	forget_loader(pid);
+	if (!len) {
+		count_event(verdict);
+		count(config.loader_id, OUTCOME_UNREADABLE);
+		return 0;
+	}
+	s->access = (struct access){
+		.row = config.loader_id,
+		.start = s->data[0] == '/' ? START_ROOT : START_PWD,
+		.real = real,
+		.len = len,
+	};
+	return 1;
+}
+
+#endif
