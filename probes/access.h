@@ -16,7 +16,8 @@ static __always_inline int is_news(struct draft *s, void *task, struct verdict *
 
 	forget();
 	count_event(verdict);
-	if (a->start == START_ROOT && !(a->flags & RECORD_REAL_ONLY) && is_excluded(s, a->len)) {
+	if (a->start == START_ROOT && !(a->flags & RECORD_REAL_ONLY) && is_excluded(s, a->len) &&
+	    is_namespace_root(place_at(fs + OFF(fs_root)))) {
 		/* An excluded name can still open a file that is not: /proc/self/exe. */
 		if (!a->real.dentry || is_pseudo(a->real)) {
 			count(a->row, OUTCOME_EXCLUDED);

@@ -218,9 +218,14 @@ static __always_inline struct place mapped_file(void *mm, __u64 address)
 			mapping = select(below(address, peek((void *)mapping, OFF(vma_end))), mapping,
 					 peek((void *)mapping, OFF(vma_next)));
 	}
-	__u64 file = peek((void *)mapping, OFF(vma_file));
+	void *file = (void *)peek((void *)mapping, OFF(vma_file));
 
-	return file ? place_at((void *)file + OFF(file_path)) : (struct place){};
+	if (!file)
+		return (struct place){};
+	/* Overlays map the file of the layer below, and keep the path of their own beside it. */
+	if (HAS(backing_path) && peek(file, OFF(file_mode)) & config.mode_backing)
+		return place_at(file + OFF(backing_path));
+	return place_at(file + OFF(file_path));
 }
 
 /* x86-64: a 32-bit call has its number from another table. TS_COMPAT is set while it runs. */

@@ -40,6 +40,28 @@ static __always_inline int may_climb(struct draft *s, __u32 len)
 	return 0;
 }
 
+/* The prefixes mean paths of the whole mount namespace; in a chroot "/" is something else. The root
+ * of the namespace is a mount without a parent, with others possibly mounted over its root. */
+#define ROOT_MOUNTS 4
+
+static __always_inline int is_namespace_root(struct place place)
+{
+	__u64 mount = place.mnt - OFF(mount_mnt), dentry = place.dentry, parent = 0;
+
+	for (int i = 0; i < ROOT_MOUNTS; i++) {
+		struct mount_link link = mount_link_of(mount);
+
+		if (dentry != link.root)
+			return 0;
+		parent = link.parent;
+		if (parent == mount)
+			return 1;
+		mount = parent;
+		dentry = link.mountpoint;
+	}
+	return 0;
+}
+
 /* Does the path in s->data begin with an excluded prefix? Bytes behind its NUL do no harm: no
  * prefix holds a NUL. */
 static __always_inline int is_excluded(struct draft *s, __u32 len)

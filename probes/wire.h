@@ -77,6 +77,8 @@ struct offsets {
 	__u32 fdt_fd;
 	__u32 fdt_max_fds;
 	__u32 file_path;
+	__u32 file_mode;
+	__u32 backing_path; /* of a file that stands for one of an overlay (since 6.6) */
 	__u32 inode_mode;
 	__u32 sb_magic;
 	__u32 mm_exe_file;
@@ -109,7 +111,8 @@ struct config {
 	__u16 exec_id; /* rows of `counts` for what has no syscall of its own */
 	__u16 interpreter_id;
 	__u16 loader_id;
-	__u16 pad[3];
+	__u16 pad;
+	__u32 mode_backing; /* the flag of file.f_mode for such a file; it moved in 6.14 */
 };
 
 /* ---- what user space may change while the programs run ---- */

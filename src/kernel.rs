@@ -104,6 +104,8 @@ offsets! {
     fdt_fd = fdtable.fd;
     fdt_max_fds = fdtable.max_fds;
     file_path = file.f_path;
+    file_mode = file.f_mode;
+    backing_path: optional = backing_file.user_path; // since Linux 6.6
     inode_mode = inode.i_mode;
     sb_magic = super_block.s_magic;
     mm_exe_file = mm_struct.exe_file;
@@ -124,6 +126,25 @@ offsets! {
     cgroup_kn = cgroup.kn;
     kernfs_id = kernfs_node.id;
     kernfs_parent = kernfs_node.parent | __parent; // __parent since Linux 6.15
+}
+
+/// What differs between kernels and cannot be seen in their type information.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Quirks {
+    /// Pointers of the current task carry types: `bpf_get_current_task_btf`, Linux 5.11.
+    pub typed: bool,
+    /// FMODE_BACKING of include/linux/fs.h: bit 25, and 24 since Linux 6.14.
+    pub mode_backing: u32,
+}
+
+impl Quirks {
+    /// Of the kernel with that major and minor version.
+    pub fn of(version: (u32, u32)) -> Quirks {
+        Quirks {
+            typed: version >= (5, 11),
+            mode_backing: if version >= (6, 14) { 1 << 24 } else { 1 << 25 },
+        }
+    }
 }
 
 /// What the programs need to know of a kernel.

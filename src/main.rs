@@ -64,7 +64,7 @@ fn trace(config: Config, command: Option<Vec<OsString>>) -> Result<u8> {
     let layout = preflight::layout()?;
     let (mut probe, ring) = Probe::load(&Settings {
         layout: &layout,
-        typed: plan.typed,
+        quirks: plan.quirks,
         excludes: &config.excludes,
     })?;
     for cgroup in &cgroups {

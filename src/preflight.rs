@@ -2,7 +2,7 @@
 
 use crate::cgroup;
 use crate::error::{Error, FAILED, Result};
-use crate::kernel::{self, HOOKS, Layout};
+use crate::kernel::{self, HOOKS, Layout, Quirks};
 use crate::path::Excludes;
 use crate::probe::{Probe, Settings};
 use std::fs::{self, File};
@@ -25,8 +25,7 @@ pub struct Facts {
 /// What to do on this host.
 #[derive(Debug, PartialEq)]
 pub struct Plan {
-    /// Pointers of the current task carry types.
-    pub typed: bool,
+    pub quirks: Quirks,
     pub cgroup_mount: PathBuf,
 }
 
@@ -99,7 +98,7 @@ pub fn plan(facts: &Facts) -> Result<Plan> {
         ));
     };
     Ok(Plan {
-        typed: kernel >= (5, 11),
+        quirks: Quirks::of(kernel),
         cgroup_mount,
     })
 }
@@ -155,7 +154,7 @@ fn try_all(facts: &Facts, lines: &mut Vec<(&str, String)>) -> Result<()> {
     lines.push(("structures", "known".into()));
     let (mut probe, _ring) = Probe::load(&Settings {
         layout: &layout,
-        typed: plan.typed,
+        quirks: plan.quirks,
         excludes: &Excludes::default(),
     })?;
     lines.push(("programs", "loaded".into()));
@@ -207,7 +206,7 @@ mod tests {
     #[test]
     fn an_able_host_is_planned_for() {
         let planned = plan(&able()).unwrap();
-        assert!(planned.typed);
+        assert_eq!(planned.quirks, Quirks::of((6, 1)));
         assert_eq!(planned.cgroup_mount, Path::new("/sys/fs/cgroup"));
     }
 
@@ -227,7 +226,7 @@ mod tests {
         assert!(plan(&facts).is_ok());
         facts.capabilities = Some(CAP_SYS_ADMIN);
         facts.kernel = Some((5, 10));
-        assert!(!plan(&facts).unwrap().typed);
+        assert!(!plan(&facts).unwrap().quirks.typed);
     }
 
     #[test]

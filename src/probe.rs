@@ -2,7 +2,7 @@
 //! file that knows redbpf.
 
 use crate::error::{Error, Result};
-use crate::kernel::{HOOKS, Layout};
+use crate::kernel::{HOOKS, Layout, Quirks};
 use crate::path::Excludes;
 use crate::sys;
 use crate::syscalls;
@@ -23,8 +23,7 @@ static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR")
 
 pub struct Settings<'a> {
     pub layout: &'a Layout,
-    /// Pointers of the current task carry types (Linux 5.11).
-    pub typed: bool,
+    pub quirks: Quirks,
     pub excludes: &'a Excludes,
 }
 
@@ -224,12 +223,13 @@ fn config(settings: &Settings) -> Result<Config> {
         table: syscalls::table(),
         exclude: excludes(settings.excludes),
         off: settings.layout.offsets,
-        typed: settings.typed.into(),
+        typed: settings.quirks.typed.into(),
+        mode_backing: settings.quirks.mode_backing,
         seed: sys::random().map_err(|e| refused("get random bytes", e))?,
         exec_id: syscalls::id_of("execve").expect("execve is in the table"),
         interpreter_id: syscalls::INTERPRETER_ID,
         loader_id: syscalls::LOADER_ID,
-        pad: [0; 3],
+        pad: 0,
     })
 }
 

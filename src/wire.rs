@@ -78,6 +78,8 @@ pub struct Offsets {
     pub fdt_fd: u32,
     pub fdt_max_fds: u32,
     pub file_path: u32,
+    pub file_mode: u32,
+    pub backing_path: u32,
     pub inode_mode: u32,
     pub sb_magic: u32,
     pub mm_exe_file: u32,
@@ -111,7 +113,8 @@ pub struct Config {
     pub exec_id: u16,
     pub interpreter_id: u16,
     pub loader_id: u16,
-    pub pad: [u16; 3],
+    pub pad: u16,
+    pub mode_backing: u32,
 }
 
 #[repr(C)]
@@ -152,8 +155,8 @@ pub struct Record {
 // The sizes the C side asserts too: a field added on one side alone does not compile.
 const _: () = assert!(size_of::<Row>() == 8);
 const _: () = assert!(size_of::<Record>() == 40);
-const _: () = assert!(size_of::<Offsets>() == 56 * 4);
-const _: () = assert!(size_of::<Config>() == 4096 + 512 + 8 + 56 * 4 + 16);
+const _: () = assert!(size_of::<Offsets>() == 58 * 4);
+const _: () = assert!(size_of::<Config>() == 4096 + 512 + 8 + 58 * 4 + 16);
 
 /// Structures of integers without padding.
 ///

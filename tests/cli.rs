@@ -292,14 +292,14 @@ fn a_report_on_standard_output() {
 
 #[test]
 fn the_verifiers_words_are_passed_on() {
-    use snoop::{path::Excludes, preflight, probe};
+    use snoop::{kernel, path::Excludes, preflight, probe};
     let mut layout = preflight::layout().unwrap();
     // A member outside of its structure: no typed load reaches it.
     layout.offsets.task_fs = 1 << 20;
     let excludes = Excludes::default();
     let settings = probe::Settings {
         layout: &layout,
-        typed: true,
+        quirks: kernel::Quirks::of((6, 18)),
         excludes: &excludes,
     };
     let Err(error) = probe::Probe::load(&settings) else {

@@ -12,6 +12,7 @@ use snoop::wire::{Event, Outcome, RING_BYTES};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -103,6 +104,62 @@ fn script_interpreter_loader_and_libraries() {
     assert!(wanted.contains(&real(&loader)) && wanted.contains(loader.as_bytes()));
     wanted.extend([bytes(&script), bytes(&interpreter), real("/bin/sh")]);
     let missing: Files = wanted.difference(&report.files).cloned().collect();
+    assert!(
+        missing.is_empty(),
+        "not reported:\n  {}",
+        common::show(&missing)
+    );
+}
+
+/// As in a container: the root directory is an overlay, whose files stand for others below.
+#[test]
+fn a_program_on_an_overlay() {
+    let directory = tempfile::tempdir().unwrap();
+    let top = directory.path().canonicalize().unwrap();
+    let (lower, merged) = (top.join("lower"), top.join("merged"));
+    for name in ["upper", "work", "merged"] {
+        fs::create_dir(top.join(name)).unwrap();
+    }
+    let loader = text_of_interpreter("/bin/sh");
+    let mut expected = Files::new();
+    for file in libraries("/bin/sh").into_iter().chain([real("/bin/sh")]) {
+        // Everything is a symlink to the directory "real", as on systems with a merged /usr.
+        let file = Path::new(OsStr::from_bytes(&file))
+            .strip_prefix("/")
+            .unwrap()
+            .to_path_buf();
+        let copy = lower.join("real").join(&file);
+        fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        fs::copy(Path::new("/").join(&file), copy).unwrap();
+        let link = lower.join(&file);
+        fs::create_dir_all(link.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(Path::new("/real").join(&file), link).unwrap();
+        if bytes(Path::new("/").join(&file)) == loader.as_bytes() {
+            expected.extend([
+                bytes(merged.join(&file)),
+                bytes(merged.join("real").join(&file)),
+            ]);
+        }
+    }
+    let shell = String::from_utf8(real("/bin/sh")).unwrap();
+    expected.extend([bytes(format!("{}{shell}", merged.display()))]);
+    expected.extend([bytes(format!("{}/real{shell}", merged.display()))]);
+    let script = format!(
+        "mount -t overlay -o lowerdir={top}/lower,upperdir={top}/upper,workdir={top}/work none {top}/merged && exec chroot {top}/merged {shell} -c :",
+        top = top.display()
+    );
+    let command = [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "/bin/sh",
+        "-c",
+        &script,
+    ];
+    let report = run_quietly(&[], &command);
+    report.assert_complete();
+    let missing: Files = expected.difference(&report.files).cloned().collect();
     assert!(
         missing.is_empty(),
         "not reported:\n  {}",
@@ -236,7 +293,9 @@ fn probe_on(cgroup: &TestCgroup) -> (Probe, Ring<bpf_sys::direct::Map>) {
     let excludes = Excludes::default();
     let settings = Settings {
         layout: &layout,
-        typed: true,
+        quirks: preflight::plan(&preflight::look(Path::new("/")))
+            .unwrap()
+            .quirks,
         excludes: &excludes,
     };
     let (mut probe, ring) = Probe::load(&settings).unwrap();

@@ -31,7 +31,7 @@ fn structures() {
     assert_layout!(btf,
         "row" Row { path, dir, kind, pad, id }
         "exclude" Exclude { word, mask }
-        "config" Config { table, exclude, seed, off, typed, exec_id, interpreter_id, loader_id, pad }
+        "config" Config { table, exclude, seed, off, typed, exec_id, interpreter_id, loader_id, pad, mode_backing }
         "control" Control { generation, epoch }
         "record" Record { container, key, result, pid, row, flags, len, pad }
         "offsets" Offsets {
@@ -39,7 +39,7 @@ fn structures() {
             task_parent, task_tgid, task_status, fs_root, fs_pwd, path_mnt, path_dentry,
             dentry_parent, dentry_name, dentry_inode, dentry_sb, dentry_hash, qstr_hash_len,
             qstr_name, vfsmount_root, mount_mnt, mount_parent, mount_mountpoint, mount_ns,
-            nsproxy_mnt_ns, files_fdt, fdt_fd, fdt_max_fds, file_path, inode_mode, sb_magic,
+            nsproxy_mnt_ns, files_fdt, fdt_fd, fdt_max_fds, file_path, file_mode, backing_path, inode_mode, sb_magic,
             mm_exe_file, mm_saved_auxv, mm_mt, mm_mmap, vma_file, vma_end, vma_next, maple_root,
             maple_pivots, maple_slots, maple_apivots, maple_aslots, bprm_filename, bprm_interp, css_set_dfl_cgrp, cgroup_kn,
             kernfs_id, kernfs_parent,

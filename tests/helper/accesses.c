@@ -440,6 +440,7 @@ static void in_chroot(void)
 	make_file(below("jail/absolute"));
 	make_file(below("jail/dir/relative"));
 	make_file(below("jail/held"));
+	make_file(below("jail/proc/not-excluded"));
 	make_file(below("jail/root/in-root"));
 	CHILD(struct open_how inside = { .flags = O_RDONLY, .resolve = RESOLVE_IN_ROOT };
 	      int dir = open(below("jail/root"), O_RDONLY);
@@ -448,6 +449,7 @@ static void in_chroot(void)
 	      ok("chroot", syscall(SYS_chroot, "jail"));
 	      ok("chdir", syscall(SYS_chdir, "/dir"));
 	      ok("open", syscall(SYS_open, "/absolute", O_RDONLY));
+	      ok("open", syscall(SYS_open, "/proc/not-excluded", O_RDONLY));
 	      ok("open", syscall(SYS_open, "relative", O_RDONLY));
 	      ok("stat", syscall(SYS_stat, "../../../held", &st)));
 	expect(top);
@@ -455,6 +457,7 @@ static void in_chroot(void)
 	expect(below("jail/root"));
 	expect(below("jail/root/in-root"));
 	expect(below("jail/absolute"));
+	expect(below("jail/proc/not-excluded"));
 	expect(below("jail/dir"));
 	expect(below("jail/dir/relative"));
 	expect(below("jail/held"));
