@@ -24,7 +24,7 @@ static __always_inline int is_news(struct draft *s, void *task, struct verdict *
 			return 0;
 		}
 		a->flags |= RECORD_REAL_ONLY;
-		a->known = OUTCOME_EXCLUDED;
+		a->excluded = 1;
 	}
 	if (a->flags & RECORD_REAL_ONLY) {
 		key = hash_place(a->real, ~key);
@@ -41,7 +41,7 @@ static __always_inline int is_news(struct draft *s, void *task, struct verdict *
 	}
 	key = finish(key);
 	if (a->len <= HASHED && is_known(key)) {
-		count(a->row, a->known == OUTCOME_EXCLUDED ? OUTCOME_EXCLUDED : OUTCOME_DUPLICATE);
+		count(a->row, a->excluded ? OUTCOME_EXCLUDED : OUTCOME_DUPLICATE);
 		return 0;
 	}
 

@@ -41,7 +41,7 @@ enum start {
 struct access {
 	__u32 row;
 	__u32 flags;        /* enum record_flag */
-	__u32 known;        /* enum outcome: how to count it if nothing about it is new */
+	__u32 excluded;     /* its name is: only the file it led to counts */
 	__u32 start;        /* enum start */
 	struct place place; /* for START_PLACE */
 	struct place real;  /* the file it led to, if the call tells */

@@ -9,10 +9,26 @@ struct places {
 	struct place pwd;
 };
 
-/* Process (tgid) -> its directories at its last exec, chdir, fchdir or chroot. When such a call
- * returns, the directory its path started from is gone from the task, and only this map knows
- * it. Full: the processes that moved longest ago leave. */
-MAP(moves) = { BPF_MAP_TYPE_LRU_HASH, 4, sizeof(struct places), 2048, 0 };
+/* A process for as long as the machine runs; a pid alone comes again. */
+struct process {
+	__u64 start; /* of its first thread */
+	__u64 tgid;
+};
+
+/* Process -> its directories at its last exec, chdir, fchdir or chroot. When such a call returns, the
+ * directory its path started from is gone from the task, and only this map knows it. Full: the
+ * processes that moved longest ago leave. */
+MAP(moves) = { BPF_MAP_TYPE_LRU_HASH, sizeof(struct process), sizeof(struct places), 2048, 0 };
+
+static __always_inline struct process process_of(__u64 task)
+{
+	void *leader = (void *)peek((void *)task, OFF(task_leader));
+
+	return (struct process){
+		.start = peek(leader, OFF(task_start)),
+		.tgid = (__u32)peek(leader, OFF(task_tgid)),
+	};
+}
 
 static __always_inline struct places places_now(void *task)
 {
@@ -23,23 +39,29 @@ static __always_inline struct places places_now(void *task)
 
 static __always_inline void note_places(void *task)
 {
-	__u32 pid = bpf_get_current_pid_tgid() >> 32;
+	struct process process = process_of(bpf_get_current_task());
 	struct places now = places_now(task);
 
-	bpf_map_update_elem(&moves, &pid, &now, BPF_ANY);
+	bpf_map_update_elem(&moves, &process, &now, BPF_ANY);
 }
 
-/* A process that has not moved yet since it was forked is where its parent is. */
-static __always_inline struct places places_before(void *task)
-{
-	__u32 pid = bpf_get_current_pid_tgid() >> 32;
-	struct places *known = bpf_map_lookup_elem(&moves, &pid);
+/* How many forks without an exec or a move between them are looked through. */
+#define GENERATIONS 8
 
-	if (!known) {
-		pid = (__u32)peek((void *)load(task, OFF(task_parent)), OFF(task_tgid));
-		known = bpf_map_lookup_elem(&moves, &pid);
+/* A process that has not moved yet since it was forked is where its parent is. */
+static __always_inline struct places places_before(void)
+{
+	__u64 task = bpf_get_current_task();
+
+	for (int i = 0; i < GENERATIONS; i++) {
+		struct process process = process_of(task);
+		struct places *known = bpf_map_lookup_elem(&moves, &process);
+
+		if (known)
+			return *known;
+		task = peek((void *)task, OFF(task_parent));
 	}
-	return known ? *known : (struct places){};
+	return (struct places){};
 }
 
 #endif

@@ -75,11 +75,11 @@ static __always_inline int path_access(struct draft *s, void *task, void *regs,
 	}
 	if (absolute && kind & ROW_CHROOT) {
 		a->flags |= RECORD_IN_BASE;
-		a->place = places_before(task).root;
+		a->place = places_before().root;
 	} else if (absolute) {
 		a->start = START_ROOT;
 	} else if (kind & ROW_CHDIR) {
-		a->place = places_before(task).pwd;
+		a->place = places_before().pwd;
 	} else if (dir == ARG_NONE || (int)argument(regs, dir) == AT_FDCWD) {
 		a->start = START_PWD;
 	} else {
@@ -151,6 +151,10 @@ int sys_exit_send(__u64 *ctx)
 	return 0;
 }
 
+/* "/dev/fd/": execveat relative to a descriptor gets a name made up of this, the descriptor's number and
+ * the path. The descriptor may be closed by now. */
+#define DEV_FD 0x2f64662f7665642fULL
+
 /* Makes the access by a name that the kernel holds. */
 static __always_inline int name_access(struct draft *s, struct verdict *verdict, __u32 row,
 				       void *name, struct place real)
@@ -168,6 +172,8 @@ static __always_inline int name_access(struct draft *s, struct verdict *verdict,
 		.real = real,
 		.len = n - 1,
 	};
+	if (real.dentry && *(__u64 *)s->data == DEV_FD)
+		s->access.flags = RECORD_REAL_ONLY;
 	return 1;
 }
 

@@ -55,6 +55,8 @@ struct offsets {
 	__u32 task_cgroups;
 	__u32 task_parent;
 	__u32 task_tgid;
+	__u32 task_leader;
+	__u32 task_start;
 	__u32 task_status; /* x86: thread_info.status, which has TS_COMPAT */
 	__u32 fs_root;
 	__u32 fs_pwd;

@@ -82,6 +82,8 @@ offsets! {
     task_cgroups = task_struct.cgroups;
     task_parent = task_struct.real_parent;
     task_tgid = task_struct.tgid;
+    task_leader = task_struct.group_leader;
+    task_start = task_struct.start_time;
     task_status = task_struct.thread_info, thread_info.status;
     fs_root = fs_struct.root;
     fs_pwd = fs_struct.pwd;

@@ -10,7 +10,7 @@ use crate::ring::Ring;
 use crate::run::Running;
 use crate::sys::{Epoll, SignalFd, Timer};
 use crate::syscalls;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::time::{Duration, SystemTime};
 
@@ -155,7 +155,7 @@ impl Tracer {
             Some(running) => {
                 running.release();
                 if io::stderr().is_terminal() {
-                    eprintln!("snoop: {summary}");
+                    let _ = writeln!(io::stderr(), "snoop: {summary}");
                 } else {
                     log::info(summary);
                 }

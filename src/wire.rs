@@ -56,6 +56,8 @@ pub struct Offsets {
     pub task_cgroups: u32,
     pub task_parent: u32,
     pub task_tgid: u32,
+    pub task_leader: u32,
+    pub task_start: u32,
     pub task_status: u32,
     pub fs_root: u32,
     pub fs_pwd: u32,
@@ -155,8 +157,8 @@ pub struct Record {
 // The sizes the C side asserts too: a field added on one side alone does not compile.
 const _: () = assert!(size_of::<Row>() == 8);
 const _: () = assert!(size_of::<Record>() == 40);
-const _: () = assert!(size_of::<Offsets>() == 58 * 4);
-const _: () = assert!(size_of::<Config>() == 4096 + 512 + 8 + 58 * 4 + 16);
+const _: () = assert!(size_of::<Offsets>() == 60 * 4);
+const _: () = assert!(size_of::<Config>() == 4096 + 512 + 8 + 60 * 4 + 16);
 
 /// Structures of integers without padding.
 ///

@@ -36,7 +36,7 @@ fn structures() {
         "record" Record { container, key, result, pid, row, flags, len, pad }
         "offsets" Offsets {
             regs_nr, regs_arg, task_fs, task_files, task_mm, task_nsproxy, task_cgroups,
-            task_parent, task_tgid, task_status, fs_root, fs_pwd, path_mnt, path_dentry,
+            task_parent, task_tgid, task_leader, task_start, task_status, fs_root, fs_pwd, path_mnt, path_dentry,
             dentry_parent, dentry_name, dentry_inode, dentry_sb, dentry_hash, qstr_hash_len,
             qstr_name, vfsmount_root, mount_mnt, mount_parent, mount_mountpoint, mount_ns,
             nsproxy_mnt_ns, files_fdt, fdt_fd, fdt_max_fds, file_path, file_mode, backing_path, inode_mode, sb_magic,

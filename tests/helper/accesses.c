@@ -476,11 +476,11 @@ static void moves(void)
 	expect(below("moves/real/deep"));
 	expect(below("moves/real/deep/file"));
 
-	/* In a child that has not moved yet itself, and by fchdir. */
+	/* In a grandchild that has not moved yet itself, from where fchdir led. */
 	make_link(below("moves/other"), "real");
 	CHILD(int dir = open(below("moves"), O_RDONLY);
 	      if (fchdir(dir)) die("fchdir", top);
-	      CHILD(ok("chdir", syscall(SYS_chdir, "other"))));
+	      CHILD(CHILD(ok("chdir", syscall(SYS_chdir, "other")))));
 	expect(below("moves/other"));
 	expect(below("moves/real"));
 }
