@@ -1,6 +1,7 @@
 //! Flags and environment to a [`Command`]: one help text, one parse function.
 
 use crate::error::{Error, Result};
+use crate::http::Address;
 use crate::log::Level;
 use crate::path::Excludes;
 use crate::report::{Fields, Target};
@@ -31,7 +32,7 @@ Output:
   -exclude PREFIXES      leave out paths that begin so (default /proc/,/sys/,/dev/)
   -max-unique-files N    keep at most N files per container; 0 is no limit (default 0)
   -metrics-addr ADDRESS  :port, host:port or [v6]:port; empty turns the listener off
-                         (default empty: this build has no listener yet)
+                         (default :9090; run: empty). GET /metrics, /healthz, /report
   -log-level LEVEL       debug, info, warn or error (default info; run: warn)
 
 Copied into the report:
@@ -85,6 +86,8 @@ pub struct Config {
     pub report: Target,
     pub interval: Duration,
     pub excludes: Excludes,
+    /// Where to listen; nowhere if `None`.
+    pub metrics_addr: Option<Address>,
     pub log_level: Level,
     pub max_unique_files: usize,
     pub metadata: Metadata,
@@ -264,17 +267,15 @@ fn config(
     )?;
     let levels = format!("one of {}", Level::NAMES.join(", "));
     let log_level = values.parsed("log-level", &levels, Level::parse)?;
-    let address = values.parsed(
+    let metrics_addr = values.parsed(
         "metrics-addr",
         "an address like :9090, 127.0.0.1:9090 or [::1]:9090, or empty",
-        |text| is_address(text).then_some(!text.is_empty()),
+        address,
     )?;
-    if address == Some(true) {
-        let (source, _) = values.get("metrics-addr").expect("it was parsed");
-        return Err(Error::usage(format!(
-            "{source}: this build of snoop has no listener yet; leave the flag out or empty"
-        )));
-    }
+    let default_addr = (!run).then(|| Address {
+        host: String::new(),
+        port: 9090,
+    });
     let cgroups = match (values.get("cgroup"), values.get("cgroups")) {
         (Some((one, _)), Some((several, _))) => {
             return Err(Error::usage(format!(
@@ -322,6 +323,7 @@ fn config(
         report: Target::parse(report),
         interval: interval.unwrap_or(Duration::from_secs(30)),
         excludes: Excludes::parse(excludes),
+        metrics_addr: metrics_addr.unwrap_or(default_addr),
         log_level: log_level.unwrap_or(if run { Level::Warn } else { Level::Info }),
         max_unique_files: max_unique_files.unwrap_or(0) as usize,
         metadata: metadata(values, environment)?,
@@ -390,17 +392,25 @@ fn duration(text: &str) -> Option<Duration> {
 }
 
 /// Empty, or host and port, where the host may be empty and IPv6 stands in brackets.
-fn is_address(text: &str) -> bool {
-    let Some((host, port)) = text.rsplit_once(':') else {
-        return text.is_empty();
+fn address(text: &str) -> Option<Option<Address>> {
+    if text.is_empty() {
+        return Some(None);
+    }
+    let (host, port) = text.rsplit_once(':')?;
+    let host = match host.strip_prefix('[') {
+        Some(v6) => {
+            let v6 = v6.strip_suffix(']')?;
+            v6.parse::<std::net::Ipv6Addr>().ok()?;
+            v6
+        }
+        None if host.contains([':', ' ', '[', ']']) => return None,
+        None => host,
     };
-    let host_is_right = match host.strip_prefix('[') {
-        Some(v6) => v6
-            .strip_suffix(']')
-            .is_some_and(|v6| v6.parse::<std::net::Ipv6Addr>().is_ok()),
-        None => !host.contains([':', ' ']),
-    };
-    host_is_right && port.parse::<u16>().is_ok()
+    let port = port.parse().ok()?;
+    Some(Some(Address {
+        host: host.into(),
+        port,
+    }))
 }
 
 #[cfg(test)]
@@ -469,6 +479,7 @@ mod tests {
         assert_eq!(config.excludes, Excludes::parse(b"/proc/,/sys/,/dev/"));
         assert_eq!(config.max_unique_files, 0);
         assert_eq!(config.log_level, Level::Info);
+        assert_eq!(config.metrics_addr.unwrap().to_string(), ":9090");
         assert_eq!(config.metadata, Metadata::default());
     }
 
@@ -515,6 +526,7 @@ mod tests {
             assert_eq!(command, ["ls", "-la", "--", "-x"]);
             assert_eq!(config.report, Target::Stdout);
             assert_eq!(config.log_level, Level::Warn);
+            assert_eq!(config.metrics_addr, None);
         }
         assert!(refused(&["run", "-report=-"]).contains("needs a command"));
         assert!(refused(&["run", "-cgroup=/x", "ls"]).contains("of its own"));
@@ -542,7 +554,6 @@ mod tests {
             (&[cgroup, "-log-level=loud"], "debug, info, warn, error"),
             (&[cgroup, "-metrics-addr=9090"], "is not an address"),
             (&[cgroup, "-metrics-addr=:70000"], "is not an address"),
-            (&[cgroup, "-metrics-addr=:9090"], "no listener yet"),
             (&[cgroup, "-labels=app"], "is not a list like"),
             (&[cgroup, "-report="], "-report: it is empty"),
         ] {
@@ -573,18 +584,21 @@ mod tests {
 
     #[test]
     fn addresses() {
-        for right in [
-            "",
-            ":9090",
-            "127.0.0.1:1",
-            "localhost:80",
-            "[::1]:9090",
-            "[::]:0",
+        let at = |host: &str, port| {
+            Some(Some(Address {
+                host: host.into(),
+                port,
+            }))
+        };
+        assert_eq!(address(""), Some(None));
+        assert_eq!(address(":9090"), at("", 9090));
+        assert_eq!(address("127.0.0.1:1"), at("127.0.0.1", 1));
+        assert_eq!(address("localhost:80"), at("localhost", 80));
+        assert_eq!(address("[::1]:9090"), at("::1", 9090));
+        for wrong in [
+            "9090", "::1:9090", "[::1]", "a b:1", "[x]:1", ":", ":-1", ":70000",
         ] {
-            assert!(is_address(right), "{right}");
-        }
-        for wrong in ["9090", "::1:9090", "[::1]", "a b:1", "[x]:1", ":", ":-1"] {
-            assert!(!is_address(wrong), "{wrong}");
+            assert_eq!(address(wrong), None, "{wrong}");
         }
     }
 }

@@ -135,6 +135,23 @@ impl Collector {
         self.changed = true;
     }
 
+    /// Files of all containers together.
+    pub fn files(&self) -> usize {
+        self.containers.iter().map(|c| c.files.len()).sum()
+    }
+
+    /// Accesses of one row of the syscall table, whatever became of them. Over all rows this is
+    /// [`Totals::total`], but for records that make no sense.
+    pub fn seen(&self, row: u16, counts: &Counts) -> u64 {
+        let here: u64 = counts.of(row).iter().sum();
+        self.received[row as usize] + here - counts.of(row)[Outcome::Submitted as usize]
+    }
+
+    /// Records that made no sense; not one is expected.
+    pub fn malformed(&self) -> u64 {
+        self.malformed
+    }
+
     /// Adds up what the programs counted and what their records became.
     pub fn totals(&self, counts: &Counts) -> Totals {
         let lost = self.losses(counts).iter().map(|(_, n)| n).sum();

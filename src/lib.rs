@@ -8,6 +8,7 @@ pub mod sys;
 
 pub mod btf;
 pub mod cgroup;
+pub mod http;
 pub mod path;
 pub mod ring;
 pub mod seen;
@@ -18,6 +19,7 @@ pub mod kernel;
 pub mod probe;
 
 pub mod collect;
+pub mod metrics;
 pub mod report;
 
 pub mod args;

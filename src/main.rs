@@ -4,6 +4,7 @@ use snoop::args::{self, Command, Config};
 use snoop::cgroup::{self, OwnCgroup};
 use snoop::collect::Collector;
 use snoop::error::{Result, cannot};
+use snoop::http::Server;
 use snoop::log;
 use snoop::preflight;
 use snoop::probe::{Probe, Settings};
@@ -11,7 +12,7 @@ use snoop::ring::Ring;
 use snoop::run::Running;
 use snoop::sys::SignalFd;
 use snoop::syscalls;
-use snoop::tracer::{SIGNALS, Tracer};
+use snoop::tracer::{FIRST_CONNECTION, SIGNALS, Tracer, Writes};
 use snoop::wire::RING_BYTES;
 use std::env;
 use std::ffi::OsString;
@@ -70,14 +71,17 @@ fn trace(config: Config, command: Option<Vec<OsString>>) -> Result<u8> {
     for cgroup in &cgroups {
         probe.trace(cgroup.id)?;
     }
+    let listen = |address| Server::listen(address, FIRST_CONNECTION);
+    let server = config.metrics_addr.as_ref().map(listen).transpose()?;
     let ring = Ring::new(ring, RING_BYTES).map_err(|e| cannot("map the ring buffer", e))?;
     probe.attach()?;
     let paths: Vec<_> = cgroups.iter().map(|c| c.path.to_string_lossy()).collect();
     log::info(format_args!(
-        "attached: {} syscalls and exec; ring buffer of {} MiB; tracing {}",
+        "attached: {} syscalls and exec; ring buffer of {} MiB; tracing {}; listening on {}",
         syscalls::counted_rows().count(),
         RING_BYTES >> 20,
-        paths.join(", ")
+        paths.join(", "),
+        server.as_ref().map_or("nothing".into(), Server::address)
     ));
 
     let running = match (own, &command) {
@@ -93,6 +97,8 @@ fn trace(config: Config, command: Option<Vec<OsString>>) -> Result<u8> {
         ring,
         collector,
         running,
+        server,
+        writes: Writes::default(),
     }
     .run(&signals)
 }

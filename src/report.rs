@@ -115,7 +115,7 @@ fn temporary(path: &Path) -> PathBuf {
 }
 
 impl Snapshot<'_> {
-    fn write(&self, out: &mut impl Write) -> io::Result<()> {
+    pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
         let mut head = vec![("schema", SCHEMA.into())];
         head.extend(self.metadata.fields());
         head.push(("started_at", rfc3339(self.started_at).into()));

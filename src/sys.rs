@@ -1,6 +1,7 @@
 //! The one door to libc: epoll, signals, timers, mappings, file handles. Descriptors are owned.
 
 use std::ffi::{CString, OsStr};
+use std::fs::File;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -22,6 +23,13 @@ fn c_path(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
 }
 
+/// What a descriptor is waited for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Interest {
+    Read,
+    Write,
+}
+
 pub struct Epoll(OwnedFd);
 
 impl Epoll {
@@ -33,32 +41,39 @@ impl Epoll {
         }
     }
 
-    /// Reports `token` whenever `fd` can be read.
-    pub fn add(&self, fd: BorrowedFd, token: u64) -> io::Result<()> {
+    /// Reports `token` whenever `fd` is ready for what is of interest.
+    pub fn add(&self, fd: BorrowedFd, token: u64, interest: Interest) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, fd, token, interest)
+    }
+
+    /// Changes what is of interest about a descriptor that was added.
+    pub fn change(&self, fd: BorrowedFd, token: u64, interest: Interest) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, fd, token, interest)
+    }
+
+    fn control(&self, what: i32, fd: BorrowedFd, token: u64, interest: Interest) -> io::Result<()> {
         let mut event = libc::epoll_event {
-            events: libc::EPOLLIN as u32,
+            events: match interest {
+                Interest::Read => libc::EPOLLIN as u32,
+                Interest::Write => libc::EPOLLOUT as u32,
+            },
             u64: token,
         };
         // SAFETY: the event is alive during the call and copied by the kernel.
-        check(unsafe {
-            libc::epoll_ctl(
-                self.0.as_raw_fd(),
-                libc::EPOLL_CTL_ADD,
-                fd.as_raw_fd(),
-                &mut event,
-            )
-        })?;
+        check(unsafe { libc::epoll_ctl(self.0.as_raw_fd(), what, fd.as_raw_fd(), &mut event) })?;
         Ok(())
     }
 
-    /// Waits for at least one token; an interrupted wait answers none.
-    pub fn wait(&self, tokens: &mut Vec<u64>) -> io::Result<()> {
+    /// Waits for at least one token, or until the time is over; an interrupted wait answers none.
+    pub fn wait(&self, tokens: &mut Vec<u64>, timeout: Option<Duration>) -> io::Result<()> {
         const AT_ONCE: usize = 16;
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; AT_ONCE];
+        let timeout = timeout.map_or(-1, |t| t.as_millis().min(60_000) as i32);
         tokens.clear();
         // SAFETY: the kernel writes at most AT_ONCE events into the array.
         let n = check(unsafe {
-            libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), AT_ONCE as i32, -1)
+            let max = AT_ONCE as i32;
+            libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), max, timeout)
         });
         match n {
             Ok(n) => tokens.extend(events[..n as usize].iter().map(|event| event.u64)),
@@ -216,6 +231,40 @@ pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
     unsafe {
         let fd = check(libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0))?;
         Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// What this process has used, and may use.
+pub struct Usage {
+    /// User and system time.
+    pub cpu: Duration,
+    pub max_fds: u64,
+}
+
+pub fn usage() -> Usage {
+    // SAFETY: all-zero is a value of both structures of integers; the kernel fills them in.
+    let (usage, limit) = unsafe {
+        let mut usage: libc::rusage = mem::zeroed();
+        let mut limit: libc::rlimit = mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
+        (usage, limit)
+    };
+    let time = |t: libc::timeval| {
+        Duration::from_secs(t.tv_sec as u64) + Duration::from_micros(t.tv_usec as u64)
+    };
+    Usage {
+        cpu: time(usage.ru_utime) + time(usage.ru_stime),
+        max_fds: limit.rlim_cur,
+    }
+}
+
+/// A file that is nowhere but in memory.
+pub fn memory_file() -> io::Result<File> {
+    // SAFETY: the name ends with a NUL; the answer is new and owned by nobody else.
+    unsafe {
+        let fd = check(libc::memfd_create(c"report".as_ptr(), libc::MFD_CLOEXEC))?;
+        Ok(File::from_raw_fd(fd))
     }
 }
 

@@ -1,32 +1,47 @@
-//! The epoll loop: records, signals and timers to the collector and the report, in one thread.
+//! The epoll loop: records, signals, timers and clients, in one thread.
 
 use crate::args::Config;
 use crate::collect::Collector;
 use crate::error::{Result, cannot};
+use crate::http::{Body, Response, Server};
 use crate::log;
+use crate::metrics::{self, Scrape};
 use crate::probe::{Counts, Probe};
-use crate::report::Snapshot;
+use crate::report::{Snapshot, Target};
 use crate::ring::Ring;
 use crate::run::Running;
-use crate::sys::{Epoll, SignalFd, Timer};
+use crate::sys::{self, Epoll, Interest, SignalFd, Timer};
 use crate::syscalls;
-use std::io::{self, IsTerminal, Write};
+use std::fs::File;
+use std::io::{self, IsTerminal, Seek, Write};
 use std::os::fd::AsFd;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The signals the loop wants to hear of.
 pub const SIGNALS: [i32; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGCHLD];
 
-/// What an epoll event is about.
+/// What an epoll event is about; connections have the tokens from [`FIRST_CONNECTION`] on.
 #[derive(Clone, Copy)]
 enum Token {
     Records,
     Signal,
     Report,
     Epoch,
+    Listener,
 }
 
-const TOKENS: [Token; 4] = [Token::Records, Token::Signal, Token::Report, Token::Epoch];
+const TOKENS: [Token; 5] = [
+    Token::Records,
+    Token::Signal,
+    Token::Report,
+    Token::Epoch,
+    Token::Listener,
+];
+
+pub const FIRST_CONNECTION: u64 = TOKENS.len() as u64;
+
+/// How often connections are looked at while there are any.
+const EXPIRY: Duration = Duration::from_secs(1);
 
 /// Records taken per turn of the loop, so that signals and timers are heard during a storm.
 const RECORDS_PER_TURN: usize = 4096;
@@ -42,6 +57,17 @@ pub struct Tracer {
     pub collector: Collector,
     /// The command of `snoop run`.
     pub running: Option<Running>,
+    pub server: Option<Server>,
+    pub writes: Writes,
+}
+
+/// How the reports fared.
+#[derive(Default)]
+pub struct Writes {
+    done: u64,
+    failed: u64,
+    /// Why the last one failed, if it did.
+    failure: Option<String>,
 }
 
 impl Tracer {
@@ -56,37 +82,133 @@ impl Tracer {
                 Token::Signal => signals.as_fd(),
                 Token::Report => report.as_fd(),
                 Token::Epoch => epoch.as_fd(),
+                Token::Listener => match &self.server {
+                    Some(server) => server.listener().as_fd(),
+                    None => continue,
+                },
             };
             epoll
-                .add(fd, token as u64)
+                .add(fd, token as u64, Interest::Read)
                 .map_err(|e| cannot("watch a descriptor", e))?;
         }
         let mut ready = Vec::new();
         let status = 'turns: loop {
+            let connected = self.server.as_ref().is_some_and(Server::has_connections);
             epoll
-                .wait(&mut ready)
+                .wait(&mut ready, connected.then_some(EXPIRY))
                 .map_err(|e| cannot("wait for events", e))?;
+            let now = Instant::now();
             for token in &ready {
-                match TOKENS[*token as usize] {
-                    Token::Records => _ = self.take_records(),
-                    Token::Signal => {
+                match TOKENS.get(*token as usize) {
+                    Some(Token::Records) => _ = self.take_records(),
+                    Some(Token::Signal) => {
                         if let Some(status) = self.take_signals(signals)? {
                             break 'turns status;
                         }
                     }
-                    Token::Report => {
+                    Some(Token::Report) => {
                         report.ticks();
                         self.write_if_changed()?;
                     }
-                    Token::Epoch => {
+                    Some(Token::Epoch) => {
                         epoch.ticks();
                         self.probe.next_epoch()?;
                     }
+                    Some(Token::Listener) => {
+                        if let Some(server) = &mut self.server {
+                            server.accept(&epoll, now);
+                        }
+                    }
+                    None => self.serve(*token, &epoll, now),
                 }
+            }
+            if let Some(server) = self.server.as_mut().filter(|_| connected) {
+                server.expire(now);
             }
         };
         while self.take_records() > 0 {}
         self.finish(status)
+    }
+
+    /// Goes on with a client's connection.
+    fn serve(&mut self, token: u64, epoll: &Epoll, now: Instant) {
+        // The answers need all of self but the server.
+        if let Some(mut server) = self.server.take() {
+            server.ready(token, epoll, now, &mut |path| self.answer(path));
+            self.server = Some(server);
+        }
+    }
+
+    fn answer(&mut self, path: &str) -> Response {
+        let answered = match path {
+            "/metrics" => self.metrics(),
+            "/healthz" => Ok(self.health()),
+            "/report" => self.report(),
+            _ => Ok(Response::text(
+                404,
+                "not found: there are /metrics, /healthz and /report",
+            )),
+        };
+        answered.unwrap_or_else(|e| {
+            log::error(format_args!("cannot answer a request for {path}: {e}"));
+            Response::text(500, "snoop cannot answer; its log says why")
+        })
+    }
+
+    fn metrics(&mut self) -> Result<Response> {
+        let text = metrics::render(&Scrape {
+            collector: &self.collector,
+            counts: &self.probe.counts()?,
+            report_writes: self.writes.done,
+            report_write_errors: self.writes.failed,
+            started_at: self.started_at,
+        });
+        Ok(Response {
+            status: 200,
+            content_type: metrics::CONTENT_TYPE,
+            body: Body::Bytes(text.into_bytes()),
+        })
+    }
+
+    fn health(&self) -> Response {
+        match &self.writes.failure {
+            None => Response::text(200, "ok"),
+            Some(why) => {
+                Response::text(503, &format!("the last report could not be written: {why}"))
+            }
+        }
+    }
+
+    /// The current report: the file, brought up to date, or a copy where that cannot be.
+    fn report(&mut self) -> Result<Response> {
+        self.write_if_changed()?;
+        let written = match &self.config.report {
+            Target::File(path) if self.writes.failure.is_none() => File::open(path).ok(),
+            _ => None,
+        };
+        let file = match written {
+            Some(file) => file,
+            None => self
+                .copy()
+                .map_err(|e| cannot("make a copy of the report", e))?,
+        };
+        Ok(Response {
+            status: 200,
+            content_type: "application/json",
+            body: Body::File(file),
+        })
+    }
+
+    fn copy(&self) -> io::Result<File> {
+        let (counts, events) = (self.probe.counts(), self.probe.events());
+        let (Ok(counts), Ok(events)) = (counts, events) else {
+            return Err(io::ErrorKind::Other.into());
+        };
+        let mut file = sys::memory_file()?;
+        self.snapshot(&counts, &events)
+            .write(&mut io::BufWriter::new(&mut file))?;
+        file.rewind()?;
+        Ok(file)
     }
 
     fn take_records(&mut self) -> usize {
@@ -114,8 +236,8 @@ impl Tracer {
 
     fn write_if_changed(&mut self) -> Result<()> {
         if self.collector.take_changed() {
-            let counts = self.probe.counts()?;
-            if let Err(e) = self.write(&counts, &self.probe.events()?) {
+            let (counts, events) = (self.probe.counts()?, self.probe.events()?);
+            if let Err(e) = self.write(&counts, &events) {
                 self.collector.set_changed();
                 log::error(format_args!(
                     "cannot write the report: {e}; trying again later"
@@ -125,14 +247,24 @@ impl Tracer {
         Ok(())
     }
 
-    fn write(&self, counts: &Counts, events: &[u64]) -> io::Result<()> {
-        self.config.report.write(&Snapshot {
+    fn write(&mut self, counts: &Counts, events: &[u64]) -> io::Result<()> {
+        let written = self.config.report.write(&self.snapshot(counts, events));
+        match &written {
+            Ok(()) => self.writes.done += 1,
+            Err(_) => self.writes.failed += 1,
+        }
+        self.writes.failure = written.as_ref().err().map(io::Error::to_string);
+        written
+    }
+
+    fn snapshot<'a>(&'a self, counts: &'a Counts, events: &'a [u64]) -> Snapshot<'a> {
+        Snapshot {
             metadata: &self.config.metadata,
             started_at: self.started_at,
             collector: &self.collector,
             counts,
             events,
-        })
+        }
     }
 
     /// Writes the last report and says what is in it.
@@ -141,12 +273,7 @@ impl Tracer {
         self.write(&counts, &events)
             .map_err(|e| cannot("write the report", e))?;
         let totals = self.collector.totals(&counts);
-        let files: usize = self
-            .collector
-            .containers
-            .iter()
-            .map(|c| c.files.len())
-            .sum();
+        let files = self.collector.files();
         let summary = format!(
             "{files} files used; {totals}; report: {}",
             self.config.report

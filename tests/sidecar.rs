@@ -2,51 +2,9 @@
 
 mod common;
 
-use common::{Files, Report, TestCgroup, assert_same, bytes, helper, names, snoop, wait_until};
+use common::{Files, Report, Sidecar, TestCgroup, assert_same, bytes, helper, names, wait_until};
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, Stdio};
-
-/// A running snoop, attached.
-struct Sidecar {
-    child: Child,
-    log: BufReader<std::process::ChildStderr>,
-}
-
-impl Sidecar {
-    fn start(flags: &[&str], report: &Path) -> Sidecar {
-        let mut child = snoop()
-            .args(flags)
-            .arg("-report")
-            .arg(report)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        log.read_line(&mut line).unwrap();
-        assert!(line.starts_with("snoop: info: attached: "), "{line}");
-        Sidecar { child, log }
-    }
-
-    /// Sends the signal; answers what was logged after the first line.
-    fn stop(mut self, signal: &str) -> String {
-        common::signal(&self.child, signal);
-        let status = self.child.wait().unwrap();
-        assert_eq!(status.code(), Some(0));
-        let mut rest = String::new();
-        self.log.read_to_string(&mut rest).unwrap();
-        rest
-    }
-}
-
-impl Drop for Sidecar {
-    fn drop(&mut self) {
-        // After a failure; it has ended otherwise.
-        let _ = self.child.kill();
-    }
-}
 
 fn make_file(directory: &Path, name: &str) -> Vec<u8> {
     let path = directory.join(name);

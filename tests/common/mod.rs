@@ -9,9 +9,10 @@ use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::sync::OnceLock;
 
 /// The binary under test; SNOOP_BINARY names another one, such as the static build.
@@ -158,7 +159,7 @@ pub fn wait_until(mut done: impl FnMut() -> bool) {
     }
 }
 
-pub fn signal(process: &std::process::Child, name: &str) {
+pub fn signal(process: &Child, name: &str) {
     let pid = process.id().to_string();
     let status = Command::new("kill")
         .args(["-s", name, &pid])
@@ -236,5 +237,47 @@ impl Drop for TestCgroup {
             }
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
+    }
+}
+
+/// A running `snoop -cgroup`, attached and listening on a port of its own.
+pub struct Sidecar {
+    pub child: Child,
+    log: BufReader<ChildStderr>,
+    pub port: u16,
+}
+
+impl Sidecar {
+    pub fn start(flags: &[&str], report: &Path) -> Sidecar {
+        let mut child = snoop()
+            .args(flags)
+            .args(["-metrics-addr=127.0.0.1:0", "-report"])
+            .arg(report)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        log.read_line(&mut line).unwrap();
+        assert!(line.starts_with("snoop: info: attached: "), "{line}");
+        let port = line.trim_end().rsplit(':').next().unwrap().parse().unwrap();
+        Sidecar { child, log, port }
+    }
+
+    /// Sends the signal; answers what was logged after the first line.
+    pub fn stop(mut self, name: &str) -> String {
+        signal(&self.child, name);
+        let status = self.child.wait().unwrap();
+        assert_eq!(status.code(), Some(0));
+        let mut rest = String::new();
+        self.log.read_to_string(&mut rest).unwrap();
+        rest
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        // After a failure; it has ended otherwise.
+        let _ = self.child.kill();
     }
 }

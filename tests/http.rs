@@ -1,0 +1,309 @@
+//! The listener of a running snoop, spoken to over raw sockets.
+
+mod common;
+
+use common::{Report, Sidecar, TestCgroup, helper, snoop, wait_until};
+use snoop::metrics::METRICS;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::Path;
+use std::time::Duration;
+
+/// Sends bytes, closes that direction, and reads until the other side closes.
+fn exchange(port: u16, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    stream.write_all(bytes).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+/// Head and body of the answer to one GET.
+fn get(port: u16, path: &str) -> (String, String) {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let answer = exchange(port, request.as_bytes());
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let length = format!("Content-Length: {}", body.len());
+    assert!(head.lines().any(|line| line == length), "{head}");
+    (head.into(), body.into())
+}
+
+fn status(head: &str) -> u16 {
+    head.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+/// The series of /metrics, with labels as part of the name.
+fn metrics(port: u16) -> BTreeMap<String, f64> {
+    let (head, body) = get(port, "/metrics");
+    assert_eq!(status(&head), 200);
+    assert!(
+        head.contains("Content-Type: text/plain; version=0.0.4; charset=utf-8"),
+        "{head}"
+    );
+    let lines = body.lines().filter(|line| !line.starts_with('#'));
+    let series = lines.map(|line| line.rsplit_once(' ').unwrap());
+    series
+        .map(|(name, value)| (name.into(), value.parse().unwrap()))
+        .collect()
+}
+
+fn make_files(directory: &Path, n: usize) {
+    for i in 0..n {
+        fs::write(directory.join(format!("0-{i}")), "").unwrap();
+    }
+}
+
+fn work(cgroup: &TestCgroup, arguments: &[&str]) {
+    let status = cgroup.command(helper()).args(arguments).status();
+    assert!(status.unwrap().success());
+}
+
+struct Setting {
+    cgroup: TestCgroup,
+    directory: tempfile::TempDir,
+    sidecar: Sidecar,
+}
+
+fn set_up(name: &str, flags: &[&str]) -> Setting {
+    let cgroup = TestCgroup::make(name);
+    let directory = tempfile::tempdir().unwrap();
+    let traced = format!("-cgroup={}", cgroup.path());
+    let reports = directory.path().join("reports");
+    fs::create_dir(&reports).unwrap();
+    let sidecar = Sidecar::start(&[&[&traced[..]], flags].concat(), &reports.join("r.json"));
+    Setting {
+        cgroup,
+        directory,
+        sidecar,
+    }
+}
+
+#[test]
+fn metrics_add_up() {
+    let Setting {
+        cgroup,
+        directory,
+        sidecar,
+    } = set_up("metrics", &[]);
+    make_files(directory.path(), 1);
+    let top = directory.path().to_str().unwrap();
+    work(&cgroup, &["opens", "1", top]);
+    let before = metrics(sidecar.port);
+    work(&cgroup, &["opens", "1", top]);
+    work(&cgroup, &["fails", "1009"]);
+    let after = metrics(sidecar.port);
+
+    let grown = |name: &str| after[name] - before.get(name).copied().unwrap_or(0.0);
+    assert_eq!(grown("snoop_events_failed_total"), 1009.0);
+    assert_eq!(grown("snoop_events_total{syscall=\"stat\"}"), 1009.0);
+    assert_eq!(grown("snoop_events_total{syscall=\"execve\"}"), 2.0);
+    assert_eq!(grown("snoop_events_processed_total"), 0.0);
+    // Two executions and one open.
+    assert_eq!(grown("snoop_events_duplicate_total"), 3.0);
+    assert_eq!(after["snoop_unique_files"], 2.0);
+    assert_eq!(after["snoop_containers"], 1.0);
+    for scrape in [&before, &after] {
+        let sum = |names: &[&str]| -> f64 {
+            names
+                .iter()
+                .map(|n| scrape[&format!("snoop_events_{n}_total")])
+                .sum()
+        };
+        let parts = sum(&["processed", "duplicate", "excluded", "failed", "dropped"]);
+        let by_syscall = scrape
+            .iter()
+            .filter(|(name, _)| name.starts_with("snoop_events_total{"));
+        assert_eq!(by_syscall.map(|(_, n)| n).sum::<f64>(), parts);
+    }
+    assert!(after["process_resident_memory_bytes"] > 1e6);
+    assert!(after["process_open_fds"] > 5.0);
+
+    // Every metric of the table is there, with its two lines of description.
+    let (_, body) = get(sidecar.port, "/metrics");
+    for metric in METRICS {
+        assert!(body.contains(&format!(
+            "# HELP {} {}\n# TYPE {} ",
+            metric.name, metric.help, metric.name
+        )));
+        assert!(
+            after
+                .keys()
+                .any(|name| name.split('{').next() == Some(metric.name))
+        );
+    }
+}
+
+#[test]
+fn the_report_is_current_and_whole() {
+    let Setting {
+        cgroup,
+        directory,
+        sidecar,
+    } = set_up("report", &[]);
+    make_files(directory.path(), 1);
+    let top = directory.path().to_str().unwrap();
+    work(&cgroup, &["opens", "1", top]);
+    let (head, body) = get(sidecar.port, "/report");
+    assert_eq!(status(&head), 200);
+    assert!(head.contains("Content-Type: application/json"));
+    let report = Report::parse(body.as_bytes());
+    assert_eq!(report.files.len(), 2);
+    report.assert_complete();
+
+    // Without its directory the report comes from memory, and health says why.
+    assert_eq!(get(sidecar.port, "/healthz").1, "ok\n");
+    let (reports, away) = (
+        directory.path().join("reports"),
+        directory.path().join("away"),
+    );
+    fs::rename(&reports, &away).unwrap();
+    work(&cgroup, &["nop"]);
+    fs::write(directory.path().join("new"), "").unwrap();
+    let script = format!(": < {top}/new");
+    let shell = cgroup.command("/bin/sh").args(["-c", &script]).status();
+    assert!(shell.unwrap().success());
+    let report = Report::parse(get(sidecar.port, "/report").1.as_bytes());
+    assert!(report.files.contains(format!("{top}/new").as_bytes()));
+    let (head, body) = get(sidecar.port, "/healthz");
+    assert_eq!(status(&head), 503);
+    assert!(
+        body.starts_with("the last report could not be written: No such file"),
+        "{body}"
+    );
+    assert!(metrics(sidecar.port)["snoop_report_write_errors_total"] >= 1.0);
+    fs::rename(&away, &reports).unwrap();
+    get(sidecar.port, "/report");
+    assert_eq!(status(&get(sidecar.port, "/healthz").0), 200);
+}
+
+#[test]
+fn a_large_report_is_sent_while_records_come_in() {
+    let Setting {
+        cgroup,
+        directory,
+        sidecar,
+    } = set_up("large", &[]);
+    let files = directory.path().join("files");
+    fs::create_dir(&files).unwrap();
+    make_files(&files, 20_000);
+    let top = files.to_str().unwrap();
+    let open_all = format!("for f in {top}/*; do : < $f; done");
+    let mut shell = cgroup
+        .command("/bin/sh")
+        .args(["-c", &open_all])
+        .spawn()
+        .unwrap();
+    // A reader that takes its time, and others meanwhile.
+    let mut slow = TcpStream::connect(("127.0.0.1", sidecar.port)).unwrap();
+    slow.write_all(b"GET /report HTTP/1.1\r\nHost: x\r\n\r\n")
+        .unwrap();
+    while shell.try_wait().unwrap().is_none() {
+        Report::parse(get(sidecar.port, "/report").1.as_bytes());
+        assert_eq!(status(&get(sidecar.port, "/healthz").0), 200);
+    }
+    let report = Report::parse(get(sidecar.port, "/report").1.as_bytes());
+    report.assert_complete();
+    assert!(report.files.len() > 20_000);
+}
+
+#[test]
+fn what_clients_send() {
+    let sidecar = set_up("clients", &[]).sidecar;
+    let first = |bytes: &[u8]| status(&exchange(sidecar.port, bytes));
+    assert_eq!(status(&get(sidecar.port, "/").0), 404);
+    assert_eq!(first(b"GET /healthz HTTP/1.0\r\n\r\n"), 200);
+    assert_eq!(first(b"POST /metrics HTTP/1.1\r\nHost: x\r\n\r\n"), 405);
+    assert_eq!(first(b"\x16\x03\x01 hello\n\n"), 400);
+    assert_eq!(first(&[b'x'; 9000]), 431);
+    let head = exchange(sidecar.port, b"HEAD /metrics HTTP/1.0\r\n\r\n");
+    assert!(
+        head.ends_with("\r\n\r\n") && head.contains("Content-Length: ") && !head.contains("# HELP")
+    );
+
+    // Several requests at once, and one in pieces, on a connection that stays.
+    let request = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    let last = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let answers = exchange(sidecar.port, format!("{request}{request}{last}").as_bytes());
+    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 3);
+    let mut stream = TcpStream::connect(("127.0.0.1", sidecar.port)).unwrap();
+    for piece in last.as_bytes().chunks(7) {
+        stream.write_all(piece).unwrap();
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK"));
+
+    // Half-closed behind the request.
+    let mut stream = TcpStream::connect(("127.0.0.1", sidecar.port)).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK"));
+}
+
+#[test]
+fn a_thousand_slow_connections_keep_nobody_out() {
+    let Setting {
+        cgroup,
+        directory,
+        sidecar,
+    } = set_up("slow", &[]);
+    make_files(directory.path(), 1);
+    let top = directory.path().to_str().unwrap();
+    let before = metrics(sidecar.port)["process_resident_memory_bytes"];
+    let mut slow = Vec::new();
+    for i in 0..1000 {
+        let mut stream = TcpStream::connect(("127.0.0.1", sidecar.port)).unwrap();
+        // Those whose turn is over are closed already.
+        let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: ");
+        slow.push(stream);
+        if i % 100 == 0 {
+            work(&cgroup, &["opens", "1", top]);
+            assert_eq!(status(&get(sidecar.port, "/healthz").0), 200);
+        }
+    }
+    let after = metrics(sidecar.port);
+    assert_eq!(after["snoop_events_dropped_total"], 0.0);
+    assert_eq!(after["snoop_unique_files"], 2.0);
+    assert!(after["process_open_fds"] < 60.0);
+    assert!(after["process_resident_memory_bytes"] - before < 1e6);
+    drop(slow);
+    // The slots are free again once their clients are gone.
+    let idle = after["process_open_fds"];
+    wait_until(|| metrics(sidecar.port)["process_open_fds"] < idle - 10.0);
+}
+
+#[test]
+fn an_address_that_cannot_be_used() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    for (address, words) in [
+        (
+            format!("127.0.0.1:{port}"),
+            ["Address already in use", "choose another port"],
+        ),
+        (
+            "192.0.2.1:9090".into(),
+            ["Cannot assign requested address", "an address of this host"],
+        ),
+    ] {
+        let flag = format!("-metrics-addr={address}");
+        let output = snoop()
+            .args(["run", "-report=-", &flag, "true"])
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(said.lines().count(), 1, "{said}");
+        for word in [&flag[..], words[0], words[1]] {
+            assert!(said.contains(word), "no {word:?} in: {said}");
+        }
+    }
+}
