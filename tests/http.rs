@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Report, Sidecar, TestCgroup, helper, snoop, wait_until};
+use common::{Report, Sidecar, TestCgroup, exchange, get, helper, snoop, status, wait_until};
 use snoop::metrics::METRICS;
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,32 +10,6 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::time::Duration;
-
-/// Sends bytes, closes that direction, and reads until the other side closes.
-fn exchange(port: u16, bytes: &[u8]) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(20)))
-        .unwrap();
-    stream.write_all(bytes).unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    String::from_utf8(answer).unwrap()
-}
-
-/// Head and body of the answer to one GET.
-fn get(port: u16, path: &str) -> (String, String) {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    let answer = exchange(port, request.as_bytes());
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let length = format!("Content-Length: {}", body.len());
-    assert!(head.lines().any(|line| line == length), "{head}");
-    (head.into(), body.into())
-}
-
-fn status(head: &str) -> u16 {
-    head.split(' ').nth(1).unwrap().parse().unwrap()
-}
 
 /// The series of /metrics, with labels as part of the name.
 fn metrics(port: u16) -> BTreeMap<String, f64> {
