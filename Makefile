@@ -9,7 +9,7 @@ COMMAND ?= ls -l /etc/os-release
 
 # What each verb runs or includes, and the Debian package it comes from.
 BUILD_NEEDS = clang:clang cc:gcc /usr/include/bpf/bpf_helpers.h:libbpf-dev
-TEST_NEEDS = strace:strace git:git prometheus:prometheus /usr/bin/python3:python3 unshare:util-linux /usr/include/stdio.h:libc6-dev
+TEST_NEEDS = strace:strace git:git curl:curl prometheus:prometheus /usr/bin/python3:python3 unshare:util-linux /usr/include/stdio.h:libc6-dev
 
 .PHONY: all run test check-root build-needs test-needs clean
 

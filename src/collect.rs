@@ -29,6 +29,9 @@ pub struct Collector {
     changed: bool,
 }
 
+/// Reasons why something is missing.
+pub const LOSSES: usize = 7;
+
 /// Where the events went. `total` is the sum of the five that follow it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Totals {
@@ -154,7 +157,8 @@ impl Collector {
 
     /// Adds up what the programs counted and what their records became.
     pub fn totals(&self, counts: &Counts) -> Totals {
-        let lost = self.losses(counts).iter().map(|(_, n)| n).sum();
+        let losses = self.losses(counts);
+        let lost = losses[..LOSSES - 1].iter().map(|(_, n)| n).sum();
         let mut totals = Totals {
             total: 0,
             processed: self.processed,
@@ -169,8 +173,8 @@ impl Collector {
         totals
     }
 
-    /// Accesses that happened and are not in the report, by reason.
-    pub fn losses(&self, counts: &Counts) -> [(&'static str, u64); 6] {
+    /// What happened and is not in the report, by reason; the last one counts files.
+    pub fn losses(&self, counts: &Counts) -> [(&'static str, u64); LOSSES] {
         [
             ("buffer_full", counts.sum(Outcome::Full)),
             ("unreadable", counts.sum(Outcome::Unreadable)),
@@ -178,6 +182,7 @@ impl Collector {
             ("compat_syscall", counts.sum(Outcome::Compat)),
             ("unresolved", self.unresolved),
             ("malformed", self.malformed),
+            ("evicted", self.evicted),
         ]
     }
 }

@@ -566,6 +566,28 @@ mod tests {
         assert_eq!(parse(long.as_bytes()), Parsed::Bad(431));
     }
 
+    proptest::proptest! {
+        /// Whatever comes, the parser ends with an answer that makes sense.
+        #[test]
+        fn any_bytes(bytes: Vec<u8>, cut in 0usize..40, byte: u8) {
+            // A request with one byte changed, and noise behind it or alone.
+            let mut request = b"GET /metrics HTTP/1.1\r\nHost: x\r\nA: b\r\n\r\n".to_vec();
+            request[cut] = byte;
+            request.extend(&bytes);
+            for bytes in [&request, &bytes] {
+                match parse(bytes) {
+                    Parsed::Complete(r) => {
+                        assert!(r.len <= bytes.len() && r.len <= REQUEST_MAX);
+                        assert!(r.path.starts_with('/'));
+                        assert!(r.path.bytes().all(|b| !b.is_ascii_control() && b != b' '));
+                    }
+                    Parsed::Bad(status) => assert!([400, 405, 431, 505].contains(&status)),
+                    Parsed::Partial => assert!(bytes.len() < REQUEST_MAX),
+                }
+            }
+        }
+    }
+
     #[test]
     fn addresses_as_people_write_them() {
         let shown = |host: &str| {

@@ -5,6 +5,7 @@
 pub mod error;
 pub mod log;
 pub mod sys;
+pub mod time;
 
 pub mod btf;
 pub mod cgroup;

@@ -1,8 +1,12 @@
-//! One line per event on standard error, if its level is asked for.
+//! One line per event on standard error, if its level is asked for: readable on a terminal, JSON for
+//! what collects the logs of containers.
 
+use crate::time::rfc3339;
+use serde_json::Value;
 use std::fmt::{self, Display};
-use std::io::Write;
+use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::SystemTime;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -41,8 +45,17 @@ pub fn is_on(level: Level) -> bool {
 
 pub fn line(level: Level, message: impl Display) {
     if is_on(level) {
+        let mut err = io::stderr().lock();
         // Nobody is left to be told when standard error is gone.
-        let _ = writeln!(std::io::stderr(), "snoop: {level}: {message}");
+        let _ = if err.is_terminal() {
+            writeln!(err, "snoop: {level}: {message}")
+        } else {
+            let (time, message) = (rfc3339(SystemTime::now()), Value::from(message.to_string()));
+            writeln!(
+                err,
+                "{{\"time\":\"{time}\",\"level\":\"{level}\",\"message\":{message}}}"
+            )
+        };
     }
 }
 

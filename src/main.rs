@@ -99,6 +99,7 @@ fn trace(config: Config, command: Option<Vec<OsString>>) -> Result<u8> {
         running,
         server,
         writes: Writes::default(),
+        said: Default::default(),
     }
     .run(&signals)
 }

@@ -1,7 +1,7 @@
 //! The epoll loop: records, signals, timers and clients, in one thread.
 
 use crate::args::Config;
-use crate::collect::Collector;
+use crate::collect::{Collector, LOSSES};
 use crate::error::{Result, cannot};
 use crate::http::{Body, Response, Server};
 use crate::log;
@@ -59,6 +59,8 @@ pub struct Tracer {
     pub running: Option<Running>,
     pub server: Option<Server>,
     pub writes: Writes,
+    /// Losses that the log told of.
+    pub said: [u64; LOSSES],
 }
 
 /// How the reports fared.
@@ -235,16 +237,37 @@ impl Tracer {
     }
 
     fn write_if_changed(&mut self) -> Result<()> {
+        let counts = self.probe.counts()?;
+        self.warn_of_losses(&counts);
         if self.collector.take_changed() {
-            let (counts, events) = (self.probe.counts()?, self.probe.events()?);
-            if let Err(e) = self.write(&counts, &events) {
-                self.collector.set_changed();
-                log::error(format_args!(
-                    "cannot write the report: {e}; trying again later"
-                ));
+            let events = self.probe.events()?;
+            match self.write(&counts, &events) {
+                Ok(()) => log::info(format_args!(
+                    "report written: {} files, {}",
+                    self.collector.files(),
+                    self.collector.totals(&counts)
+                )),
+                Err(e) => {
+                    self.collector.set_changed();
+                    log::error(format_args!(
+                        "cannot write the report: {e}; trying again later"
+                    ));
+                }
             }
         }
         Ok(())
+    }
+
+    /// Says what was lost since it was said last.
+    fn warn_of_losses(&mut self, counts: &Counts) {
+        let losses = self.collector.losses(counts);
+        for ((reason, n), said) in losses.iter().zip(&mut self.said) {
+            if *n > *said {
+                let new = *n - *said;
+                log::warn(format_args!("the report is not complete: {reason}: {new}"));
+                *said = *n;
+            }
+        }
     }
 
     fn write(&mut self, counts: &Counts, events: &[u64]) -> io::Result<()> {
@@ -292,13 +315,7 @@ impl Tracer {
         for (row, name) in syscalls::counted_rows() {
             log::debug(format_args!("{name}: {:?}", counts.of(row)));
         }
-        for (reason, n) in self.collector.losses(&counts) {
-            if n > 0 {
-                log::warn(format_args!(
-                    "the report is not complete: {reason}: {n} accesses"
-                ));
-            }
-        }
+        self.warn_of_losses(&counts);
         Ok(status)
     }
 }

@@ -250,9 +250,11 @@ fn run_leaves_no_cgroup_and_says_what_still_runs() {
         .current_dir(directory.path())
         .output()
         .unwrap();
+    let (level, said) = common::log_line(text(&output.stderr).trim_end());
+    assert_eq!(level, "warn");
     assert_eq!(
-        text(&output.stderr),
-        "snoop: warn: 1 processes of the command still run; they are traced no longer\n"
+        said,
+        "1 processes of the command still run; they are traced no longer"
     );
     let cgroup = text(&output.stdout);
     let path = cgroup

@@ -9,6 +9,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 /// The series of /metrics, with labels as part of the name.
@@ -279,5 +280,98 @@ fn an_address_that_cannot_be_used() {
         for word in [&flag[..], words[0], words[1]] {
             assert!(said.contains(word), "no {word:?} in: {said}");
         }
+    }
+}
+
+#[test]
+fn curl_and_python() {
+    let sidecar = set_up("real", &[]).sidecar;
+    let url = |path: &str| format!("http://127.0.0.1:{}{path}", sidecar.port);
+    let curl = |arguments: &[&str]| {
+        let mut curl = Command::new("curl");
+        curl.args([
+            "-sS",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code} %{num_connects} ",
+        ]);
+        let output = curl.args(arguments).output().expect("curl runs");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // The second request goes over the connection of the first.
+    let (metrics, health) = (url("/metrics"), url("/healthz"));
+    assert_eq!(
+        curl(&[&metrics, "-o", "/dev/null", &health]),
+        "200 1 200 0 "
+    );
+    assert_eq!(curl(&["-I", &metrics]), "200 1 ");
+    assert_eq!(curl(&["--http1.0", &metrics]), "200 1 ");
+    assert_eq!(curl(&["-d", "body", &metrics]), "405 1 ");
+    assert_eq!(curl(&[&url("/nothing")]), "404 1 ");
+
+    let script = "import http.client, json, sys
+c = http.client.HTTPConnection('127.0.0.1', int(sys.argv[1]))
+for i in range(3):
+    c.request('GET', '/report')
+    assert json.load(c.getresponse())['schema'] == 1
+    c.request('HEAD', '/metrics')
+    r = c.getresponse()
+    assert r.status == 200 and int(r.headers['Content-Length']) > 100 and r.read() == b''
+";
+    let port = sidecar.port.to_string();
+    let status = Command::new("/usr/bin/python3")
+        .args(["-c", script, &port])
+        .status();
+    assert!(status.unwrap().success());
+}
+
+/// Bytes that are no request, or hardly one: each is answered with an error or not at all, and the
+/// next client is served.
+#[test]
+fn hostile_bytes() {
+    let sidecar = set_up("hostile", &[]).sidecar;
+    let long = |part: &str, n: usize| part.repeat(n).into_bytes();
+    let corpus: Vec<Vec<u8>> = vec![
+        b"\0\0\0\0\r\n\r\n".to_vec(),
+        b"\r\n\r\n\r\n".to_vec(),
+        b"GET\r\n\r\n".to_vec(),
+        b"GET /\0 HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
+        b"GET / HTTP/1.1\r\nHost : x\r\n\r\n".to_vec(),
+        b"GET / HTTP/1.1\r\n Host: x\r\n\r\n".to_vec(),
+        b"GET /a\rb HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
+        b"GET /%0d%0aSet-Cookie:x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_vec(),
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        b"\xff\xfe\xfd /metrics HTTP/1.1\r\n\r\n".to_vec(),
+        b"GET /../../../etc/passwd HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_vec(),
+        b"GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n".to_vec(),
+        long("GET / HTTP/1.1\r\n", 1000),
+        long("a: b\r\n", 5000),
+        long("\n", 20_000),
+    ];
+    for bytes in &corpus {
+        let mut stream = TcpStream::connect(("127.0.0.1", sidecar.port)).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        // The other side may close while it is written, or reset what comes after the answer.
+        let _ = stream.write_all(bytes);
+        let _ = stream.shutdown(Shutdown::Write);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8(answer).unwrap();
+        let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).to_string();
+        assert!(
+            answer.is_empty()
+                || answer.starts_with("HTTP/1.1 4")
+                || answer.starts_with("HTTP/1.1 505"),
+            "{shown:?}: {answer}"
+        );
+        assert!(
+            !answer.contains("Set-Cookie") && !answer.contains("root:"),
+            "{shown:?}: {answer}"
+        );
+        assert_eq!(status(&get(sidecar.port, "/healthz").0), 200);
     }
 }

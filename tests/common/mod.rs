@@ -261,19 +261,20 @@ impl Sidecar {
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         log.read_line(&mut line).unwrap();
-        assert!(line.starts_with("snoop: info: attached: "), "{line}");
-        let port = line.trim_end().rsplit(':').next().unwrap().parse().unwrap();
+        let (level, line) = log_line(&line);
+        assert!(level == "info" && line.starts_with("attached: "), "{line}");
+        let port = line.rsplit(':').next().unwrap().parse().unwrap();
         Sidecar { child, log, port }
     }
 
-    /// Sends the signal; answers what was logged after the first line.
-    pub fn stop(mut self, name: &str) -> String {
+    /// Sends the signal; answers what was logged after the first line, levels and messages.
+    pub fn stop(mut self, name: &str) -> Vec<(String, String)> {
         signal(&self.child, name);
         let status = self.child.wait().unwrap();
         assert_eq!(status.code(), Some(0));
         let mut rest = String::new();
         self.log.read_to_string(&mut rest).unwrap();
-        rest
+        rest.lines().map(log_line).collect()
     }
 }
 
@@ -308,4 +309,12 @@ pub fn get(port: u16, path: &str) -> (String, String) {
 
 pub fn status(head: &str) -> u16 {
     head.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+/// Level and message of a line that snoop logged.
+pub fn log_line(line: &str) -> (String, String) {
+    let json: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+    let text = |key: &str| json[key].as_str().unwrap().to_string();
+    assert_eq!(text("time").len(), "2026-01-15T10:30:00Z".len());
+    (text("level"), text("message"))
 }
