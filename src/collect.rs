@@ -150,6 +150,11 @@ impl Collector {
         self.received[row as usize] + here - counts.of(row)[Outcome::Submitted as usize]
     }
 
+    /// Records that were taken.
+    pub fn records(&self) -> u64 {
+        self.received.iter().sum::<u64>() + self.malformed
+    }
+
     /// Records that made no sense; not one is expected.
     pub fn malformed(&self) -> u64 {
         self.malformed

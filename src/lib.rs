@@ -20,8 +20,9 @@ pub mod kernel;
 pub mod probe;
 
 pub mod collect;
-pub mod metrics;
 pub mod report;
+
+pub mod metrics;
 
 pub mod args;
 pub mod preflight;

@@ -12,7 +12,7 @@ use snoop::ring::Ring;
 use snoop::run::Running;
 use snoop::sys::SignalFd;
 use snoop::syscalls;
-use snoop::tracer::{FIRST_CONNECTION, SIGNALS, Tracer, Writes};
+use snoop::tracer::{FIRST_CONNECTION, Progress, SIGNALS, Tracer, Writes};
 use snoop::wire::RING_BYTES;
 use std::env;
 use std::ffi::OsString;
@@ -99,6 +99,7 @@ fn trace(config: Config, command: Option<Vec<OsString>>) -> Result<u8> {
         running,
         server,
         writes: Writes::default(),
+        progress: Progress::default(),
         said: Default::default(),
     }
     .run(&signals)

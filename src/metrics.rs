@@ -1,11 +1,13 @@
 //! The metrics: one table, and its text in the Prometheus exposition format 0.0.4.
 
-use crate::collect::{Collector, Totals};
+use crate::collect::{Collector, Container, Totals};
 use crate::probe::Counts;
+use crate::report::text;
 use crate::sys;
 use crate::syscalls;
 use std::fmt::Write;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -14,6 +16,8 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub struct Scrape<'a> {
     pub collector: &'a Collector,
     pub counts: &'a Counts,
+    /// Events of each container.
+    pub events: &'a [u64],
     pub report_writes: u64,
     pub report_write_errors: u64,
     pub started_at: SystemTime,
@@ -118,6 +122,18 @@ pub const METRICS: &[Metric] = &[
         v.scrape.collector.containers.len() as f64
     }),
     Metric {
+        name: "snoop_container_events_total",
+        kind: Kind::Counter,
+        help: "File accesses of a container.",
+        series: Series::Labelled(|v| by_container(v, |_, events| events)),
+    },
+    Metric {
+        name: "snoop_container_unique_files",
+        kind: Kind::Gauge,
+        help: "Files of a container in the report.",
+        series: Series::Labelled(|v| by_container(v, |c, _| c.files.len() as u64)),
+    },
+    Metric {
         name: "snoop_build_info",
         kind: Kind::Gauge,
         help: "Always 1; the version is in the label.",
@@ -166,6 +182,30 @@ fn statm(field: usize) -> f64 {
     pages.unwrap_or(0.0) * sys::page_size() as f64
 }
 
+/// A series for each container, of which there are 256 at most.
+fn by_container(values: &Values, value: fn(&Container, u64) -> u64) -> Vec<(String, f64)> {
+    let Scrape {
+        collector, events, ..
+    } = values.scrape;
+    let containers = collector.containers.iter().zip(*events);
+    let series = containers.map(|(container, events)| {
+        let path = escaped(&text(container.cgroup.path.as_bytes()));
+        (
+            format!("cgroup=\"{path}\""),
+            value(container, *events) as f64,
+        )
+    });
+    series.collect()
+}
+
+/// A label's value: backslash, quote and newline are escaped.
+fn escaped(value: &str) -> String {
+    value
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+}
+
 /// Every syscall that was seen.
 fn by_syscall(values: &Values) -> Vec<(String, f64)> {
     let Scrape {
@@ -211,6 +251,11 @@ pub fn render(scrape: &Scrape) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels_hold_any_name() {
+        assert_eq!(escaped("/a\"b\\c\nd"), "/a\\\"b\\\\c\\nd");
+    }
 
     #[test]
     fn the_readme_names_every_metric() {

@@ -216,7 +216,7 @@ fn write_files<'a>(
 
 /// A name as a JSON string. What is not UTF-8 is kept: each such byte becomes NUL and two hexadecimal
 /// digits. No name holds a NUL, so nothing else looks like that.
-fn text(name: &[u8]) -> Cow<'_, str> {
+pub fn text(name: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = std::str::from_utf8(name) {
         return text.into();
     }

@@ -12,6 +12,7 @@ use crate::ring::Ring;
 use crate::run::Running;
 use crate::sys::{self, Epoll, Interest, SignalFd, Timer};
 use crate::syscalls;
+use crate::wire::Outcome;
 use std::fs::File;
 use std::io::{self, IsTerminal, Seek, Write};
 use std::os::fd::AsFd;
@@ -59,6 +60,7 @@ pub struct Tracer {
     pub running: Option<Running>,
     pub server: Option<Server>,
     pub writes: Writes,
+    pub progress: Progress,
     /// Losses that the log told of.
     pub said: [u64; LOSSES],
 }
@@ -70,6 +72,30 @@ pub struct Writes {
     failed: u64,
     /// Why the last one failed, if it did.
     failure: Option<String>,
+}
+
+/// Intervals in which records may wait without one being taken.
+const STUCK_AFTER: u32 = 3;
+
+/// Is the ring buffer read? Looked at once an interval.
+#[derive(Default)]
+pub struct Progress {
+    taken: u64,
+    /// Intervals since a record was taken, while records wait.
+    without: u32,
+}
+
+impl Progress {
+    /// `sent` records left the programs by now, `taken` arrived.
+    fn note(&mut self, sent: u64, taken: u64) {
+        let waits = sent > taken && taken == self.taken;
+        self.without = if waits { self.without + 1 } else { 0 };
+        self.taken = taken;
+    }
+
+    fn is_stuck(&self) -> bool {
+        self.without >= STUCK_AFTER
+    }
 }
 
 impl Tracer {
@@ -111,6 +137,8 @@ impl Tracer {
                     Some(Token::Report) => {
                         report.ticks();
                         self.write_if_changed()?;
+                        let sent = self.probe.counts()?.sum(Outcome::Submitted);
+                        self.progress.note(sent, self.collector.records());
                     }
                     Some(Token::Epoch) => {
                         epoch.ticks();
@@ -161,6 +189,7 @@ impl Tracer {
         let text = metrics::render(&Scrape {
             collector: &self.collector,
             counts: &self.probe.counts()?,
+            events: &self.probe.events()?,
             report_writes: self.writes.done,
             report_write_errors: self.writes.failed,
             started_at: self.started_at,
@@ -173,12 +202,14 @@ impl Tracer {
     }
 
     fn health(&self) -> Response {
-        match &self.writes.failure {
-            None => Response::text(200, "ok"),
-            Some(why) => {
-                Response::text(503, &format!("the last report could not be written: {why}"))
-            }
+        if let Some(why) = &self.writes.failure {
+            let why = format!("the last report could not be written: {why}");
+            return Response::text(503, &why);
         }
+        if self.progress.is_stuck() {
+            return Response::text(503, "the ring buffer is not read: records wait in it");
+        }
+        Response::text(200, "ok")
     }
 
     /// The current report: the file, brought up to date, or a copy where that cannot be.
@@ -317,5 +348,23 @@ impl Tracer {
         }
         self.warn_of_losses(&counts);
         Ok(status)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_that_is_not_read_is_noticed_and_forgiven() {
+        let mut progress = Progress::default();
+        let mut noted = |sent, taken| {
+            progress.note(sent, taken);
+            progress.is_stuck()
+        };
+        // Idle, busy, and behind but moving.
+        assert!(!noted(0, 0) && !noted(0, 0) && !noted(9, 9) && !noted(20, 12) && !noted(30, 25));
+        assert!(!noted(30, 25) && !noted(31, 25) && noted(40, 25) && noted(40, 25));
+        assert!(!noted(40, 26) && !noted(40, 40) && !noted(40, 40) && !noted(40, 40));
     }
 }

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Report, Sidecar, TestCgroup, exchange, get, helper, snoop, status, wait_until};
+use snoop::http::PATIENCE;
 use snoop::metrics::METRICS;
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,6 +11,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The series of /metrics, with labels as part of the name.
@@ -253,6 +255,93 @@ fn a_thousand_slow_connections_keep_nobody_out() {
     // The slots are free again once their clients are gone.
     let idle = after["process_open_fds"];
     wait_until(|| metrics(sidecar.port)["process_open_fds"] < idle - 10.0);
+}
+
+#[test]
+fn a_client_that_does_not_get_on_is_closed() {
+    let sidecar = set_up("patience", &[]).sidecar;
+    let start = std::time::Instant::now();
+    let mut stream = TcpStream::connect(("127.0.0.1", sidecar.port)).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_millis(500)))
+        .unwrap();
+    // A byte now and then does not help: the whole request has to come in time.
+    let mut byte = [0];
+    for next in b"GET /healthz HTTP/1.1\r\nHost: much-too-slow"
+        .iter()
+        .cycle()
+    {
+        if stream.write_all(&[*next]).is_err() || matches!(stream.read(&mut byte), Ok(0)) {
+            break;
+        }
+        assert!(start.elapsed() < PATIENCE * 2, "it is still open");
+    }
+    assert!(start.elapsed() >= PATIENCE);
+    assert_eq!(status(&get(sidecar.port, "/healthz").0), 200);
+}
+
+#[test]
+fn a_flood_of_requests_delays_no_record() {
+    let Setting {
+        cgroup,
+        directory,
+        sidecar,
+    } = set_up("flood", &[]);
+    let files = directory.path().join("files");
+    fs::create_dir(&files).unwrap();
+    make_files(&files, 20_000);
+    let open_all = format!("for f in {}/*; do : < $f; done", files.display());
+    let mut shell = cgroup
+        .command("/bin/sh")
+        .args(["-c", &open_all])
+        .spawn()
+        .unwrap();
+    let over = AtomicBool::new(false);
+    let requests: usize = std::thread::scope(|scope| {
+        let flood = || {
+            let mut n = 0;
+            while !over.load(Ordering::Relaxed) {
+                assert_eq!(status(&get(sidecar.port, "/metrics").0), 200);
+                n += 1;
+            }
+            n
+        };
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(flood)).collect();
+        assert!(shell.wait().unwrap().success());
+        over.store(true, Ordering::Relaxed);
+        threads.into_iter().map(|t| t.join().unwrap()).sum()
+    });
+    let after = metrics(sidecar.port);
+    assert_eq!(after["snoop_events_dropped_total"], 0.0);
+    assert!(after["snoop_unique_files"] > 20_000.0);
+    assert!(requests > 20, "{requests}");
+    let container = format!(
+        "snoop_container_unique_files{{cgroup=\"{}\"}}",
+        cgroup.path()
+    );
+    assert_eq!(after[&container], after["snoop_unique_files"]);
+}
+
+#[test]
+fn a_port_alone_is_every_address_of_both_kinds() {
+    let free = TcpListener::bind("[::]:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let directory = tempfile::tempdir().unwrap();
+    let flag = format!("-metrics-addr=:{free}");
+    let mut run = snoop();
+    run.args(["run", "-report", "r.json", &flag, "sleep", "60"]);
+    let child = run.current_dir(directory.path()).spawn().unwrap();
+    for host in ["127.0.0.1", "::1"] {
+        wait_until(|| TcpStream::connect((host, free)).is_ok());
+    }
+    common::signal(&child, "TERM");
+    assert_eq!(
+        child.wait_with_output().unwrap().status.code(),
+        Some(128 + 15)
+    );
 }
 
 #[test]
