@@ -187,6 +187,8 @@ pub(crate) struct ElemAttr {
     pub(crate) flags: u64,
 }
 
+/// # Safety
+/// `key` and `value` must be addresses of what `command` reads or writes, or null where it may be.
 unsafe fn elem(command: Command, fd: c_int, key: u64, value: u64, flags: u64) -> c_int {
     let mut attr = ElemAttr {
         map_fd: fd as u32,
