@@ -5,7 +5,6 @@ use crate::error::{Error, Result};
 use crate::sys;
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -164,20 +163,14 @@ impl OwnCgroup {
         })
     }
 
-    fn procs(directory: &Path) -> io::Result<OwnedFd> {
-        let file = fs::OpenOptions::new()
-            .write(true)
-            .open(directory.join("cgroup.procs"))?;
-        Ok(file.into())
-    }
-
     /// What a child writes "0" into to move here.
     pub fn entrance(&self) -> Result<OwnedFd> {
-        let directory = &self.cgroup.directory;
-        OwnCgroup::procs(directory).map_err(|e| {
+        let procs = self.cgroup.directory.join("cgroup.procs");
+        let file = fs::OpenOptions::new().write(true).open(&procs);
+        file.map(OwnedFd::from).map_err(|e| {
             Error::failed(format!(
                 "cannot move a process into {}: {e}",
-                directory.display()
+                self.cgroup.directory.display()
             ))
         })
     }

@@ -16,8 +16,6 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub struct Scrape<'a> {
     pub collector: &'a Collector,
     pub counts: &'a Counts,
-    /// Events of each container.
-    pub events: &'a [u64],
     pub report_writes: u64,
     pub report_write_errors: u64,
     pub started_at: SystemTime,
@@ -48,33 +46,30 @@ pub struct Metric {
     series: Series,
 }
 
-const fn counter(name: &'static str, help: &'static str, value: fn(&Values) -> f64) -> Metric {
-    let (kind, series) = (Kind::Counter, Series::One(value));
+const fn metric(kind: Kind, name: &'static str, help: &'static str, series: Series) -> Metric {
     Metric {
         name,
         kind,
         help,
         series,
     }
+}
+
+const fn counter(name: &'static str, help: &'static str, value: fn(&Values) -> f64) -> Metric {
+    metric(Kind::Counter, name, help, Series::One(value))
 }
 
 const fn gauge(name: &'static str, help: &'static str, value: fn(&Values) -> f64) -> Metric {
-    let (kind, series) = (Kind::Gauge, Series::One(value));
-    Metric {
-        name,
-        kind,
-        help,
-        series,
-    }
+    metric(Kind::Gauge, name, help, Series::One(value))
 }
 
 pub const METRICS: &[Metric] = &[
-    Metric {
-        name: "snoop_events_total",
-        kind: Kind::Counter,
-        help: "File accesses seen in traced cgroups.",
-        series: Series::Labelled(by_syscall),
-    },
+    metric(
+        Kind::Counter,
+        "snoop_events_total",
+        "File accesses seen in traced cgroups.",
+        Series::Labelled(by_syscall),
+    ),
     counter(
         "snoop_events_processed_total",
         "Accesses that added a file.",
@@ -121,26 +116,24 @@ pub const METRICS: &[Metric] = &[
     gauge("snoop_containers", "Containers traced.", |v| {
         v.scrape.collector.containers.len() as f64
     }),
-    Metric {
-        name: "snoop_container_events_total",
-        kind: Kind::Counter,
-        help: "File accesses of a container.",
-        series: Series::Labelled(|v| by_container(v, |_, events| events)),
-    },
-    Metric {
-        name: "snoop_container_unique_files",
-        kind: Kind::Gauge,
-        help: "Files of a container in the report.",
-        series: Series::Labelled(|v| by_container(v, |c, _| c.files.len() as u64)),
-    },
-    Metric {
-        name: "snoop_build_info",
-        kind: Kind::Gauge,
-        help: "Always 1; the version is in the label.",
-        series: Series::Labelled(|_| {
-            vec![(format!("version=\"{}\"", env!("CARGO_PKG_VERSION")), 1.0)]
-        }),
-    },
+    metric(
+        Kind::Counter,
+        "snoop_container_events_total",
+        "File accesses of a container.",
+        Series::Labelled(|v| by_container(v, |_, events| events)),
+    ),
+    metric(
+        Kind::Gauge,
+        "snoop_container_unique_files",
+        "Files of a container in the report.",
+        Series::Labelled(|v| by_container(v, |c, _| c.files.len() as u64)),
+    ),
+    metric(
+        Kind::Gauge,
+        "snoop_build_info",
+        "Always 1; the version is in the label.",
+        Series::Labelled(|_| vec![(format!("version=\"{}\"", env!("CARGO_PKG_VERSION")), 1.0)]),
+    ),
     counter(
         "process_cpu_seconds_total",
         "User and system CPU time in seconds.",
@@ -185,9 +178,9 @@ fn statm(field: usize) -> f64 {
 /// A series for each container, of which there are 256 at most.
 fn by_container(values: &Values, value: fn(&Container, u64) -> u64) -> Vec<(String, f64)> {
     let Scrape {
-        collector, events, ..
+        collector, counts, ..
     } = values.scrape;
-    let containers = collector.containers.iter().zip(*events);
+    let containers = collector.containers.iter().zip(&counts.events);
     let series = containers.map(|(container, events)| {
         let path = escaped(&text(container.cgroup.path.as_bytes()));
         (

@@ -47,24 +47,21 @@ pub struct Probe {
     state: Control,
 }
 
-/// What the programs counted, by row of the table and outcome, summed over the CPUs.
-#[derive(Clone)]
-pub struct Counts(Vec<[u64; OUTCOMES]>);
-
-impl Default for Counts {
-    fn default() -> Counts {
-        Counts(vec![[0; OUTCOMES]; ROWS])
-    }
+/// What the programs counted, summed over the CPUs: by row of the table and outcome, and by cgroup.
+pub struct Counts {
+    rows: Vec<[u64; OUTCOMES]>,
+    /// Events of each traced cgroup, in the order they were added.
+    pub events: Vec<u64>,
 }
 
 impl Counts {
     /// The outcomes of one row.
     pub fn of(&self, row: u16) -> &[u64; OUTCOMES] {
-        &self.0[row as usize]
+        &self.rows[row as usize]
     }
 
     pub fn sum(&self, outcome: Outcome) -> u64 {
-        self.0.iter().map(|row| row[outcome as usize]).sum()
+        self.rows.iter().map(|row| row[outcome as usize]).sum()
     }
 }
 
@@ -181,32 +178,30 @@ impl Probe {
     }
 
     pub fn counts(&self) -> Result<Counts> {
-        let mut counts = Counts::default();
+        self.read_counts()
+            .map_err(|e| refused("read the BPF programs' counters", e))
+    }
+
+    fn read_counts(&self) -> io::Result<Counts> {
+        let mut rows = vec![[0; OUTCOMES]; ROWS];
         let mut values = vec![0; self.counts.value_size()];
         for (row, _) in syscalls::counted_rows() {
             self.counts
-                .lookup(&u32::from(row).to_ne_bytes(), &mut values)
-                .map_err(|e| refused("read the BPF programs' counters", e))?;
+                .lookup(&u32::from(row).to_ne_bytes(), &mut values)?;
             for (i, value) in values.chunks_exact(8).enumerate() {
                 // One CPU's outcomes after the other's.
-                counts.0[row as usize][i % OUTCOMES] += number_at_start(value);
+                rows[row as usize][i % OUTCOMES] += number_at_start(value);
             }
         }
-        counts.0[syscalls::LOADER_ID as usize][Outcome::Unreadable as usize] += self.given_up;
-        Ok(counts)
-    }
+        rows[syscalls::LOADER_ID as usize][Outcome::Unreadable as usize] += self.given_up;
 
-    /// Events of each traced cgroup, in the order they were added.
-    pub fn events(&self) -> Result<Vec<u64>> {
+        let mut events = Vec::new();
         let mut values = vec![0; self.events.value_size()];
-        (0..self.traced)
-            .map(|number| {
-                self.events
-                    .lookup(&number.to_ne_bytes(), &mut values)
-                    .map_err(|e| refused("read the BPF programs' counters", e))?;
-                Ok(values.chunks_exact(8).map(number_at_start).sum())
-            })
-            .collect()
+        for number in 0..self.traced {
+            self.events.lookup(&number.to_ne_bytes(), &mut values)?;
+            events.push(values.chunks_exact(8).map(number_at_start).sum());
+        }
+        Ok(Counts { rows, events })
     }
 }
 

@@ -29,8 +29,6 @@ pub struct Snapshot<'a> {
     pub started_at: SystemTime,
     pub collector: &'a Collector,
     pub counts: &'a Counts,
-    /// Events of each container.
-    pub events: &'a [u64],
 }
 
 /// Where the report goes.
@@ -128,7 +126,7 @@ impl Snapshot<'_> {
         let sets: Vec<_> = containers.iter().map(sorted).collect();
         write_files(out, "  ", union(&sets).into_iter())?;
         out.write_all(b",\n  \"containers\": [")?;
-        let all = containers.iter().zip(self.events).zip(&sets);
+        let all = containers.iter().zip(&self.counts.events).zip(&sets);
         for (i, ((container, events), files)) in all.enumerate() {
             out.write_all(if i == 0 { b"\n    {\n" } else { b",\n    {\n" })?;
             write_fields(out, "      ", &describe(container, *events))?;

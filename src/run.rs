@@ -1,7 +1,7 @@
 //! `snoop run`: the command in a cgroup of its own.
 
 use crate::cgroup::OwnCgroup;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, cannot};
 use crate::log;
 use crate::sys::{self, Signal};
 use std::env;
@@ -68,7 +68,7 @@ impl Running {
         let status = self
             .child
             .try_wait()
-            .map_err(|e| Error::failed(format!("cannot wait for the command: {e}")))?;
+            .map_err(|e| cannot("wait for the command", e))?;
         Ok(status.map(|status| match (status.code(), status.signal()) {
             (Some(code), _) => code as u8,
             (None, signal) => 128 + signal.unwrap_or(0) as u8,

@@ -136,8 +136,9 @@ impl Tracer {
                     }
                     Some(Token::Report) => {
                         report.ticks();
-                        self.write_if_changed()?;
-                        let sent = self.probe.counts()?.sum(Outcome::Submitted);
+                        let counts = self.probe.counts()?;
+                        self.write_if_changed(&counts);
+                        let sent = counts.sum(Outcome::Submitted);
                         self.progress.note(sent, self.collector.records());
                     }
                     Some(Token::Epoch) => {
@@ -189,7 +190,6 @@ impl Tracer {
         let text = metrics::render(&Scrape {
             collector: &self.collector,
             counts: &self.probe.counts()?,
-            events: &self.probe.events()?,
             report_writes: self.writes.done,
             report_write_errors: self.writes.failed,
             started_at: self.started_at,
@@ -214,7 +214,8 @@ impl Tracer {
 
     /// The current report: the file, brought up to date, or a copy where that cannot be.
     fn report(&mut self) -> Result<Response> {
-        self.write_if_changed()?;
+        let counts = self.probe.counts()?;
+        self.write_if_changed(&counts);
         let written = match &self.config.report {
             Target::File(path) if self.writes.failure.is_none() => File::open(path).ok(),
             _ => None,
@@ -222,7 +223,7 @@ impl Tracer {
         let file = match written {
             Some(file) => file,
             None => self
-                .copy()
+                .copy(&counts)
                 .map_err(|e| cannot("make a copy of the report", e))?,
         };
         Ok(Response {
@@ -232,13 +233,9 @@ impl Tracer {
         })
     }
 
-    fn copy(&self) -> io::Result<File> {
-        let (counts, events) = (self.probe.counts(), self.probe.events());
-        let (Ok(counts), Ok(events)) = (counts, events) else {
-            return Err(io::ErrorKind::Other.into());
-        };
+    fn copy(&self, counts: &Counts) -> io::Result<File> {
         let mut file = sys::memory_file()?;
-        self.snapshot(&counts, &events)
+        self.snapshot(counts)
             .write(&mut io::BufWriter::new(&mut file))?;
         file.rewind()?;
         Ok(file)
@@ -267,26 +264,24 @@ impl Tracer {
         Ok(None)
     }
 
-    fn write_if_changed(&mut self) -> Result<()> {
-        let counts = self.probe.counts()?;
-        self.warn_of_losses(&counts);
-        if self.collector.take_changed() {
-            let events = self.probe.events()?;
-            match self.write(&counts, &events) {
-                Ok(()) => log::info(format_args!(
-                    "report written: {} files, {}",
-                    self.collector.files(),
-                    self.collector.totals(&counts)
-                )),
-                Err(e) => {
-                    self.collector.set_changed();
-                    log::error(format_args!(
-                        "cannot write the report: {e}; trying again later"
-                    ));
-                }
+    fn write_if_changed(&mut self, counts: &Counts) {
+        self.warn_of_losses(counts);
+        if !self.collector.take_changed() {
+            return;
+        }
+        match self.write(counts) {
+            Ok(()) => log::info(format_args!(
+                "report written: {} files, {}",
+                self.collector.files(),
+                self.collector.totals(counts)
+            )),
+            Err(e) => {
+                self.collector.set_changed();
+                log::error(format_args!(
+                    "cannot write the report: {e}; trying again later"
+                ));
             }
         }
-        Ok(())
     }
 
     /// Says what was lost since it was said last.
@@ -301,8 +296,8 @@ impl Tracer {
         }
     }
 
-    fn write(&mut self, counts: &Counts, events: &[u64]) -> io::Result<()> {
-        let written = self.config.report.write(&self.snapshot(counts, events));
+    fn write(&mut self, counts: &Counts) -> io::Result<()> {
+        let written = self.config.report.write(&self.snapshot(counts));
         match &written {
             Ok(()) => self.writes.done += 1,
             Err(_) => self.writes.failed += 1,
@@ -311,20 +306,19 @@ impl Tracer {
         written
     }
 
-    fn snapshot<'a>(&'a self, counts: &'a Counts, events: &'a [u64]) -> Snapshot<'a> {
+    fn snapshot<'a>(&'a self, counts: &'a Counts) -> Snapshot<'a> {
         Snapshot {
             metadata: &self.config.metadata,
             started_at: self.started_at,
             collector: &self.collector,
             counts,
-            events,
         }
     }
 
     /// Writes the last report and says what is in it.
     fn finish(mut self, status: u8) -> Result<u8> {
-        let (counts, events) = (self.probe.counts()?, self.probe.events()?);
-        self.write(&counts, &events)
+        let counts = self.probe.counts()?;
+        self.write(&counts)
             .map_err(|e| cannot("write the report", e))?;
         let totals = self.collector.totals(&counts);
         let files = self.collector.files();

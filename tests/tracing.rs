@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Files, TestCgroup, assert_same, bytes, helper, run, run_quietly};
+use common::{Files, TestCgroup, assert_has, assert_same, bytes, helper, run, run_quietly};
 use snoop::path::{Excludes, Named};
 use snoop::preflight;
 use snoop::probe::{Probe, Settings};
@@ -104,12 +104,7 @@ fn script_interpreter_loader_and_libraries() {
     let loader = text_of_interpreter("/bin/sh");
     assert!(wanted.contains(&real(&loader)) && wanted.contains(loader.as_bytes()));
     wanted.extend([bytes(&script), bytes(&interpreter), real("/bin/sh")]);
-    let missing: Files = wanted.difference(&report.files).cloned().collect();
-    assert!(
-        missing.is_empty(),
-        "not reported:\n  {}",
-        common::show(&missing)
-    );
+    assert_has(&report.files, &wanted);
 }
 
 /// As in a container: the root directory is an overlay, whose files stand for others below.
@@ -160,12 +155,7 @@ fn a_program_on_an_overlay() {
     ];
     let report = run_quietly(&[], &command);
     report.assert_complete();
-    let missing: Files = expected.difference(&report.files).cloned().collect();
-    assert!(
-        missing.is_empty(),
-        "not reported:\n  {}",
-        common::show(&missing)
-    );
+    assert_has(&report.files, &expected);
 }
 
 /// The loader a program names (PT_INTERP).
@@ -206,12 +196,7 @@ fn a_thousand_short_processes() {
     );
     let report = run_quietly(&[], &["/bin/sh", "-c", &script]);
     report.assert_complete();
-    let missing: Files = expected.difference(&report.files).cloned().collect();
-    assert!(
-        missing.is_empty(),
-        "not reported:\n  {}",
-        common::show(&missing)
-    );
+    assert_has(&report.files, &expected);
 }
 
 #[test]

@@ -136,6 +136,12 @@ pub fn show(files: &Files) -> String {
     shown.collect::<Vec<_>>().join("\n  ")
 }
 
+/// All that is expected was found; else says what was not.
+pub fn assert_has(found: &Files, expected: &Files) {
+    let missing: Files = expected.difference(found).cloned().collect();
+    assert!(missing.is_empty(), "not reported:\n  {}", show(&missing));
+}
+
 /// Both sets hold the same; else says what is only in one.
 pub fn assert_same(found: &Files, expected: &Files) {
     let missing: Files = expected.difference(found).cloned().collect();
