@@ -34,7 +34,7 @@ static __always_inline int path_access(struct draft *s, void *task, void *regs,
 	__u32 kind = row->kind, path = row->path[which & 1], dir = row->dir[which & 1];
 	struct access *a = &s->access;
 
-	if (path == ARG_NONE && (which || !(kind & ROW_OPENS)))
+	if (path == ARG_NONE && !(kind & ROW_OPENS))
 		return 0;
 	*a = (struct access){ .row = row->id, .start = START_PLACE, .result = result };
 	if (kind & ROW_OPENS)
@@ -129,9 +129,11 @@ int sys_exit(__u64 *ctx)
 	}
 	first->waiting = 0;
 	for (__u32 which = 0; which < DRAFTS; which++) {
+		if (which && row->path[1] == ARG_NONE) /* nearly always */
+			break;
 		struct draft *s = draft(which);
 
-		if (s && (kind & ROW_LOADER ? !which && loader_access(s, task, verdict)
+		if (s && (kind & ROW_LOADER ? loader_access(s, task, verdict)
 					    : !(kind & ROW_EXEC) && path_access(s, task, regs, verdict, row,
 										which, result)) &&
 		    is_news(s, task, verdict))
