@@ -24,6 +24,7 @@ enum row_kind {
 	ROW_EXEC = 1 << 3,   /* success replaces the process: see the exec hook */
 	ROW_HOW = 1 << 4,    /* the third argument is a struct open_how */
 	ROW_LOADER = 1 << 5, /* takes no path, but shows that the dynamic loader runs */
+	ROW_OWN = 1 << 6,    /* snoop's own call, if it carries the cookie */
 };
 
 /* One syscall. Both paths are relative to their own dir: a descriptor argument, or the working
@@ -107,7 +108,8 @@ struct offsets {
 struct config {
 	struct row table[SYSCALLS];
 	struct exclude exclude[EXCLUDES];
-	__u64 seed; /* makes the keys of `seen` unpredictable */
+	__u64 seed;   /* makes the keys of `seen` unpredictable */
+	__u64 cookie; /* by which the programs know snoop's own call */
 	struct offsets off;
 	__u32 typed;   /* 1: pointers of the current task carry types and are read by plain loads */
 	__u16 exec_id; /* rows of `counts` for what has no syscall of its own */
@@ -147,6 +149,11 @@ struct counts {
 };
 
 #define ROWS 160 /* rows of `counts`; row 0 is not used */
+
+/* What the programs answer to snoop's own call: see own.h. */
+struct own {
+	__u64 beats; /* how often it was seen */
+};
 
 /* What is known about a cgroup: the traced cgroup it belongs to (0 if none) and that one's number,
  * by which its events are counted. */

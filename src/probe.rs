@@ -42,6 +42,8 @@ pub struct Probe {
     /// Process -> where to find the name of its loader; and how many there are.
     loaders: Map,
     awaited: Map,
+    own: Map,
+    cookie: u64,
     awaited_before: Vec<[u8; 4]>,
     given_up: u64,
     state: Control,
@@ -74,8 +76,9 @@ impl Probe {
         }
         let mut module = Module::parse(&OBJECT.0).map_err(why)?;
 
+        let config = config(settings)?;
         let map = take_map(".rodata.config")?;
-        map.update(&FIRST, config(settings)?.as_bytes())
+        map.update(&FIRST, config.as_bytes())
             .and_then(|()| map.freeze())
             .map_err(|e| refused("configure the BPF programs", e))?;
 
@@ -100,6 +103,8 @@ impl Probe {
             traced: 0,
             loaders: take_map("loaders")?,
             awaited: take_map(".data.awaited")?,
+            own: take_map(".data.own")?,
+            cookie: config.cookie,
             awaited_before: Vec::new(),
             given_up: 0,
             state: Control {
@@ -132,6 +137,17 @@ impl Probe {
             self.links.push(link);
         }
         Ok(())
+    }
+
+    /// Do the programs run? Makes a call that they count.
+    pub fn is_alive(&self) -> bool {
+        let beats = || {
+            let mut own = [0; 8];
+            self.own.lookup(&FIRST, &mut own).map(|()| own)
+        };
+        let before = beats();
+        sys::own_call(self.cookie);
+        matches!((before, beats()), (Ok(before), Ok(after)) if before != after)
     }
 
     /// Ages what the programs know; to be called once a minute.
@@ -214,13 +230,15 @@ fn number_at_start(bytes: &[u8]) -> u64 {
 }
 
 fn config(settings: &Settings) -> Result<Config> {
+    let random = || sys::random().map_err(|e| refused("get random bytes", e));
     Ok(Config {
         table: syscalls::table(),
         exclude: excludes(settings.excludes),
         off: settings.layout.offsets,
         typed: settings.quirks.typed.into(),
         mode_backing: settings.quirks.mode_backing,
-        seed: sys::random().map_err(|e| refused("get random bytes", e))?,
+        seed: random()?,
+        cookie: random()?,
         exec_id: syscalls::id_of("execve").expect("execve is in the table"),
         interpreter_id: syscalls::INTERPRETER_ID,
         loader_id: syscalls::LOADER_ID,

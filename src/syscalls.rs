@@ -2,7 +2,8 @@
 //! success means. The one table becomes the programs' own ([`table`]) and names the counters.
 
 use crate::wire::{
-    ARG_NONE, ROW_CHDIR, ROW_CHROOT, ROW_EXEC, ROW_HOW, ROW_LOADER, ROW_OPENS, ROWS, Row, SYSCALLS,
+    ARG_NONE, ROW_CHDIR, ROW_CHROOT, ROW_EXEC, ROW_HOW, ROW_LOADER, ROW_OPENS, ROW_OWN, ROWS, Row,
+    SYSCALLS,
 };
 use libc::*;
 
@@ -166,6 +167,8 @@ pub const TABLE: &[Syscall] = &[
     Syscall::new("brk", SYS_brk).is(ROW_LOADER),
     Syscall::new("mmap", SYS_mmap).is(ROW_LOADER),
     Syscall::new("mprotect", SYS_mprotect).is(ROW_LOADER),
+    // By which snoop asks its programs.
+    Syscall::new("getcpu", SYS_getcpu).is(ROW_OWN),
 ];
 
 /// What exec makes the kernel open itself: the `#!` interpreter and the ELF loader.

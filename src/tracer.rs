@@ -202,6 +202,9 @@ impl Tracer {
     }
 
     fn health(&self) -> Response {
+        if !self.probe.is_alive() {
+            return Response::text(503, "the BPF programs do not run: nothing is traced");
+        }
         if let Some(why) = &self.writes.failure {
             let why = format!("the last report could not be written: {why}");
             return Response::text(503, &why);

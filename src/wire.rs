@@ -20,6 +20,7 @@ pub const ROW_CHROOT: u8 = 1 << 2;
 pub const ROW_EXEC: u8 = 1 << 3;
 pub const ROW_HOW: u8 = 1 << 4;
 pub const ROW_LOADER: u8 = 1 << 5;
+pub const ROW_OWN: u8 = 1 << 6;
 
 pub const RECORD_HAS_BASE: u16 = 1 << 0;
 pub const RECORD_HAS_REAL: u16 = 1 << 1;
@@ -110,6 +111,7 @@ pub struct Config {
     pub table: [Row; SYSCALLS],
     pub exclude: [Exclude; EXCLUDES],
     pub seed: u64,
+    pub cookie: u64,
     pub off: Offsets,
     pub typed: u32,
     pub exec_id: u16,
@@ -158,7 +160,7 @@ pub struct Record {
 const _: () = assert!(size_of::<Row>() == 8);
 const _: () = assert!(size_of::<Record>() == 40);
 const _: () = assert!(size_of::<Offsets>() == 60 * 4);
-const _: () = assert!(size_of::<Config>() == 4096 + 512 + 8 + 60 * 4 + 16);
+const _: () = assert!(size_of::<Config>() == 4096 + 512 + 16 + 60 * 4 + 16);
 
 /// Structures of integers without padding.
 ///

@@ -158,6 +158,26 @@ fn the_report_is_current_and_whole() {
     assert_eq!(status(&get(sidecar.port, "/healthz").0), 200);
 }
 
+/// strace keeps the call by which snoop asks its programs from the kernel: as if they were gone.
+#[test]
+fn health_sees_programs_that_do_not_run() {
+    let sidecar = set_up("gone", &[]).sidecar;
+    assert_eq!(status(&get(sidecar.port, "/healthz").0), 200);
+    let pid = sidecar.child.id().to_string();
+    let mut strace = Command::new("strace")
+        .args(["-qq", "-o", "/dev/null", "-e", "trace=getcpu"])
+        .args(["-e", "inject=getcpu:error=ENOSYS", "-p", &pid])
+        .spawn()
+        .expect("strace runs");
+    wait_until(|| {
+        let (head, body) = get(sidecar.port, "/healthz");
+        status(&head) == 503 && body == "the BPF programs do not run: nothing is traced\n"
+    });
+    common::signal(&strace, "INT");
+    strace.wait().unwrap();
+    assert_eq!(status(&get(sidecar.port, "/healthz").0), 200);
+}
+
 #[test]
 fn a_large_report_is_sent_while_records_come_in() {
     let Setting {
@@ -165,9 +185,10 @@ fn a_large_report_is_sent_while_records_come_in() {
         directory,
         sidecar,
     } = set_up("large", &[]);
+    const FILES: usize = 100_000;
     let files = directory.path().join("files");
     fs::create_dir(&files).unwrap();
-    make_files(&files, 20_000);
+    make_files(&files, FILES);
     let top = files.to_str().unwrap();
     let open_all = format!("for f in {top}/*; do : < $f; done");
     let mut shell = cgroup
@@ -175,17 +196,40 @@ fn a_large_report_is_sent_while_records_come_in() {
         .args(["-c", &open_all])
         .spawn()
         .unwrap();
-    // A reader that takes its time, and others meanwhile.
-    let mut slow = TcpStream::connect(("127.0.0.1", sidecar.port)).unwrap();
-    slow.write_all(b"GET /report HTTP/1.1\r\nHost: x\r\n\r\n")
-        .unwrap();
     while shell.try_wait().unwrap().is_none() {
         Report::parse(get(sidecar.port, "/report").1.as_bytes());
         assert_eq!(status(&get(sidecar.port, "/healthz").0), 200);
     }
     let report = Report::parse(get(sidecar.port, "/report").1.as_bytes());
     report.assert_complete();
-    assert!(report.files.len() > 20_000);
+    assert!(report.files.len() > FILES);
+
+    // A reader that takes its time gets the report it asked for, though another one is written
+    // meanwhile, and it is sent piece by piece: in memory it never stands as a whole.
+    let before = metrics(sidecar.port)["process_resident_memory_bytes"];
+    let mut slow = TcpStream::connect(("127.0.0.1", sidecar.port)).unwrap();
+    slow.write_all(b"GET /report HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut answer = vec![0; 1 << 16];
+    slow.read_exact(&mut answer).unwrap();
+    work(&cgroup, &["fails", "1"]);
+    get(sidecar.port, "/report");
+    for _ in 0..20 {
+        let mut piece = vec![0; 1 << 17];
+        slow.read_exact(&mut piece).unwrap();
+        answer.extend(piece);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let after = metrics(sidecar.port)["process_resident_memory_bytes"];
+    slow.read_to_end(&mut answer).unwrap();
+    let body = answer
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .unwrap()
+        + 4;
+    assert!(answer.len() > 6 << 20, "larger than the buffers");
+    assert_eq!(Report::parse(&answer[body..]).files, report.files);
+    assert!(after - before < 1e6, "{before} {after}");
 }
 
 #[test]
