@@ -1,5 +1,6 @@
 # make run     a traced command and its report
 # make test    everything CI runs
+# make fuzz    hostile input for the parsers, SECONDS for each
 # Both need root, as tracing does, and install what they lack (Debian, Ubuntu).
 
 CARGO ?= cargo
@@ -9,9 +10,11 @@ COMMAND ?= ls -l /etc/os-release
 
 # What each verb runs or includes, and the Debian package it comes from.
 BUILD_NEEDS = clang:clang cc:gcc /usr/include/bpf/bpf_helpers.h:libbpf-dev
-TEST_NEEDS = strace:strace git:git curl:curl prometheus:prometheus /usr/bin/python3:python3 unshare:util-linux /usr/include/stdio.h:libc6-dev
+TEST_NEEDS = c++:g++ strace:strace git:git curl:curl prometheus:prometheus /usr/bin/python3:python3 unshare:util-linux /usr/include/stdio.h:libc6-dev
 
-.PHONY: all run test check-root build-needs test-needs clean
+SECONDS ?= 60
+
+.PHONY: all run test fuzz check-root build-needs test-needs clean
 
 all: build-needs
 	$(CARGO) build --release --locked
@@ -25,6 +28,11 @@ test: check-root build-needs test-needs
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) test --workspace --lib --locked
 	$(CARGO) test --workspace --release --locked
+	scripts/fuzz 5
+
+fuzz: build-needs
+	scripts/need c++:g++
+	scripts/fuzz $(SECONDS)
 
 check-root:
 	@[ "$$(id -u)" = 0 ] || { echo "make: snoop loads BPF programs: run this as root" >&2; exit 1; }

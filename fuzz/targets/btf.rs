@@ -1,0 +1,8 @@
+//! The kernel's type information.
+#![no_main]
+
+use std::io::Cursor;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let _ = snoop::kernel::layout(&mut Cursor::new(bytes));
+});

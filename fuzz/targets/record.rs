@@ -1,0 +1,17 @@
+//! What the ring buffer hands out.
+#![no_main]
+
+use snoop::path::Named;
+use snoop::wire::Event;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let Some(event) = Event::decode(bytes) else {
+        return;
+    };
+    let named = Named::of(&event);
+    for path in [named.asked, named.real].into_iter().flatten() {
+        assert_eq!(path[0], b'/');
+        let mut names = path[1..].split(|b| *b == b'/');
+        assert!(path == b"/" || names.all(|name| !name.is_empty()));
+    }
+});
