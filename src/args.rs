@@ -1,14 +1,17 @@
 //! Flags and environment to a [`Command`]: one help text, one parse function.
 
+use crate::closure::{Closure, Format};
 use crate::error::{Error, Result};
 use crate::http::Address;
 use crate::log::Level;
 use crate::path::Excludes;
 use crate::report::{Fields, Target};
+use crate::unused::{Form, Unused};
 use lexopt::prelude::*;
 use std::ffi::{OsStr, OsString};
 use std::iter::Peekable;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub const HELP: &str = "\
@@ -18,6 +21,9 @@ Usage:
   snoop -cgroup PATH [flags]         trace a cgroup until SIGTERM or SIGINT
   snoop run [flags] -- COMMAND...    trace a command, exit with its status
   snoop check                        say whether this host can be traced
+  snoop closure -root DIR REPORT...  what an image needs of DIR: a path a line,
+                                     for tar -T, rsync --files-from, cpio
+  snoop unused -root DIR REPORT...   what DIR has and no report lists
 
 Which containers:
   -cgroup PATH           one cgroup: a directory, a path below the cgroup mount,
@@ -38,6 +44,13 @@ Output:
 Copied into the report:
   -container-id ID       -image NAME            -image-digest DIGEST
   -pod-name NAME         -namespace NAME        -labels KEY=VALUE,...
+
+For closure and unused; a REPORT may be - for standard input:
+  -root DIR              the directory that the image was unpacked into
+  -0                     closure: end each path with a NUL
+  -format NAME           closure: paths (from DIR), absolute (from the image's root)
+                         or creport (JSON for slimmers); default paths
+  -paths  -json          unused: all paths, or all findings, in place of a summary
 
   -help                  this text
   -version               version
@@ -77,6 +90,8 @@ pub enum Command {
     Trace(Config),
     /// Trace a command.
     Run(Config, Vec<OsString>),
+    Closure(Closure),
+    Unused(Unused),
 }
 
 #[derive(Debug, PartialEq)]
@@ -166,6 +181,12 @@ pub fn parse(
             Some(word) => Err(unexpected(&word)),
         };
     }
+    if words.next_if(|word| word == "closure").is_some() {
+        return closure(words);
+    }
+    if words.next_if(|word| word == "unused").is_some() {
+        return unused(words);
+    }
     let run = words.next_if(|word| word == "run").is_some();
 
     let mut values = Values(Vec::new());
@@ -206,6 +227,70 @@ pub fn parse(
         )),
         (true, false) => Ok(Command::Run(config, command)),
         (false, _) => Ok(Command::Trace(config)),
+    }
+}
+
+fn closure(words: impl Iterator<Item = OsString>) -> Result<Command> {
+    let (mut root, mut reports, mut format, mut nul) = (None, Vec::new(), None, false);
+    let mut parser = lexopt::Parser::from_args(words.map(two_dashes));
+    while let Some(arg) = parser.next().map_err(wrong)? {
+        match arg {
+            Long("help") | Short('h') => return Ok(Command::Help),
+            Long("root") => root = Some(parser.value().map_err(wrong)?),
+            Long("format") => {
+                let name = parser.value().map_err(wrong)?;
+                let known = name.to_str().and_then(Format::parse);
+                format = Some(known.ok_or_else(|| {
+                    let names = Format::NAMES.join(", ");
+                    Error::usage(format!("-format: {name:?} is not one of {names}"))
+                })?);
+            }
+            Short('0') => nul = true,
+            Value(report) => reports.push(report),
+            Long(flag) => return Err(unknown(flag)),
+            Short(letter) => return Err(unknown(&letter.to_string())),
+        }
+    }
+    let format = match (nul, format) {
+        (true, None | Some(Format::Lines)) => Format::Nul,
+        (true, Some(_)) => return Err(Error::usage("-0 is for -format=paths only")),
+        (false, format) => format.unwrap_or(Format::Lines),
+    };
+    Ok(Command::Closure(Closure {
+        root: root_of("closure", root, &reports)?,
+        reports,
+        format,
+    }))
+}
+
+fn unused(words: impl Iterator<Item = OsString>) -> Result<Command> {
+    let (mut root, mut reports, mut form) = (None, Vec::new(), Form::Summary);
+    let mut parser = lexopt::Parser::from_args(words.map(two_dashes));
+    while let Some(arg) = parser.next().map_err(wrong)? {
+        match arg {
+            Long("help") | Short('h') => return Ok(Command::Help),
+            Long("root") => root = Some(parser.value().map_err(wrong)?),
+            Long("paths") => form = Form::Paths,
+            Long("json") => form = Form::Json,
+            Value(report) => reports.push(report),
+            Long(flag) => return Err(unknown(flag)),
+            Short(letter) => return Err(unknown(&letter.to_string())),
+        }
+    }
+    Ok(Command::Unused(Unused {
+        root: root_of("unused", root, &reports)?,
+        reports,
+        form,
+    }))
+}
+
+/// What both commands on images need.
+fn root_of(command: &str, root: Option<OsString>, reports: &[OsString]) -> Result<PathBuf> {
+    match root {
+        Some(root) if !root.is_empty() && !reports.is_empty() => Ok(root.into()),
+        _ => Err(Error::usage(format!(
+            "snoop {command} needs an image and reports: snoop {command} -root DIR REPORT..."
+        ))),
     }
 }
 
@@ -431,6 +516,9 @@ mod tests {
         }
     }
 
+    /// Flags that are not among [`FLAGS`]: of the tools, and the pattern itself.
+    const TOOL_FLAGS: [&str; 7] = ["help", "version", "flag", "root", "format", "paths", "json"];
+
     fn refused(words: &[&str]) -> String {
         let error = parsed(words, &[]).unwrap_err();
         assert_eq!(error.status, crate::error::USAGE);
@@ -451,7 +539,7 @@ mod tests {
             .filter_map(|word| word.strip_prefix('-'));
         for word in words.filter(|w| w.starts_with(|c: char| c.is_ascii_lowercase())) {
             let flag = word.split(['=', ',', '.']).next().unwrap();
-            let known = FLAGS.contains(&flag) || ["help", "version", "flag"].contains(&flag);
+            let known = FLAGS.contains(&flag) || TOOL_FLAGS.contains(&flag);
             assert!(known, "-{flag} is in the help only");
         }
     }
@@ -556,6 +644,41 @@ mod tests {
             (&[cgroup, "-metrics-addr=:70000"], "is not an address"),
             (&[cgroup, "-labels=app"], "is not a list like"),
             (&[cgroup, "-report="], "-report: it is empty"),
+        ] {
+            let said = refused(words);
+            assert!(said.contains(part), "{words:?}: {said}");
+        }
+    }
+
+    #[test]
+    fn tools_for_images() {
+        let words = ["closure", "-root", "/d", "a", "-0", "b"];
+        let expected = Closure {
+            root: "/d".into(),
+            reports: vec!["a".into(), "b".into()],
+            format: Format::Nul,
+        };
+        assert_eq!(parsed(&words, &[]).unwrap(), Command::Closure(expected));
+        let expected = Unused {
+            root: "/d".into(),
+            reports: vec!["-".into()],
+            form: Form::Json,
+        };
+        let words = ["unused", "--root=/d", "-json", "-"];
+        assert_eq!(parsed(&words, &[]).unwrap(), Command::Unused(expected));
+        for (words, part) in [
+            (&["closure", "r"][..], "closure -root DIR REPORT"),
+            (&["unused", "-root=/d"], "unused -root DIR REPORT"),
+            (
+                &["closure", "-root=/d", "-format=tar", "r"],
+                "\"tar\" is not one of paths, absolute, creport",
+            ),
+            (
+                &["closure", "-root=/d", "-0", "-format=creport", "r"],
+                "-0 is for",
+            ),
+            (&["unused", "-root=/d", "-0", "r"], "unknown flag -0"),
+            (&["closure", "-paths", "r"], "unknown flag -paths"),
         ] {
             let said = refused(words);
             assert!(said.contains(part), "{words:?}: {said}");

@@ -24,6 +24,13 @@ pub mod report;
 
 pub mod metrics;
 
+pub mod image;
+pub mod packages;
+pub mod reader;
+
+pub mod closure;
+pub mod unused;
+
 pub mod args;
 pub mod preflight;
 pub mod run;

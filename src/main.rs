@@ -16,7 +16,7 @@ use snoop::tracer::{FIRST_CONNECTION, Progress, SIGNALS, Tracer, Writes};
 use snoop::wire::RING_BYTES;
 use std::env;
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -34,15 +34,19 @@ fn main() -> ExitCode {
 
 /// Does what the command line says; answers the exit status.
 fn obey(command: Command) -> Result<u8> {
+    // For many short writes: Rust's own standard output flushes each line.
+    let out = || BufWriter::with_capacity(64 << 10, std::io::stdout().lock());
     let (text, status) = match command {
         Command::Help => (args::HELP.into(), 0),
         Command::Version => (format!("snoop {}\n", env!("CARGO_PKG_VERSION")), 0),
         Command::Check => preflight::check(),
         Command::Trace(config) => return trace(config, None),
         Command::Run(config, words) => return trace(config, Some(words)),
+        Command::Closure(closure) => return closure.print(&mut out()).map(|()| 0),
+        Command::Unused(unused) => return unused.print(&mut out()).map(|()| 0),
     };
-    let out = std::io::stdout().write_all(text.as_bytes());
-    out.map_err(|e| cannot("write to standard output", e))?;
+    let written = std::io::stdout().write_all(text.as_bytes());
+    written.map_err(|e| cannot("write to standard output", e))?;
     Ok(status)
 }
 

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 /// Version of the format; a change that a reader must know of counts it up.
-const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 1;
 
 /// Members of a JSON object, in the order they are written.
 pub type Fields = Vec<(&'static str, Value)>;
@@ -228,9 +228,31 @@ pub fn text(name: &[u8]) -> Cow<'_, str> {
     text.into()
 }
 
+/// The name that [`text`] made this string of; `None` if it is none.
+pub fn name(text: &str) -> Option<Vec<u8>> {
+    let mut pieces = text.split('\0');
+    let mut name = pieces.next()?.as_bytes().to_vec();
+    for piece in pieces {
+        let (digits, rest) = piece.split_at_checked(2)?;
+        name.push(u8::from_str_radix(digits, 16).ok()?);
+        name.extend(rest.as_bytes());
+    }
+    Some(name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_come_back_from_text() {
+        for bytes in [&b"/plain"[..], b"", b"/a\xffb\xc3", b"\xe9\xe9"] {
+            assert_eq!(name(&text(bytes)).unwrap(), bytes);
+        }
+        for wrong in ["/a\0", "\0e", "\0xy", "\0é"] {
+            assert_eq!(name(wrong), None, "{wrong:?}");
+        }
+    }
 
     #[test]
     fn names_are_kept_whatever_their_bytes() {

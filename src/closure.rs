@@ -1,0 +1,121 @@
+//! `snoop closure`: every path that an image needs to hold what reports list.
+
+use crate::error::{Error, Result, cannot};
+use crate::image::{End, Image, Paths};
+use crate::reader::Listed;
+use crate::report::text;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+#[derive(Debug, PartialEq)]
+pub struct Closure {
+    pub root: PathBuf,
+    pub reports: Vec<OsString>,
+    pub format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Format {
+    /// A path a line, relative to the root as tar, rsync and cpio want it.
+    Lines,
+    /// The same, each ended by a NUL.
+    Nul,
+    /// A path a line, from the image's root, as slimmers want it.
+    Absolute,
+    /// The JSON of a slimmer's report.
+    Creport,
+}
+
+impl Format {
+    pub const NAMES: [&str; 3] = ["paths", "absolute", "creport"];
+
+    pub fn parse(name: &str) -> Option<Format> {
+        match name {
+            "paths" => Some(Format::Lines),
+            "absolute" => Some(Format::Absolute),
+            "creport" => Some(Format::Creport),
+            _ => None,
+        }
+    }
+}
+
+/// What makes an answer doubtful, for the person who asked.
+fn warn(message: impl std::fmt::Display) {
+    // Nobody is left to be told when standard error is gone.
+    let _ = writeln!(io::stderr(), "snoop: {message}");
+}
+
+/// What the reports' files need in the image. Says on standard error what makes the answer doubtful.
+pub fn needed(image: &mut Image, listed: &Listed) -> Result<Paths> {
+    for (report, missing) in &listed.incomplete {
+        warn(format_args!("{report} is not complete: {missing}"));
+    }
+    let mut needed = Paths::default();
+    let mut found = 0;
+    for path in &listed.files {
+        match image.follow(path, &mut needed)? {
+            End::Exists => found += 1,
+            End::Missing => (),
+            End::Loop => warn(format_args!(
+                "{}: too many levels of symbolic links",
+                text(path)
+            )),
+        }
+    }
+    if found == 0 && !listed.files.is_empty() {
+        warn("none of the listed files is there: is this the image's root directory?");
+    }
+    Ok(needed)
+}
+
+/// Can these paths be told apart by lines? Else says which flag helps.
+pub fn check_lines(paths: &[impl AsRef<[u8]>], remedy: &str) -> Result<()> {
+    let mut paths = paths.iter().map(AsRef::as_ref);
+    match paths.find(|path| path.contains(&b'\n')) {
+        None => Ok(()),
+        Some(path) => Err(Error::usage(format!(
+            "{:?} holds a newline: give {remedy}",
+            text(path)
+        ))),
+    }
+}
+
+impl Closure {
+    /// Prints the paths, each behind its parent directory.
+    pub fn print(&self, out: &mut impl Write) -> Result<()> {
+        let listed = Listed::read(&self.reports)?;
+        let needed = needed(&mut Image::open(&self.root)?, &listed)?;
+        let mut paths: Vec<_> = needed.iter().map(Vec::as_slice).collect();
+        paths.sort_unstable();
+        if matches!(self.format, Format::Lines | Format::Absolute) {
+            check_lines(&paths, "-0 or -format=creport")?;
+        }
+        self.write(&paths, out)
+            .map_err(|e| cannot("write to standard output", e))
+    }
+
+    fn write(&self, paths: &[&[u8]], out: &mut impl Write) -> io::Result<()> {
+        if self.format == Format::Creport {
+            let mut separator = "{\"image\":{\"files\":[";
+            for path in paths {
+                write!(out, "{separator}\n{{\"file_path\":")?;
+                serde_json::to_writer(&mut *out, &text(path))?;
+                separator = "},";
+            }
+            let end = if paths.is_empty() { separator } else { "}" };
+            writeln!(out, "{end}]}}}}")?;
+            return out.flush();
+        }
+        for path in paths {
+            let (path, end) = match self.format {
+                Format::Absolute => (*path, b"\n"),
+                Format::Nul => (&path[1..], b"\0"),
+                _ => (&path[1..], b"\n"),
+            };
+            out.write_all(path)?;
+            out.write_all(end)?;
+        }
+        out.flush()
+    }
+}

@@ -1,0 +1,305 @@
+//! A directory that holds an image: what is in it, and which paths it takes to reach a file. Absolute
+//! symlinks start at the directory, `..` ends there: nothing outside is ever looked at.
+
+use crate::error::{Error, Result};
+use fxhash::FxBuildHasher;
+use hashbrown::{HashMap, HashSet};
+use std::ffi::OsStr;
+use std::fs::{self, Metadata};
+use std::io::ErrorKind;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+/// Absolute paths inside the image.
+pub type Paths = HashSet<Vec<u8>, FxBuildHasher>;
+
+/// As many as the kernel follows: path_resolution(7).
+const LINKS_MAX: usize = 40;
+
+#[derive(Clone, PartialEq)]
+enum Node {
+    Missing,
+    Directory,
+    Link(Vec<u8>),
+    Other,
+}
+
+pub struct Image {
+    root: PathBuf,
+    known: HashMap<Vec<u8>, Node, FxBuildHasher>,
+}
+
+/// How following a path ended.
+#[derive(Debug, PartialEq)]
+pub enum End {
+    Exists,
+    Missing,
+    Loop,
+}
+
+/// The way along a path.
+struct Walk {
+    /// What was there, in order.
+    visited: Vec<Vec<u8>>,
+    /// How much of `visited` leads to the path itself, not on to what it points to.
+    itself: Option<usize>,
+    end: End,
+}
+
+/// A path of the image and what is there.
+pub struct Entry {
+    pub path: Vec<u8>,
+    pub metadata: Metadata,
+}
+
+impl Image {
+    pub fn open(root: &Path) -> Result<Image> {
+        let wrong = |why: &str| Error::usage(format!("-root={}: {why}", root.display()));
+        match fs::metadata(root) {
+            Ok(found) if found.is_dir() => Ok(Image {
+                root: root.into(),
+                known: HashMap::default(),
+            }),
+            Ok(_) => Err(wrong(
+                "this is not a directory; give the one that the image was unpacked into",
+            )),
+            Err(e) => Err(wrong(&e.to_string())),
+        }
+    }
+
+    /// Where a path of the image, which has no `..` and no symlink but at its end, is on this machine.
+    pub fn outside(&self, path: &[u8]) -> PathBuf {
+        let inside = path.strip_prefix(b"/").unwrap_or(path);
+        self.root.join(OsStr::from_bytes(inside))
+    }
+
+    fn look(&mut self, path: &[u8]) -> Result<Node> {
+        if let Some(node) = self.known.get(path) {
+            return Ok(node.clone());
+        }
+        let outside = self.outside(path);
+        let node = match fs::symlink_metadata(&outside) {
+            Ok(found) if found.is_symlink() => fs::read_link(&outside)
+                .map(|target| Node::Link(target.into_os_string().into_vec()))
+                .map_err(|e| unreadable(&outside, e))?,
+            Ok(found) if found.is_dir() => Node::Directory,
+            Ok(_) => Node::Other,
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                Node::Missing
+            }
+            Err(e) if e.raw_os_error() == Some(libc::ENAMETOOLONG) => Node::Missing,
+            Err(e) => return Err(unreadable(&outside, e)),
+        };
+        self.known.insert(path.into(), node.clone());
+        Ok(node)
+    }
+
+    /// Adds every path that `path` needs: its directories, itself, and what symlinks on the way lead
+    /// to. A symlink that leads nowhere is needed by itself; a path that is not there needs nothing.
+    pub fn follow(&mut self, path: &[u8], needed: &mut Paths) -> Result<End> {
+        let mut walk = self.walk(path)?;
+        if walk.end == End::Missing {
+            walk.visited.truncate(walk.itself.unwrap_or(0));
+        }
+        // Most are there already, and stay.
+        needed.extend(walk.visited);
+        Ok(walk.end)
+    }
+
+    /// The path by which [`Image::entries`] lists what `path` names: with no symlink on the way to it.
+    pub fn locate(&mut self, path: &[u8]) -> Result<Option<Vec<u8>>> {
+        let mut walk = self.walk(path)?;
+        Ok(walk.itself.map(|n| walk.visited.swap_remove(n - 1)))
+    }
+
+    fn walk(&mut self, path: &[u8]) -> Result<Walk> {
+        let names = |path: &[u8]| {
+            let names = path.split(|b| *b == b'/').rev();
+            names.map(<[u8]>::to_vec).collect::<Vec<_>>()
+        };
+        let (mut at, mut links, mut todo) = (Vec::new(), 0, names(path));
+        let mut walk = Walk {
+            visited: Vec::new(),
+            itself: None,
+            end: End::Exists,
+        };
+        while let Some(name) = todo.pop() {
+            let parent = at.len();
+            match &name[..] {
+                b"" | b"." => continue,
+                b".." => {
+                    at.truncate(at.iter().rposition(|b| *b == b'/').unwrap_or(0));
+                    continue;
+                }
+                name => {
+                    at.push(b'/');
+                    at.extend(name);
+                }
+            }
+            let node = self.look(&at)?;
+            if node == Node::Missing {
+                walk.end = End::Missing;
+                break;
+            }
+            walk.visited.push(at.clone());
+            let is_last = todo.iter().all(Vec::is_empty);
+            if is_last && walk.itself.is_none() {
+                walk.itself = Some(walk.visited.len());
+            }
+            match node {
+                Node::Link(_) if links == LINKS_MAX => {
+                    walk.end = End::Loop;
+                    break;
+                }
+                Node::Link(target) => {
+                    links += 1;
+                    at.truncate(if target.starts_with(b"/") { 0 } else { parent });
+                    todo.extend(names(&target));
+                }
+                Node::Other if !is_last => {
+                    walk.end = End::Missing;
+                    break;
+                }
+                _ => (),
+            }
+        }
+        Ok(walk)
+    }
+
+    /// Everything that is in the image but its root, sorted by path.
+    pub fn entries(&self) -> Result<Vec<Entry>> {
+        let (mut entries, mut directories) = (Vec::new(), vec![Vec::new()]);
+        while let Some(directory) = directories.pop() {
+            let outside = self.outside(&directory);
+            let inner = fs::read_dir(&outside).map_err(|e| unreadable(&outside, e))?;
+            for entry in inner {
+                let entry = entry.map_err(|e| unreadable(&outside, e))?;
+                let metadata = entry.metadata().map_err(|e| unreadable(&entry.path(), e))?;
+                let path = [&directory, &b"/"[..], entry.file_name().as_bytes()].concat();
+                if metadata.is_dir() {
+                    directories.push(path.clone());
+                }
+                entries.push(Entry { path, metadata });
+            }
+        }
+        entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        Ok(entries)
+    }
+}
+
+fn unreadable(path: &Path, e: std::io::Error) -> Error {
+    Error::failed(format!("cannot read {}: {e}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    /// Follows a path in a small image; answers what it needs, sorted, and how it ended.
+    fn followed(path: &str) -> (Vec<String>, End) {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        fs::create_dir_all(root.join("usr/lib/deep")).unwrap();
+        fs::write(root.join("usr/lib/deep/file"), "").unwrap();
+        for (target, link) in [
+            ("usr/lib", "lib"),
+            ("/usr/lib/deep", "usr/abs"),
+            ("../../../../../lib/deep/./file", "usr/out"),
+            ("round", "usr/around"),
+            ("around", "usr/round"),
+            ("nowhere", "usr/dangling"),
+            ("..", "usr/lib/deep/up"),
+        ] {
+            symlink(target, root.join(link)).unwrap();
+        }
+        let mut needed = Paths::default();
+        let end = Image::open(root)
+            .unwrap()
+            .follow(path.as_bytes(), &mut needed);
+        let mut needed: Vec<_> = needed
+            .into_iter()
+            .map(|path| String::from_utf8(path).unwrap())
+            .collect();
+        needed.sort();
+        (needed, end.unwrap())
+    }
+
+    #[test]
+    fn every_hop_and_parent_is_needed() {
+        for (path, needed) in [
+            ("/", &[][..]),
+            ("/usr/lib", &["/usr", "/usr/lib"]),
+            (
+                "/lib/deep/file",
+                &[
+                    "/lib",
+                    "/usr",
+                    "/usr/lib",
+                    "/usr/lib/deep",
+                    "/usr/lib/deep/file",
+                ],
+            ),
+            (
+                "/usr/abs/file",
+                &[
+                    "/usr",
+                    "/usr/abs",
+                    "/usr/lib",
+                    "/usr/lib/deep",
+                    "/usr/lib/deep/file",
+                ],
+            ),
+            (
+                "/usr/out",
+                &[
+                    "/lib",
+                    "/usr",
+                    "/usr/lib",
+                    "/usr/lib/deep",
+                    "/usr/lib/deep/file",
+                    "/usr/out",
+                ],
+            ),
+            (
+                "/lib/deep/up/deep",
+                &[
+                    "/lib",
+                    "/usr",
+                    "/usr/lib",
+                    "/usr/lib/deep",
+                    "/usr/lib/deep/up",
+                ],
+            ),
+            ("/usr/dangling", &["/usr", "/usr/dangling"]),
+        ] {
+            let (found, end) = followed(path);
+            assert_eq!(found, needed, "{path}");
+            let expected = if path == "/usr/dangling" {
+                End::Missing
+            } else {
+                End::Exists
+            };
+            assert_eq!(end, expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_needs_nothing() {
+        for path in [
+            "/usr/none",
+            "/usr/dangling/x",
+            "/usr/lib/deep/file/x",
+            "/lib/x/y",
+        ] {
+            assert_eq!(followed(path), (vec![], End::Missing), "{path}");
+        }
+    }
+
+    #[test]
+    fn loops_are_told_and_kept() {
+        let (found, end) = followed("/usr/round");
+        assert_eq!(end, End::Loop);
+        assert_eq!(found, ["/usr", "/usr/around", "/usr/round"]);
+    }
+}

@@ -1,0 +1,126 @@
+//! Reports that were written earlier: bytes to the files they list.
+
+use crate::error::{Error, Result};
+use crate::image::Paths;
+use crate::report::{SCHEMA, name};
+use serde_json::Value;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// What several reports list together.
+#[derive(Default)]
+pub struct Listed {
+    pub files: Paths,
+    /// Reports that lack something: their name, and what they say is missing.
+    pub incomplete: Vec<(String, String)>,
+}
+
+impl Listed {
+    /// Reads reports by name; `-` is standard input.
+    pub fn read(names: &[impl AsRef<OsStr>]) -> Result<Listed> {
+        let mut listed = Listed::default();
+        for name in names {
+            let name = name.as_ref();
+            let shown = name.to_string_lossy().into_owned();
+            let wrong = |why: String| Error::usage(format!("{shown}: {why}"));
+            let bytes = if name == "-" {
+                let mut bytes = Vec::new();
+                io::stdin().read_to_end(&mut bytes).map(|_| bytes)
+            } else {
+                fs::read(Path::new(name))
+            };
+            let bytes = bytes.map_err(|e| wrong(e.to_string()))?;
+            let missing = listed.add(&bytes).map_err(wrong)?;
+            if let Some(missing) = missing {
+                listed.incomplete.push((shown, missing));
+            }
+        }
+        Ok(listed)
+    }
+
+    /// Adds a report's files; answers what it says is missing. The error says why this is no report.
+    pub fn add(&mut self, bytes: &[u8]) -> std::result::Result<Option<String>, String> {
+        let report: Value = serde_json::from_slice(bytes).map_err(|e| match e.classify() {
+            serde_json::error::Category::Eof => format!("it is truncated: {e}"),
+            _ => format!("it is not JSON: {e}"),
+        })?;
+        match &report["schema"] {
+            Value::Null => return Err("it is no report of snoop: it has no schema".into()),
+            schema if *schema == SCHEMA => (),
+            schema => {
+                return Err(format!(
+                    "its schema is {schema}; this snoop reads schema {SCHEMA}"
+                ));
+            }
+        }
+        let files = report["files"].as_array();
+        let files = files.ok_or("it has no list of files")?;
+        for file in files {
+            let path = file.as_str().and_then(name);
+            let path = path.ok_or_else(|| format!("it lists {file}, which is no name"))?;
+            if !is_normal(&path) {
+                return Err(format!(
+                    "it lists {file}, which is no absolute path without \".\" and \"..\""
+                ));
+            }
+            self.files.insert(path);
+        }
+        let complete = report["complete"] == true;
+        Ok((!complete).then(|| report["missing"].to_string()))
+    }
+}
+
+/// Absolute, without `.`, `..`, empty names or a slash at its end.
+fn is_normal(path: &[u8]) -> bool {
+    let Some(rest) = path.strip_prefix(b"/") else {
+        return false;
+    };
+    rest.is_empty()
+        || rest
+            .split(|b| *b == b'/')
+            .all(|name| !matches!(name, b"" | b"." | b".."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(report: &str) -> String {
+        Listed::default().add(report.as_bytes()).unwrap_err()
+    }
+
+    #[test]
+    fn what_is_no_report_is_named() {
+        for (report, part) in [
+            ("", "truncated"),
+            (r#"{"schema":1,"files":["/a","#, "truncated"),
+            ("/etc/passwd", "not JSON"),
+            ("{}", "no schema"),
+            ("[1]", "no schema"),
+            (r#"{"schema":2,"files":[]}"#, "its schema is 2"),
+            (r#"{"schema":1}"#, "no list of files"),
+            (r#"{"schema":1,"files":[7]}"#, "lists 7"),
+            (r#"{"schema":1,"files":["/\u0000zz"]}"#, "no name"),
+            (r#"{"schema":1,"files":["/a/../b"]}"#, "/a/../b"),
+            (r#"{"schema":1,"files":["a"]}"#, "\"a\""),
+            (r#"{"schema":1,"files":["/a//b"]}"#, "/a//b"),
+        ] {
+            let said = refused(report);
+            assert!(said.contains(part), "{report}: {said}");
+        }
+    }
+
+    #[test]
+    fn several_are_one_set() {
+        let mut listed = Listed::default();
+        let whole = br#"{"schema":1,"files":["/a","/b"],"complete":true,"missing":{}}"#;
+        assert_eq!(listed.add(whole), Ok(None));
+        let part = br#"{"schema":1,"files":["/","/b","/c\u0000ff"],"complete":false,"missing":{"buffer_full":3}}"#;
+        assert_eq!(listed.add(part), Ok(Some(r#"{"buffer_full":3}"#.into())));
+        let mut files: Vec<_> = listed.files.into_iter().collect();
+        files.sort();
+        assert_eq!(files, [&b"/"[..], b"/a", b"/b", b"/c\xff"]);
+    }
+}

@@ -1,0 +1,290 @@
+//! `snoop closure` and `snoop unused`: from reports and a directory to what an image needs.
+
+mod common;
+
+use common::snoop;
+use serde_json::{Value, json};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+/// A small image, and a report that lists part of it.
+fn image() -> (TempDir, PathBuf, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("root");
+    let write = |path: &str, size: usize| {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, vec![b'x'; size]).unwrap();
+    };
+    write("usr/bin/app", 100);
+    write("usr/bin/other", 3000);
+    write("usr/lib/libapp.so.1.2", 50);
+    write("usr/share/doc/app/README", 20_000);
+    write("usr/share/doc/other/README", 10_000);
+    write("etc/app conf/ü \\n.conf", 5);
+    symlink("usr/bin", root.join("bin")).unwrap();
+    symlink("libapp.so.1.2", root.join("usr/lib/libapp.so.1")).unwrap();
+    symlink("/usr/lib/libapp.so.1", root.join("usr/lib/libapp.so")).unwrap();
+    symlink("loop", root.join("etc/loop")).unwrap();
+    write("var/lib/dpkg/info/app.list", 0);
+    write("var/lib/dpkg/info/other.list", 0);
+    let info = root.join("var/lib/dpkg/info");
+    fs::write(
+        info.join("app.list"),
+        "/.\n/bin\n/bin/app\n/usr/share/doc/app/README\n",
+    )
+    .unwrap();
+    fs::write(info.join("other.list"), "/bin/other\n").unwrap();
+    let report = directory.path().join("report.json");
+    write_report(
+        &report,
+        &[
+            "/",
+            "/bin/app",
+            "/usr/bin/app",
+            "/usr/lib/libapp.so",
+            "/etc/app conf/ü \\n.conf",
+            "/data/volume",
+        ],
+    );
+    (directory, root, report)
+}
+
+fn write_report(path: &Path, files: &[&str]) {
+    let report = json!({"schema": 1, "files": files, "complete": true, "missing": {}});
+    fs::write(path, report.to_string()).unwrap();
+}
+
+const NEEDED: [&str; 12] = [
+    "bin",
+    "etc",
+    "etc/app conf",
+    "etc/app conf/ü \\n.conf",
+    "usr",
+    "usr/bin",
+    "usr/bin/app",
+    "usr/lib",
+    "usr/lib/libapp.so",
+    "usr/lib/libapp.so.1",
+    "usr/lib/libapp.so.1.2",
+    "",
+];
+
+fn tool(command: &str, root: &Path, rest: &[&str]) -> Output {
+    let mut snoop = snoop();
+    snoop.arg(command).arg("-root").arg(root).args(rest);
+    snoop.output().unwrap()
+}
+
+fn printed(output: Output) -> String {
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// All that is below a directory, with links and sizes, as find prints it.
+fn listing(directory: &Path) -> String {
+    let find = Command::new("find")
+        .arg(directory)
+        .args(["-mindepth", "1", "-printf", "%P %y %l %m\n"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(find.stdout).unwrap();
+    let mut lines: Vec<_> = text.lines().collect();
+    lines.sort_unstable();
+    lines.join("\n")
+}
+
+#[test]
+fn a_path_a_line() {
+    let (_keep, root, report) = image();
+    let report = report.to_str().unwrap();
+    assert_eq!(
+        printed(tool("closure", &root, &[report])),
+        NEEDED.join("\n")
+    );
+    assert_eq!(
+        printed(tool("closure", &root, &["-0", report])),
+        NEEDED.join("\0")
+    );
+    assert_eq!(
+        printed(tool("closure", &root, &["-format=absolute", report])),
+        NEEDED[..11]
+            .iter()
+            .map(|path| format!("/{path}\n"))
+            .collect::<String>()
+    );
+    let creport = printed(tool("closure", &root, &["-format=creport", report]));
+    let creport: Value = serde_json::from_str(&creport).unwrap();
+    let files = creport["image"]["files"].as_array().unwrap().iter();
+    let files: Vec<_> = files.map(|f| f["file_path"].as_str().unwrap()).collect();
+    let expected: Vec<_> = NEEDED[..11].iter().map(|path| format!("/{path}")).collect();
+    assert_eq!(files, expected);
+}
+
+/// tar, rsync and cpio take the list and make the same image of it.
+#[test]
+fn what_copies_files_takes_the_list() {
+    let (keep, root, report) = image();
+    let script = r#"set -eu
+mkdir tar rsync cpio
+$SNOOP closure -root $ROOT -0 $REPORT | tar -C $ROOT --no-recursion --null -T - -c | tar -C tar -x
+$SNOOP closure -root $ROOT -0 $REPORT | rsync -a --no-recursive --from0 --files-from=- $ROOT/ rsync/
+$SNOOP closure -root $ROOT $REPORT | (cd $ROOT && cpio --quiet -o -H newc) | (cd cpio && cpio --quiet -id)
+"#;
+    let snoop = snoop();
+    let status = Command::new("sh")
+        .args(["-c", script])
+        .env("SNOOP", snoop.get_program())
+        .env("ROOT", &root)
+        .env("REPORT", &report)
+        .current_dir(keep.path())
+        .status();
+    assert!(status.unwrap().success());
+    let made = listing(&keep.path().join("tar"));
+    assert_eq!(made.lines().count(), 11);
+    assert_eq!(made, listing(&keep.path().join("rsync")));
+    assert_eq!(made, listing(&keep.path().join("cpio")));
+    let whole = listing(&root);
+    for line in made.lines() {
+        assert!(whole.lines().any(|other| other == line), "{line}");
+    }
+}
+
+#[test]
+fn several_reports_are_one_and_doubts_are_said() {
+    let (keep, root, report) = image();
+    let second = keep.path().join("second.json");
+    let text = json!({"schema": 1, "files": ["/etc/loop", "/bin/other"],
+        "complete": false, "missing": {"buffer_full": 2}});
+    fs::write(&second, text.to_string()).unwrap();
+    let (report, second) = (report.to_str().unwrap(), second.to_str().unwrap());
+    let output = tool("closure", &root, &[report, second]);
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut lines: Vec<_> = text.lines().collect();
+    assert!(lines.is_sorted());
+    lines.retain(|line| !NEEDED.contains(line));
+    assert_eq!(lines, ["etc/loop", "usr/bin/other"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    let expected = [
+        format!("snoop: {second} is not complete: {{\"buffer_full\":2}}"),
+        "snoop: /etc/loop: too many levels of symbolic links".into(),
+    ];
+    assert_eq!(said.lines().collect::<Vec<_>>(), expected);
+
+    write_report(Path::new(report), &["/nowhere"]);
+    let output = tool("closure", &root, &[report]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("is this the image's root directory?"),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_is_not_used() {
+    let (_keep, root, report) = image();
+    let report = report.to_str().unwrap();
+    let paths = printed(tool("unused", &root, &["-paths", report]));
+    let expected = [
+        "/etc/loop",
+        "/usr/bin/other",
+        "/usr/share",
+        "/usr/share/doc",
+        "/usr/share/doc/app",
+        "/usr/share/doc/app/README",
+        "/usr/share/doc/other",
+        "/usr/share/doc/other/README",
+        "/var",
+        "/var/lib",
+        "/var/lib/dpkg",
+        "/var/lib/dpkg/info",
+        "/var/lib/dpkg/info/app.list",
+        "/var/lib/dpkg/info/other.list",
+    ];
+    assert_eq!(paths.lines().collect::<Vec<_>>(), expected);
+
+    let found = printed(tool("unused", &root, &["-json", report]));
+    let found: Value = serde_json::from_str(&found).unwrap();
+    let lists: u64 = ["app", "other"]
+        .map(|name| root.join(format!("var/lib/dpkg/info/{name}.list")))
+        .iter()
+        .map(|path| fs::metadata(path).unwrap().len())
+        .sum();
+    // Three regular files and three links.
+    assert_eq!(found["used"], json!({"files": 6, "bytes": 155}));
+    assert_eq!(
+        found["unused"],
+        json!({"files": 6, "bytes": 33_000 + lists})
+    );
+    let share = |key: &str, name: &str, used: [u64; 2], unused: [u64; 2]| {
+        let size = |[files, bytes]: [u64; 2]| json!({"files": files, "bytes": bytes});
+        json!({key: name, "used": size(used), "unused": size(unused)})
+    };
+    assert_eq!(
+        found["directories"],
+        json!([
+            share("path", "/usr/share", [0, 0], [2, 30_000]),
+            share("path", "/var", [0, 0], [2, lists])
+        ])
+    );
+    assert_eq!(
+        found["packages"],
+        json!([
+            share("name", "app", [2, 100], [1, 20_000]),
+            share("name", "other", [0, 0], [1, 3000])
+        ])
+    );
+    assert_eq!(found["paths"].as_array().unwrap().len(), expected.len());
+
+    let summary = printed(tool("unused", &root, &[report]));
+    for part in [
+        "used            6 files      155 B\n",
+        "29.3 KiB        2 files  /usr/share\n",
+        "19.5 KiB        1 of 3 files  app\n",
+    ] {
+        assert!(summary.contains(part), "{summary}");
+    }
+}
+
+#[test]
+fn bad_input_is_one_line_and_nothing_is_written() {
+    let (keep, root, report) = image();
+    let bad = |name: &str, text: &str| {
+        let path = keep.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_string()
+    };
+    let good = report.to_str().unwrap();
+    let whole = fs::read_to_string(&report).unwrap();
+    let newline = bad("newline", r#"{"schema":1,"files":["/new\nline"]}"#);
+    fs::write(root.join("new\nline"), "").unwrap();
+    for (root, report, words) in [
+        (&root, bad("half", &whole[..whole.len() / 2]), "truncated"),
+        (&root, bad("html", "<html>"), "not JSON"),
+        (&root, bad("two", r#"{"schema":2}"#), "its schema is 2"),
+        (
+            &root,
+            bad("up", r#"{"schema":1,"files":["/../etc"]}"#),
+            "\"/../etc\"",
+        ),
+        (&root, "/no/such/report".into(), "No such file"),
+        (&root, newline, "give -0"),
+        (&report, good.into(), "this is not a directory"),
+        (&root.join("none"), good.into(), "No such file"),
+    ] {
+        let output = tool("closure", root, &[&report]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        let first = said.lines().last().unwrap();
+        assert!(
+            first.starts_with("snoop: ") && first.contains(words),
+            "{said}"
+        );
+        assert_eq!(output.stdout, b"");
+    }
+}
