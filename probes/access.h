@@ -14,6 +14,7 @@ static __always_inline int is_news(struct draft *s, void *task, struct verdict *
 	void *fs = (void *)load(task, OFF(task_fs));
 	__u64 key = mix(config.seed, verdict->container);
 
+	end_string(s, a->len);
 	forget();
 	count_event(verdict);
 	if (a->start == START_ROOT && !(a->flags & RECORD_REAL_ONLY) && is_excluded(s, a->len) &&
@@ -63,12 +64,22 @@ static __always_inline int is_news(struct draft *s, void *task, struct verdict *
 	return 1;
 }
 
+static __always_inline void note_file_system(struct draft *s, struct place file)
+{
+	__u64 type = peek((void *)peek((void *)file.dentry, OFF(dentry_sb)), OFF(sb_type));
+
+	__builtin_memset(s->head.fs, 0, sizeof(s->head.fs));
+	bpf_probe_read_kernel_str(s->head.fs, sizeof(s->head.fs), (void *)peek((void *)type, OFF(fs_type_name)));
+}
+
 /* Completes a record and sends it. */
 static __always_inline void send(struct draft *s, void *task)
 {
 	__u32 flags = s->access.flags, end;
 
+	note_file_system(s, s->todo[PART_REAL]);
 	end = append_places(s, task, s->head.len[PART_ASKED]);
+	s->head.mount = s->walk.mount;
 	if (s->todo[PART_BASE].dentry)
 		flags |= RECORD_HAS_BASE;
 	if (s->todo[PART_REAL].dentry)

@@ -57,7 +57,7 @@ struct walk {
 	__u32 part;
 	__u32 at;    /* where the data ends */
 	__u32 start; /* where the part's data begins */
-	__u32 pad;
+	__u32 mount; /* where in its part the name of the mount point begins */
 };
 
 /* A record in the making: too much for the stack of 512 bytes. A call has up to two paths, hence two

@@ -228,11 +228,11 @@ static __always_inline struct place mapped_file(void *mm, __u64 address)
 	return place_at(file + OFF(file_path));
 }
 
-/* x86-64: a 32-bit call has its number from another table. TS_COMPAT is set while it runs. */
-static __always_inline int is_compat(void *task)
+/* x86-64: a 32-bit call has its number from another table. TS_COMPAT is set while it runs. 1 or 0. */
+static __always_inline __u64 is_compat(void *task)
 {
 #if defined(__TARGET_ARCH_x86)
-	return load32(task, OFF(task_status)) & 2;
+	return load32(task, OFF(task_status)) >> 1 & 1;
 #else
 	return 0;
 #endif

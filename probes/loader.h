@@ -11,6 +11,7 @@ struct pending {
 	__u64 base;    /* where the loader is mapped */
 	__u32 count;
 	__u32 tries;
+	__u64 is32; /* all ones or 0 */
 };
 
 /* Process (tgid) -> its program headers. Full: the loader is counted as unreadable. User space gives up
@@ -23,17 +24,22 @@ __u64 awaited SEC(".data.awaited") = 0;
 #define LOADER_TRIES 16
 #define HEADERS_MAX 16
 
-/* elf(5), the 64-bit form. */
+/* elf(5). */
 struct program_header {
 	__u32 type;
 	__u32 flags;
 	__u64 offset;
 	__u64 vaddr;
-	__u64 paddr;
-	__u64 filesz;
-	__u64 memsz;
-	__u64 align;
+	__u64 rest[4];
 };
+struct program_header32 {
+	__u32 type;
+	__u32 offset;
+	__u32 vaddr;
+	__u32 rest[5];
+};
+_Static_assert(sizeof(struct program_header) == 56 && sizeof(struct program_header32) == 32, "as in elf(5)");
+
 #define PT_LOAD 1
 #define PT_INTERP 3
 #define PT_PHDR 6
@@ -42,26 +48,32 @@ struct program_header {
 #define AT_PHDR 3
 #define AT_PHNUM 5
 #define AT_BASE 7
-#define AUXV_MAX 28 /* pairs; x86-64 and arm64 have fewer */
+#define AUXV_MAX 26 /* pairs; x86-64 and arm64 have fewer */
 
 static __always_inline void await_loader(struct draft *s, void *task)
 {
 	__u32 pid = bpf_get_current_pid_tgid() >> 32;
 	void *mm = (void *)load(task, OFF(task_mm));
-	__u64 *auxv = (__u64 *)s->data;
 	struct pending fresh = {};
 
-	if (bpf_probe_read_kernel(auxv, AUXV_MAX * 16, mm + OFF(mm_saved_auxv)))
+	if (bpf_probe_read_kernel(s->data, AUXV_MAX * 16, mm + OFF(mm_saved_auxv)))
 		return;
+	/* A 32-bit program's pairs are half as large. The first pair has a number that is not zero in
+	 * what would be the upper half of a type. */
+	fresh.is32 = ~equal(*(__u32 *)(s->data + 4), 0);
 	for (int i = 0; i < AUXV_MAX; i++) {
-		if (!auxv[2 * i])
+		__u64 narrow = ((__u64 *)s->data)[i];
+		__u64 type = select(fresh.is32, (__u32)narrow, ((__u64 *)s->data)[2 * i]);
+		__u64 value = select(fresh.is32, narrow >> 32, ((__u64 *)s->data)[2 * i + 1]);
+
+		if (!type)
 			break;
-		if (auxv[2 * i] == AT_PHDR)
-			fresh.headers = auxv[2 * i + 1];
-		if (auxv[2 * i] == AT_PHNUM)
-			fresh.count = auxv[2 * i + 1];
-		if (auxv[2 * i] == AT_BASE)
-			fresh.base = auxv[2 * i + 1];
+		if (type == AT_PHDR)
+			fresh.headers = value;
+		if (type == AT_PHNUM)
+			fresh.count = value;
+		if (type == AT_BASE)
+			fresh.base = value;
 	}
 	if (!fresh.base) /* a static program */
 		return;
@@ -80,24 +92,28 @@ static __always_inline void forget_loader(__u32 pid)
 /* Reads the loader's name if it can be read by now, into s->data; returns its length or 0. */
 static __always_inline __u32 find_loader(struct draft *s, struct pending *pending)
 {
-	struct program_header header;
-	__u64 interp = 0, bias = pending->headers & ~4095ULL;
-	int have_bias = 0;
+	union {
+		struct program_header wide;
+		struct program_header32 narrow;
+		__u8 bytes[64];
+	} header;
+	__u64 interp = 0, bias = pending->headers & ~4095ULL, have_bias = 0;
+	__u64 size = select(pending->is32, sizeof(header.narrow), sizeof(header.wide)) & 63;
 
+	opaque(have_bias);
 	for (__u32 i = 0; i < HEADERS_MAX; i++) {
 		if (i >= pending->count)
 			break;
-		if (bpf_probe_read_user(&header, sizeof(header),
-					(void *)pending->headers + i * sizeof(header)))
+		if (bpf_probe_read_user(header.bytes, size, (void *)pending->headers + i * size))
 			return 0;
-		if (header.type == PT_INTERP)
-			interp = header.vaddr;
+		__u64 vaddr = select(pending->is32, header.narrow.vaddr, header.wide.vaddr);
+		__u64 is_phdr = equal(header.wide.type, PT_PHDR);
+		__u64 is_first = equal(header.wide.type, PT_LOAD) & ~have_bias;
+
+		interp = select(equal(header.wide.type, PT_INTERP), vaddr, interp);
 		/* Either tells how far the program was moved from the addresses in its headers. */
-		if (header.type == PT_PHDR || (header.type == PT_LOAD && !have_bias)) {
-			bias = header.type == PT_PHDR ? pending->headers - header.vaddr
-						      : bias - (header.vaddr & ~4095ULL);
-			have_bias = 1;
-		}
+		bias = select(is_phdr, pending->headers - vaddr, bias - (vaddr & ~4095ULL & is_first));
+		have_bias |= is_phdr | is_first;
 	}
 	if (!interp)
 		return 0;

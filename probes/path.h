@@ -9,12 +9,16 @@
 
 /* ---- the string ---- */
 
-/* Key of the string of `len` bytes in s->data, or of its first HASHED. Whole words are read, so the bytes
- * behind the string are made zero first. */
+/* The functions below read whole words of the string of `len` bytes in s->data: what is behind it has to be
+ * zero. */
+static __always_inline void end_string(struct draft *s, __u32 len)
+{
+	*(__u64 *)(s->data + (len & (PATH_MAX_BYTES - 1))) = 0;
+}
+
+/* Key of the string, or of its first HASHED bytes. */
 static __always_inline __u64 hash_string(struct draft *s, __u32 len, __u64 hash)
 {
-	len &= PATH_MAX_BYTES - 1;
-	*(__u64 *)(s->data + len) = 0;
 	for (__u32 at = 0; at < HASHED; at += 8) {
 		if (at >= len)
 			break;
@@ -26,18 +30,24 @@ static __always_inline __u64 hash_string(struct draft *s, __u32 len, __u64 hash)
 /* A path with ".." in it may lead out of the prefix it begins with; so may one that is too long to
  * be searched here. User space decides about those. */
 #define SEARCHED 256
+#define DOTS 0x2e2e2e2e2e2e2e2eULL
 
 static __always_inline int may_climb(struct draft *s, __u32 len)
 {
 	if (len > SEARCHED)
 		return 1;
-	for (__u32 i = 0; i < SEARCHED; i++) {
-		if (i >= len)
+	/* Two dots: a byte and the one behind it both differ from a dot in no bit. A zero byte is found by the
+	 * borrow it makes. */
+	__u64 found = 0;
+
+	for (__u32 at = 0; at < SEARCHED; at += 8) {
+		__u64 differ = (*(__u64 *)(s->data + at) ^ DOTS) | (*(__u64 *)(s->data + at + 1) ^ DOTS);
+
+		if (at >= len)
 			break;
-		if (s->data[i] == '.' && s->data[i + 1] == '.')
-			return 1;
+		found |= (differ - DOTS / '.') & ~differ & DOTS / '.' << 7;
 	}
-	return 0;
+	return found != 0;
 }
 
 /* The prefixes mean paths of the whole mount namespace; in a chroot "/" is something else. The root
@@ -62,8 +72,7 @@ static __always_inline int is_namespace_root(struct place place)
 	return 0;
 }
 
-/* Does the path in s->data begin with an excluded prefix? Bytes behind its NUL do no harm: no
- * prefix holds a NUL. */
+/* Does the path in s->data begin with an excluded prefix? */
 static __always_inline int is_excluded(struct draft *s, __u32 len)
 {
 	const __u64 *text = (const __u64 *)s->data;
@@ -133,6 +142,9 @@ static __always_inline __u64 hash_place(struct place place, __u64 hash)
 
 /* ---- directories and files as names ---- */
 
+/* The part lies on the mount that the namespace begins with. */
+#define MOUNT_NONE 0xffff
+
 /* One step of the walk, by masks: up by a name, which is appended, or to the mount below, or on to the next
  * part. */
 static __always_inline void step(struct draft *s, __u64 ns)
@@ -149,6 +161,10 @@ static __always_inline void step(struct draft *s, __u64 ns)
 	__u64 ended = at_top | equal(dentry, 0) | (~at_root & equal(dentry, up.parent));
 	__u64 present = at_top & equal(peek((void *)mount, OFF(mount_ns)), ns) & ~equal(ns, 0);
 	__u64 has_name = ~at_root & ~ended;
+
+	/* The first mount that the real file's names lead out of is the one it lies on. */
+	w->mount = select(at_root & ~at_top & equal(part, PART_REAL) & equal(w->mount, MOUNT_NONE), at - w->start,
+			  w->mount);
 
 	/* The name. What does not fit is written over the beginning, and the record is never sent. */
 	__u32 to = at & (DATA_MAX - 1), len = (up.hash_len >> 32) & has_name & NAME_MAX_BYTES;
@@ -197,6 +213,7 @@ static __always_inline __u32 append_places(struct draft *s, void *task, __u32 at
 	w->part = PART_BASE;
 	w->at = at;
 	w->start = at;
+	w->mount = MOUNT_NONE;
 	for (int i = 0; i < WALK_STEPS; i++) {
 		if (w->part >= PARTS)
 			return w->at;

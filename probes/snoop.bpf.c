@@ -8,38 +8,47 @@ char LICENSE[] SEC("license") = "GPL";
 #define AT_FDCWD -100
 #define RESOLVE_IN_ROOT 0x10
 
-static __always_inline __u64 argument(void *regs, __u32 index)
+/* A system call that returns. */
+struct call {
+	void *regs;
+	long result;
+	__u64 is32; /* 1 or 0 */
+};
+
+#define ARGUMENT(i) select(-call->is32, load32(call->regs, OFF(regs_arg32[i])), load(call->regs, OFF(regs_arg[i])))
+
+/* The verifier wants each offset as a constant. */
+static __always_inline __u64 argument(struct call *call, __u32 index)
 {
-	/* The verifier wants each offset as a constant. */
 	switch (index) {
 	case 0:
-		return load(regs, OFF(regs_arg[0]));
+		return ARGUMENT(0);
 	case 1:
-		return load(regs, OFF(regs_arg[1]));
+		return ARGUMENT(1);
 	case 2:
-		return load(regs, OFF(regs_arg[2]));
+		return ARGUMENT(2);
 	case 3:
-		return load(regs, OFF(regs_arg[3]));
+		return ARGUMENT(3);
 	case 4:
-		return load(regs, OFF(regs_arg[4]));
+		return ARGUMENT(4);
 	default:
-		return load(regs, OFF(regs_arg[5]));
+		return ARGUMENT(5);
 	}
 }
 
 /* Makes the access by one path of a syscall that succeeded; 0 if there is none. */
-static __always_inline int path_access(struct draft *s, void *task, void *regs,
+static __always_inline int path_access(struct draft *s, void *task, struct call *call,
 				       struct verdict *verdict, const volatile struct row *row,
-				       int which, long result)
+				       int which)
 {
 	__u32 kind = row->kind, path = row->path[which & 1], dir = row->dir[which & 1];
 	struct access *a = &s->access;
 
 	if (path == ARG_NONE && !(kind & ROW_OPENS))
 		return 0;
-	*a = (struct access){ .row = row->id, .start = START_PLACE, .result = result };
+	*a = (struct access){ .row = row->id, .start = START_PLACE, .result = call->result };
 	if (kind & ROW_OPENS)
-		a->real = place_of_fd(task, result);
+		a->real = place_of_fd(task, call->result);
 	else if (kind & ROW_CHDIR)
 		a->real = places_now(task).pwd;
 	else if (kind & ROW_CHROOT)
@@ -51,7 +60,7 @@ static __always_inline int path_access(struct draft *s, void *task, void *regs,
 		return 1;
 	}
 
-	__u64 text = argument(regs, path), resolve = 0;
+	__u64 text = argument(call, path), resolve = 0;
 
 	if (!text)
 		return 0;
@@ -66,7 +75,7 @@ static __always_inline int path_access(struct draft *s, void *task, void *regs,
 		return 0;
 	a->len = len;
 	if (kind & ROW_HOW)
-		bpf_probe_read_user(&resolve, sizeof(resolve), (void *)argument(regs, 2) + 16);
+		bpf_probe_read_user(&resolve, sizeof(resolve), (void *)argument(call, 2) + 16);
 
 	int absolute = s->data[0] == '/';
 
@@ -81,10 +90,10 @@ static __always_inline int path_access(struct draft *s, void *task, void *regs,
 		a->start = START_ROOT;
 	} else if (kind & ROW_CHDIR) {
 		a->place = places_before().pwd;
-	} else if (dir == ARG_NONE || (int)argument(regs, dir) == AT_FDCWD) {
+	} else if (dir == ARG_NONE || (int)argument(call, dir) == AT_FDCWD) {
 		a->start = START_PWD;
 	} else {
-		a->place = place_of_fd(task, argument(regs, dir));
+		a->place = place_of_fd(task, argument(call, dir));
 	}
 	return 1;
 }
@@ -92,41 +101,32 @@ static __always_inline int path_access(struct draft *s, void *task, void *regs,
 SEC("kprobe/tp_btf/sys_exit")
 int sys_exit(__u64 *ctx)
 {
-	void *regs = (void *)ctx[0];
-	long result = ctx[1];
-	__u64 nr = load(regs, OFF(regs_nr));
+	struct call call = { .regs = (void *)ctx[0], .result = ctx[1] };
+	__u64 nr = load(call.regs, OFF(regs_nr));
 
 	/* For the node's other processes most calls must end here. */
-	if (nr >= SYSCALLS)
+	if (nr >= SYSCALLS || !(config.table[nr].id | config.table[SYSCALLS + nr].id))
 		return 0;
-	const volatile struct row *row = &config.table[nr];
+	void *task = current_task();
+
+	call.is32 = is_compat(task);
+	const volatile struct row *row = &config.table[nr + call.is32 * SYSCALLS];
 	__u32 id = row->id, kind = row->kind;
 
 	if (!id || (kind & ROW_LOADER && !awaited))
 		return 0;
 	if (kind & ROW_OWN) {
-		answer_own_call(argument(regs, 2));
+		answer_own_call(argument(&call, 2));
 		return 0;
 	}
 
 	struct verdict *verdict = traced();
 	struct draft *first = draft(0);
-	void *task = current_task();
 
 	if (!verdict || !first)
 		return 0;
-
-	int counted = row->path[0] != ARG_NONE || kind & ROW_OPENS;
-
-	if (is_compat(task)) {
-		if (counted) {
-			count_event(verdict);
-			count(id, OUTCOME_COMPAT);
-		}
-		return 0;
-	}
-	if (result < 0 && !(kind & ROW_LOADER)) {
-		if (counted) {
+	if (call.result < 0 && !(kind & ROW_LOADER)) {
+		if (row->path[0] != ARG_NONE || kind & ROW_OPENS) {
 			count_event(verdict);
 			count(id, OUTCOME_FAILED);
 		}
@@ -139,8 +139,8 @@ int sys_exit(__u64 *ctx)
 		struct draft *s = draft(which);
 
 		if (s && (kind & ROW_LOADER ? loader_access(s, task, verdict)
-					    : !(kind & ROW_EXEC) && path_access(s, task, regs, verdict, row,
-										which, result)) &&
+					    : !(kind & ROW_EXEC) && path_access(s, task, &call, verdict, row,
+										which)) &&
 		    is_news(s, task, verdict))
 			first->waiting |= 1 << which;
 	}

@@ -49,6 +49,7 @@ struct exclude {
 struct offsets {
 	__u32 regs_nr;
 	__u32 regs_arg[6];
+	__u32 regs_arg32[6]; /* of a 32-bit call */
 	__u32 task_fs;
 	__u32 task_files;
 	__u32 task_mm;
@@ -84,6 +85,8 @@ struct offsets {
 	__u32 backing_path; /* of a file that stands for one of an overlay (since 6.6) */
 	__u32 inode_mode;
 	__u32 sb_magic;
+	__u32 sb_type;
+	__u32 fs_type_name;
 	__u32 mm_exe_file;
 	__u32 mm_saved_auxv;
 	__u32 mm_mt;   /* the mappings as a maple tree (since 6.1) … */
@@ -106,7 +109,7 @@ struct offsets {
 
 /* Read-only and frozen before the programs are loaded: the verifier takes it as constants. */
 struct config {
-	struct row table[SYSCALLS];
+	struct row table[2 * SYSCALLS]; /* the second half is of 32-bit calls, whose numbers are others */
 	struct exclude exclude[EXCLUDES];
 	__u64 seed;   /* makes the keys of `seen` unpredictable */
 	__u64 cookie; /* by which the programs know snoop's own call */
@@ -140,7 +143,6 @@ enum outcome {
 	OUTCOME_FULL,       /* lost: the ring buffer had no room */
 	OUTCOME_UNREADABLE, /* lost: the path could not be read from the process */
 	OUTCOME_TOO_LONG,   /* lost: a directory deeper or a path longer than a record holds */
-	OUTCOME_COMPAT,     /* lost: a 32-bit call */
 	OUTCOMES,
 };
 
@@ -185,6 +187,9 @@ enum record_flag {
 	RECORD_REAL_ONLY = 1 << 4, /* there is no usable name: only the real part counts */
 };
 
+/* The type of a file system, as mount(8) shows it; a longer one is cut. */
+#define FS_NAME_BYTES 16
+
 struct record {
 	__u64 container; /* id of the traced cgroup */
 	__u64 key;       /* the access's key in `seen` */
@@ -193,14 +198,16 @@ struct record {
 	__u16 row;
 	__u16 flags;
 	__u16 len[PARTS];
-	__u32 pad;
+	__u16 mount; /* the bytes of the real part from here on are the name of the mount point it lies on */
+	__u16 pad;
+	char fs[FS_NAME_BYTES]; /* what is mounted there; empty without a real part */
 };
 
 #define PATH_MAX_BYTES 4096 /* PATH_MAX, with the NUL */
 #define NAME_MAX_BYTES 255
 #define DATA_MAX 16384 /* four parts of PATH_MAX; a power of two */
 
-/* 4 MiB hold 20,000 records of 200 bytes (48 of header, the rest path and real path): what one core
+/* 4 MiB hold 20,000 records of 200 bytes (64 of header, the rest path and real path): what one core
  * opening new files as fast as it can produces in 40 ms. */
 #define RING_BYTES (4 << 20)
 
@@ -213,7 +220,7 @@ struct bucket {
 };
 
 _Static_assert(sizeof(struct row) == 8, "one load per row");
-_Static_assert(sizeof(struct record) == 40, "no hidden padding");
+_Static_assert(sizeof(struct record) == 56, "no hidden padding");
 _Static_assert(sizeof(struct bucket) == 64, "one cache line");
 _Static_assert(sizeof(struct config) % 8 == 0, "no hidden padding");
 

@@ -2,16 +2,67 @@
 
 use crate::cgroup::Cgroup;
 use crate::log::{self, Level};
-use crate::path::{Excludes, Named};
+use crate::path::{Excludes, Named, is_below};
 use crate::probe::Counts;
 use crate::seen::{Added, Seen};
 use crate::syscalls;
 use crate::wire::{Event, Outcome, ROWS};
+use std::collections::BTreeMap;
 use std::fmt;
 
 pub struct Container {
     pub cgroup: Cgroup,
     pub files: Seen,
+    pub mounts: Mounts,
+}
+
+/// Mount points that files were seen on, and what is mounted there.
+#[derive(Default)]
+pub struct Mounts(BTreeMap<Vec<u8>, Vec<u8>>);
+
+/// File systems that show the kernel, not files of an image.
+const PSEUDO: [&[u8]; 16] = [
+    b"binfmt_misc",
+    b"bpf",
+    b"cgroup",
+    b"cgroup2",
+    b"configfs",
+    b"debugfs",
+    b"devpts",
+    b"efivarfs",
+    b"fusectl",
+    b"mqueue",
+    b"proc",
+    b"pstore",
+    b"securityfs",
+    b"selinuxfs",
+    b"sysfs",
+    b"tracefs",
+];
+
+impl Mounts {
+    /// Notes one; was it not known?
+    fn note(&mut self, point: &[u8], fs: &[u8]) -> bool {
+        if self.0.get(point).is_some_and(|known| known == fs) {
+            return false;
+        }
+        self.0.insert(point.into(), fs.into());
+        true
+    }
+
+    /// Does the path lie on a pseudo file system, as far as is known?
+    fn is_pseudo(&self, path: &[u8]) -> bool {
+        let around = self.0.iter().filter(|(point, _)| is_below(path, point));
+        around
+            .max_by_key(|(point, _)| point.len())
+            .is_some_and(|(_, fs)| PSEUDO.contains(&fs.as_slice()))
+    }
+
+    /// Those that hold files: mount point and type.
+    pub fn of_files(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let all = self.0.iter().map(|(point, fs)| (&point[..], &fs[..]));
+        all.filter(|(_, fs)| !PSEUDO.contains(fs))
+    }
 }
 
 pub struct Collector {
@@ -30,7 +81,7 @@ pub struct Collector {
 }
 
 /// Reasons why something is missing.
-pub const LOSSES: usize = 7;
+pub const LOSSES: usize = 6;
 
 /// Where the events went. `total` is the sum of the five that follow it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -60,6 +111,7 @@ impl Collector {
         let container = |cgroup| Container {
             cgroup,
             files: Seen::new(capacity),
+            mounts: Mounts::default(),
         };
         Collector {
             containers: cgroups.into_iter().map(container).collect(),
@@ -101,9 +153,16 @@ impl Collector {
                 named.real.as_deref().map(String::from_utf8_lossy),
             ));
         }
+        if let Some(point) = &named.mount {
+            // What was only looked at there, before the file system was known, has to go again.
+            if container.mounts.note(point, event.fs) && PSEUDO.contains(&event.fs) {
+                let mounts = &container.mounts;
+                container.files.retain(|path| !mounts.is_pseudo(path));
+            }
+        }
         let (mut added, mut wanted) = (false, false);
         for path in [&named.asked, &named.real].into_iter().flatten() {
-            if self.excludes.matches(path) {
+            if self.excludes.matches(path) || container.mounts.is_pseudo(path) {
                 continue;
             }
             wanted = true;
@@ -184,7 +243,6 @@ impl Collector {
             ("buffer_full", counts.sum(Outcome::Full)),
             ("unreadable", counts.sum(Outcome::Unreadable)),
             ("too_long", counts.sum(Outcome::TooLong)),
-            ("compat_syscall", counts.sum(Outcome::Compat)),
             ("unresolved", self.unresolved),
             ("malformed", self.malformed),
             ("evicted", self.evicted),

@@ -75,6 +75,12 @@ offsets! {
     regs_arg[3] = pt_regs.r10;
     regs_arg[4] = pt_regs.r8;
     regs_arg[5] = pt_regs.r9;
+    regs_arg32[0] = pt_regs.bx;
+    regs_arg32[1] = pt_regs.cx;
+    regs_arg32[2] = pt_regs.dx;
+    regs_arg32[3] = pt_regs.si;
+    regs_arg32[4] = pt_regs.di;
+    regs_arg32[5] = pt_regs.bp;
     task_fs = task_struct.fs;
     task_files = task_struct.files;
     task_mm = task_struct.mm;
@@ -110,6 +116,8 @@ offsets! {
     backing_path: optional = backing_file.user_path; // since Linux 6.6
     inode_mode = inode.i_mode;
     sb_magic = super_block.s_magic;
+    sb_type = super_block.s_type;
+    fs_type_name = file_system_type.name;
     mm_exe_file = mm_struct.exe_file;
     mm_saved_auxv = mm_struct.saved_auxv;
     mm_mt: optional = mm_struct.mm_mt; // since Linux 6.1

@@ -12,6 +12,8 @@ pub struct Named {
     pub asked: Option<Vec<u8>>,
     /// The file it led to.
     pub real: Option<Vec<u8>>,
+    /// Where the file system that holds it is mounted.
+    pub mount: Option<Vec<u8>>,
     /// There is a path, and it is not known which directory it is relative to.
     pub unresolved: bool,
 }
@@ -19,10 +21,12 @@ pub struct Named {
 impl Named {
     pub fn of(event: &Event) -> Named {
         let real = event.has(RECORD_HAS_REAL).then(|| upward(event.real));
+        let mount = real.is_some().then(|| upward(event.mount));
         if event.has(RECORD_REAL_ONLY) {
             return Named {
                 asked: None,
                 real,
+                mount,
                 unresolved: false,
             };
         }
@@ -53,6 +57,7 @@ impl Named {
             unresolved: asked.is_none(),
             asked,
             real,
+            mount,
         }
     }
 }
@@ -70,7 +75,8 @@ fn upward(part: &[u8]) -> Vec<u8> {
     path
 }
 
-fn is_below(path: &[u8], root: &[u8]) -> bool {
+/// Is `path` in the directory `root`, or that directory itself?
+pub fn is_below(path: &[u8], root: &[u8]) -> bool {
     let rest = path.strip_prefix(root.strip_suffix(b"/").unwrap_or(root));
     rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
@@ -153,6 +159,8 @@ mod tests {
             base: base.as_bytes(),
             root: root.as_bytes(),
             real: real.as_bytes(),
+            mount: b"",
+            fs: b"",
         }
     }
 

@@ -232,7 +232,7 @@ fn number_at_start(bytes: &[u8]) -> u64 {
 fn config(settings: &Settings) -> Result<Config> {
     let random = || sys::random().map_err(|e| refused("get random bytes", e));
     Ok(Config {
-        table: syscalls::table(),
+        table: [syscalls::table(), syscalls::table32()],
         exclude: excludes(settings.excludes),
         off: settings.layout.offsets,
         typed: settings.quirks.typed.into(),

@@ -8,7 +8,7 @@ use crate::collect::{Collector, Container, Totals};
 use crate::error::{Error, Result};
 use crate::probe::Counts;
 use crate::time::rfc3339;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fmt;
@@ -160,10 +160,13 @@ impl Snapshot<'_> {
 
 fn describe(container: &Container, events: u64) -> Fields {
     let cgroup = &container.cgroup;
+    let mounts = container.mounts.of_files();
+    let mounts = mounts.map(|(point, fs)| json!({"point": text(point), "type": text(fs)}));
     vec![
         ("name", text(cgroup.name().as_bytes()).into()),
         ("cgroup_id", cgroup.id.into()),
         ("cgroup_path", text(cgroup.path.as_bytes()).into()),
+        ("mounts", mounts.collect()),
         ("total_events", events.into()),
         ("unique_files", container.files.len().into()),
     ]

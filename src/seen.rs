@@ -88,6 +88,19 @@ impl Seen {
         added
     }
 
+    /// Lets go of the files for which `keep` does not hold.
+    pub fn retain(&mut self, mut keep: impl FnMut(&[u8]) -> bool) {
+        self.files.retain(|file| keep(&file.path));
+        self.index.clear();
+        self.hand = 0;
+        let files = &self.files;
+        for (at, file) in files.iter().enumerate() {
+            self.index.insert_unique(hash(&file.path), at as u32, |at| {
+                hash(&files[*at as usize].path)
+            });
+        }
+    }
+
     /// The place of the file that has to leave.
     fn make_room(&mut self) -> usize {
         loop {
@@ -136,6 +149,17 @@ mod tests {
         assert_eq!(paths(&seen), ["/a", "/c", "/d"]);
         assert_eq!(seen.add(b"/b"), Added::Evicting);
         assert_eq!(paths(&seen), ["/a", "/b", "/d"]);
+    }
+
+    #[test]
+    fn what_is_not_kept_is_new_again() {
+        let mut seen = Seen::new(2);
+        seen.add(b"/a");
+        seen.add(b"/b");
+        seen.retain(|path| path != b"/a");
+        assert_eq!(paths(&seen), ["/b"]);
+        assert_eq!(seen.add(b"/b"), Added::Known);
+        assert_eq!(seen.add(b"/a"), Added::New);
     }
 
     #[test]

@@ -171,6 +171,93 @@ pub const TABLE: &[Syscall] = &[
     Syscall::new("getcpu", SYS_getcpu).is(ROW_OWN),
 ];
 
+/// The calls of 32-bit programs (arch/x86/entry/syscalls/syscall_32.tbl, Linux 6.17): number, name, and the
+/// row above that takes the same arguments.
+#[cfg(target_arch = "x86_64")]
+const TABLE32: &[(u16, &str, &str)] = &[
+    (5, "open", "open"),
+    (8, "creat", "creat"),
+    (9, "link", "link"),
+    (10, "unlink", "unlink"),
+    (11, "execve", "execve"),
+    (12, "chdir", "chdir"),
+    (14, "mknod", "mknod"),
+    (15, "chmod", "chmod"),
+    (16, "lchown", "lchown"),
+    (18, "oldstat", "stat"),
+    (21, "mount", "mount"),
+    (22, "umount", "umount2"),
+    (30, "utime", "utime"),
+    (33, "access", "access"),
+    (38, "rename", "rename"),
+    (39, "mkdir", "mkdir"),
+    (40, "rmdir", "rmdir"),
+    (45, "brk", "brk"),
+    (51, "acct", "acct"),
+    (52, "umount2", "umount2"),
+    (61, "chroot", "chroot"),
+    (83, "symlink", "symlink"),
+    (84, "oldlstat", "lstat"),
+    (85, "readlink", "readlink"),
+    (86, "uselib", "uselib"),
+    (87, "swapon", "swapon"),
+    (90, "mmap", "mmap"),
+    (92, "truncate", "truncate"),
+    (99, "statfs", "statfs"),
+    (106, "stat", "stat"),
+    (107, "lstat", "lstat"),
+    (115, "swapoff", "swapoff"),
+    (125, "mprotect", "mprotect"),
+    (131, "quotactl", "quotactl"),
+    (133, "fchdir", "fchdir"),
+    (182, "chown", "chown"),
+    (192, "mmap2", "mmap"),
+    (193, "truncate64", "truncate"),
+    (195, "stat64", "stat"),
+    (196, "lstat64", "lstat"),
+    (198, "lchown32", "lchown"),
+    (212, "chown32", "chown"),
+    (217, "pivot_root", "pivot_root"),
+    (226, "setxattr", "setxattr"),
+    (227, "lsetxattr", "lsetxattr"),
+    (229, "getxattr", "getxattr"),
+    (230, "lgetxattr", "lgetxattr"),
+    (232, "listxattr", "listxattr"),
+    (233, "llistxattr", "llistxattr"),
+    (235, "removexattr", "removexattr"),
+    (236, "lremovexattr", "lremovexattr"),
+    (268, "statfs64", "statfs"),
+    (271, "utimes", "utimes"),
+    (292, "inotify_add_watch", "inotify_add_watch"),
+    (295, "openat", "openat"),
+    (296, "mkdirat", "mkdirat"),
+    (297, "mknodat", "mknodat"),
+    (298, "fchownat", "fchownat"),
+    (299, "futimesat", "futimesat"),
+    (300, "fstatat64", "newfstatat"),
+    (301, "unlinkat", "unlinkat"),
+    (302, "renameat", "renameat"),
+    (303, "linkat", "linkat"),
+    (304, "symlinkat", "symlinkat"),
+    (305, "readlinkat", "readlinkat"),
+    (306, "fchmodat", "fchmodat"),
+    (307, "faccessat", "faccessat"),
+    (320, "utimensat", "utimensat"),
+    (339, "fanotify_mark", "fanotify_mark"),
+    (341, "name_to_handle_at", "name_to_handle_at"),
+    (342, "open_by_handle_at", "open_by_handle_at"),
+    (353, "renameat2", "renameat2"),
+    (358, "execveat", "execveat"),
+    (383, "statx", "statx"),
+    (412, "utimensat_time64", "utimensat"),
+];
+
+#[cfg(target_arch = "aarch64")]
+const TABLE32: &[(u16, &str, &str)] = &[];
+
+/// From here on a number means the same on every architecture (Linux 5.1).
+const SAME_EVERYWHERE: usize = 424;
+
 /// What exec makes the kernel open itself: the `#!` interpreter and the ELF loader.
 const OPENED_BY_EXEC: [&str; 2] = ["interpreter", "loader"];
 
@@ -219,6 +306,29 @@ pub fn table() -> [Row; SYSCALLS] {
     rows
 }
 
+/// The table of 32-bit calls by number.
+pub fn table32() -> [Row; SYSCALLS] {
+    let mut rows = table();
+    rows[..SAME_EVERYWHERE].fill(Row::default());
+    for (number, name, like) in TABLE32 {
+        let id = id_of(like).expect("the row is in the table");
+        let s = &TABLE[id as usize - 1];
+        let row = &mut rows[*number as usize];
+        *row = Row {
+            path: s.path,
+            dir: s.dir,
+            kind: s.kind,
+            pad: 0,
+            id,
+        };
+        if *name == "fanotify_mark" {
+            // Its mask of 64 bits takes two registers.
+            (row.dir[0], row.path[0]) = (4, 5);
+        }
+    }
+    rows
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,6 +341,24 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), counted_rows().count());
+    }
+
+    /// Compares the numbers with those that the C library's headers have.
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn numbers_of_32_bit_calls() {
+        let header = "/usr/include/x86_64-linux-gnu/asm/unistd_32.h";
+        let header = std::fs::read_to_string(header).unwrap();
+        for (number, name, _) in TABLE32 {
+            let line = format!("#define __NR_{name} {number}");
+            assert!(header.lines().any(|l| l == line), "{line}");
+        }
+        // Every call with a path that 64-bit programs can make, 32-bit programs can too.
+        let rows = table32();
+        for (s, id) in TABLE.iter().zip(1..) {
+            let known = rows.iter().any(|row| row.id == id) || s.name == "getcpu";
+            assert!(known, "{}", s.name);
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub const OFFSET_NONE: u32 = u32::MAX;
 pub const ROWS: usize = 160;
 pub const CONTAINERS: u32 = 256;
 pub const PARTS: usize = 4;
+pub const FS_NAME_BYTES: usize = 16;
 pub const RING_BYTES: usize = 4 << 20;
 
 pub const ROW_OPENS: u8 = 1 << 0;
@@ -50,6 +51,7 @@ pub struct Exclude {
 pub struct Offsets {
     pub regs_nr: u32,
     pub regs_arg: [u32; 6],
+    pub regs_arg32: [u32; 6],
     pub task_fs: u32,
     pub task_files: u32,
     pub task_mm: u32,
@@ -85,6 +87,8 @@ pub struct Offsets {
     pub backing_path: u32,
     pub inode_mode: u32,
     pub sb_magic: u32,
+    pub sb_type: u32,
+    pub fs_type_name: u32,
     pub mm_exe_file: u32,
     pub mm_saved_auxv: u32,
     pub mm_mt: u32,
@@ -108,7 +112,7 @@ pub struct Offsets {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Config {
-    pub table: [Row; SYSCALLS],
+    pub table: [[Row; SYSCALLS]; 2],
     pub exclude: [Exclude; EXCLUDES],
     pub seed: u64,
     pub cookie: u64,
@@ -138,10 +142,9 @@ pub enum Outcome {
     Full,
     Unreadable,
     TooLong,
-    Compat,
 }
 
-pub const OUTCOMES: usize = Outcome::Compat as usize + 1;
+pub const OUTCOMES: usize = Outcome::TooLong as usize + 1;
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -153,14 +156,16 @@ pub struct Record {
     pub row: u16,
     pub flags: u16,
     pub len: [u16; PARTS],
-    pub pad: u32,
+    pub mount: u16,
+    pub pad: u16,
+    pub fs: [u8; FS_NAME_BYTES],
 }
 
 // The sizes the C side asserts too: a field added on one side alone does not compile.
 const _: () = assert!(size_of::<Row>() == 8);
-const _: () = assert!(size_of::<Record>() == 40);
-const _: () = assert!(size_of::<Offsets>() == 60 * 4);
-const _: () = assert!(size_of::<Config>() == 4096 + 512 + 16 + 60 * 4 + 16);
+const _: () = assert!(size_of::<Record>() == 56);
+const _: () = assert!(size_of::<Offsets>() == 68 * 4);
+const _: () = assert!(size_of::<Config>() == 2 * 4096 + 512 + 16 + 68 * 4 + 16);
 
 /// Structures of integers without padding.
 ///
@@ -191,6 +196,10 @@ pub struct Event<'a> {
     pub base: &'a [u8],
     pub root: &'a [u8],
     pub real: &'a [u8],
+    /// What of the real part is the name of its mount point.
+    pub mount: &'a [u8],
+    /// What is mounted there; empty if it is not known.
+    pub fs: &'a [u8],
 }
 
 impl<'a> Event<'a> {
@@ -210,6 +219,8 @@ impl<'a> Event<'a> {
             (*part, data) = data.split_at_checked(len.into())?;
         }
         let [asked, base, root, real] = parts;
+        let fs = &head[offset_of!(Record, fs)..][..FS_NAME_BYTES];
+        let mount = u16_at(offset_of!(Record, mount))?;
         data.is_empty().then_some(Event {
             container: u64_at(offset_of!(Record, container))?,
             key: u64_at(offset_of!(Record, key))?,
@@ -221,6 +232,8 @@ impl<'a> Event<'a> {
             base,
             root,
             real,
+            mount: real.get(mount.into()..).unwrap_or_default(),
+            fs: fs.split(|b| *b == 0).next().unwrap_or_default(),
         })
     }
 }

@@ -72,6 +72,8 @@ fn constants() {
     equal("ROW_EXEC", wire::ROW_EXEC.into());
     equal("ROW_HOW", wire::ROW_HOW.into());
     equal("ROW_LOADER", wire::ROW_LOADER.into());
+    equal("ROW_OWN", wire::ROW_OWN.into());
+    equal("FS_NAME_BYTES", wire::FS_NAME_BYTES);
     equal("RECORD_HAS_BASE", wire::RECORD_HAS_BASE.into());
     equal("RECORD_HAS_REAL", wire::RECORD_HAS_REAL.into());
     equal("RECORD_IN_BASE", wire::RECORD_IN_BASE.into());
@@ -84,7 +86,6 @@ fn constants() {
     equal("OUTCOME_FULL", Outcome::Full as usize);
     equal("OUTCOME_UNREADABLE", Outcome::Unreadable as usize);
     equal("OUTCOME_TOO_LONG", Outcome::TooLong as usize);
-    equal("OUTCOME_COMPAT", Outcome::Compat as usize);
     equal("OUTCOMES", wire::OUTCOMES);
 
     let mut compiler = Command::new("cc")

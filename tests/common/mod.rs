@@ -26,22 +26,24 @@ pub fn snoop() -> Command {
 /// The helper program, compiled once per test binary.
 pub fn helper() -> &'static Path {
     static HELPER: OnceLock<PathBuf> = OnceLock::new();
-    HELPER.get_or_init(|| {
-        // Tests may run in parallel, as processes of their own: what is there is replaced whole.
-        let ready = Path::new(env!("CARGO_TARGET_TMPDIR")).join("accesses");
-        let fresh = ready.with_extension(std::process::id().to_string());
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/helper/accesses.c");
-        let status = Command::new("cc")
-            .args([
-                "-static", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-o",
-            ])
-            .args([fresh.as_os_str(), OsStr::new(source)])
-            .status()
-            .expect("the C compiler runs");
-        assert!(status.success(), "cc could not compile {source}");
-        fs::rename(fresh, &ready).unwrap();
-        ready
-    })
+    HELPER.get_or_init(|| compile("accesses", &["-static", "-pthread"]))
+}
+
+/// Compiles `tests/helper/NAME.c`.
+pub fn compile(name: &str, flags: &[&str]) -> PathBuf {
+    // Tests may run in parallel, as processes of their own: what is there is replaced whole.
+    let ready = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let fresh = ready.with_extension(std::process::id().to_string());
+    let source = format!("{}/tests/helper/{name}.c", env!("CARGO_MANIFEST_DIR"));
+    let status = Command::new("cc")
+        .args(["-O1", "-Wall", "-Wextra", "-Werror", "-o"])
+        .args([fresh.as_os_str(), OsStr::new(&source)])
+        .args(flags)
+        .status()
+        .expect("the C compiler runs");
+    assert!(status.success(), "cc could not compile {source}");
+    fs::rename(fresh, &ready).unwrap();
+    ready
 }
 
 pub type Files = BTreeSet<Vec<u8>>;

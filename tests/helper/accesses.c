@@ -9,7 +9,6 @@
  *                        N threads, each opening M files DIR/THREAD-0…
  *   accesses fails N     looks up N names that do not exist
  *   accesses killed FILE executes FILE and kills it before its first instruction
- *   accesses compat      makes three 32-bit calls whose 64-bit number takes a path
  *
  * Linked statically and free of other accesses, so that the report can be compared exactly. */
 #define _GNU_SOURCE
@@ -634,15 +633,6 @@ int main(int argc, char **argv)
 		/* A traced process stops when its exec is done. */
 		return !(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status) && !kill(pid, SIGKILL) &&
 			 waitpid(pid, &status, 0) == pid && WIFSIGNALED(status));
-	}
-	if (!strcmp(mode, "compat")) {
-		/* 21 is mount for 32-bit programs and access for the others. */
-		for (int i = 0; i < 3; i++) {
-			long result = 21;
-
-			__asm__ volatile("int $0x80" : "+a"(result) : "b"(0), "c"(0) : "memory");
-		}
-		return 0;
 	}
 	running = !strcmp(mode, "run");
 	if ((!running && strcmp(mode, "setup")) || argc != 3) {
