@@ -2,8 +2,7 @@
 #ifndef SNOOP_ACCESS_H
 #define SNOOP_ACCESS_H
 
-#include "cgroup.h"
-#include "moves.h"
+#include "home.h"
 #include "path.h"
 
 /* The access in s->access and s->data succeeded. Counts it if it is known or excluded and answers 0;
@@ -46,8 +45,16 @@ static __always_inline int is_news(struct draft *s, void *task, struct verdict *
 		return 0;
 	}
 
+	if (is_foreign(verdict)) {
+		count(a->row, OUTCOME_EXCLUDED);
+		return 0;
+	}
+
 	struct places now = places_now(task);
 
+	if (is_older(bpf_get_current_task()))
+		a->flags |= RECORD_LATE;
+	s->verdict = *verdict;
 	s->head.container = verdict->container;
 	s->head.key = key;
 	s->head.result = a->result;
@@ -72,20 +79,35 @@ static __always_inline void note_file_system(struct draft *s, struct place file)
 	bpf_probe_read_kernel_str(s->head.fs, sizeof(s->head.fs), (void *)peek((void *)type, OFF(fs_type_name)));
 }
 
-/* Completes a record and sends it. */
-static __always_inline void send(struct draft *s, void *task)
+/* Completes a record and sends it, for a process in the cgroup of `node` and in the mount namespace `ns`. */
+static __always_inline void send(struct draft *s, void *node, __u64 ns)
 {
-	__u32 flags = s->access.flags, end;
+	__u32 number = s->verdict.number;
+	struct container *container = bpf_map_lookup_elem(&containers, &number);
+	__u32 flags = s->access.flags, end, at;
 
 	note_file_system(s, s->todo[PART_REAL]);
-	end = append_places(s, task, s->head.len[PART_ASKED]);
+	end = append_places(s, ns, s->head.len[PART_ASKED]);
 	s->head.mount = s->walk.mount;
 	if (s->todo[PART_BASE].dentry)
 		flags |= RECORD_HAS_BASE;
 	if (s->todo[PART_REAL].dentry)
 		flags |= RECORD_HAS_REAL;
 	s->head.flags = flags;
-	emit(s, s->access.row, end);
+	s->head.cgroup = 0;
+	if (end <= DATA_MAX && container && !container->named) {
+		at = append_cgroup(s, node, s->verdict.container, end);
+		if (at <= DATA_MAX) {
+			s->head.cgroup = at - end;
+			end = at;
+		}
+	}
+	if (!emit(s, s->access.row, end))
+		return;
+	if (s->head.len[PART_ASKED] <= HASHED)
+		remember(s->head.key);
+	if (container && s->head.cgroup)
+		container->named = 1;
 }
 
 /* A hook's program ends where nothing is new. The rest, which few calls reach, is a program of its own
@@ -108,7 +130,8 @@ static __always_inline void send_next(void *ctx, void *tail)
 	opaque(index); /* one way for the verifier to follow, not one for each draft */
 	s = draft(index);
 	if (s)
-		send(s, current_task());
+		send(s, node_of(bpf_get_current_task()),
+		     mount_namespace(bpf_get_current_task()));
 	if (first->waiting)
 		bpf_tail_call(ctx, tail, 0);
 }

@@ -31,6 +31,9 @@ MAP(seen) = { BPF_MAP_TYPE_ARRAY, 4, sizeof(struct bucket), 1 << SEEN_BITS, 0 };
 /* What user space changes while the programs run; they only read it. */
 struct control control SEC(".data.control") = { .epoch = 1 };
 
+/* What they answer to snoop's own call. */
+struct own own SEC(".data.own") = {};
+
 enum start {
 	START_ROOT,  /* the path is absolute */
 	START_PWD,
@@ -63,18 +66,20 @@ struct walk {
 /* A record in the making: too much for the stack of 512 bytes. A call has up to two paths, hence two
  * of them. The programs run with preemption off and not in interrupts, so a set per CPU is enough. */
 #define DRAFTS 2
+#define LATE_DRAFT DRAFTS /* for the iterators, which run with preemption on */
 
 struct draft {
 	struct record head;
 	__u8 data[DATA_MAX + NAME_MAX_BYTES + 1];
 	struct place todo[PARTS]; /* of which append_places() appends the names */
 	struct access access;
+	struct verdict verdict;
 	struct walk walk;
 	__u64 number;  /* see number_of() */
 	__u32 waiting; /* in the first one: which drafts are to be sent, a bit each */
 	__u32 pad;
 };
-MAP(drafts) = { BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(struct draft), DRAFTS, 0 };
+MAP(drafts) = { BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(struct draft), DRAFTS + 1, 0 };
 
 static __always_inline struct draft *draft(__u32 index)
 {
@@ -170,23 +175,24 @@ static __always_inline void remember(__u64 key)
 #ifdef SNOOP_TYPE_INFO
 /* Nothing else of this type is global, and clang describes only what is: for tests/wire.rs. */
 struct record *record_type;
+struct container *container_type;
+struct cgroup_path *cgroup_path_type;
 #endif
 
-/* Sends the record with `bytes` of data and remembers its key; counts either way. */
-static __always_inline void emit(struct draft *s, __u32 row, __u64 bytes)
+/* Sends the record with `bytes` of data; counts it, and answers whether it was sent. */
+static __always_inline int emit(struct draft *s, __u32 row, __u64 bytes)
 {
 	opaque(bytes);
 	if (bytes > DATA_MAX) {
 		count(row, OUTCOME_TOO_LONG);
-		return;
+		return 0;
 	}
 	if (bpf_ringbuf_output(&ring, &s->head, sizeof(s->head) + bytes, 0)) {
 		count(row, OUTCOME_FULL);
-		return;
+		return 0;
 	}
 	count(row, OUTCOME_SUBMITTED);
-	if (s->head.len[PART_ASKED] <= HASHED)
-		remember(s->head.key);
+	return 1;
 }
 
 #endif

@@ -203,6 +203,19 @@ static __always_inline __u64 find_in_maple_tree(__u64 node, __u64 address)
 	return entry;
 }
 
+/* The file of a mapping. */
+static __always_inline struct place file_of_mapping(__u64 mapping)
+{
+	void *file = (void *)peek((void *)mapping, OFF(vma_file));
+
+	if (!file)
+		return (struct place){};
+	/* Overlays map the file of the layer below, and keep the path of their own beside it. */
+	if (HAS(backing_path) && peek(file, OFF(file_mode)) & config.mode_backing)
+		return place_at(file + OFF(backing_path));
+	return place_at(file + OFF(file_path));
+}
+
 #define LIST_MAPPINGS 32 /* a new program has fewer */
 
 /* The file that is mapped at an address of a process that has just begun. */
@@ -218,14 +231,7 @@ static __always_inline struct place mapped_file(void *mm, __u64 address)
 			mapping = select(below(address, peek((void *)mapping, OFF(vma_end))), mapping,
 					 peek((void *)mapping, OFF(vma_next)));
 	}
-	void *file = (void *)peek((void *)mapping, OFF(vma_file));
-
-	if (!file)
-		return (struct place){};
-	/* Overlays map the file of the layer below, and keep the path of their own beside it. */
-	if (HAS(backing_path) && peek(file, OFF(file_mode)) & config.mode_backing)
-		return place_at(file + OFF(backing_path));
-	return place_at(file + OFF(file_path));
+	return file_of_mapping(mapping);
 }
 
 /* x86-64: a 32-bit call has its number from another table. TS_COMPAT is set while it runs. 1 or 0. */

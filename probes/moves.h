@@ -30,6 +30,12 @@ static __always_inline struct process process_of(__u64 task)
 	};
 }
 
+/* Did the process begin before tracing did? */
+static __always_inline int is_older(__u64 task)
+{
+	return process_of(task).start < control.attached;
+}
+
 static __always_inline struct places places_now(void *task)
 {
 	void *fs = (void *)load(task, OFF(task_fs));

@@ -189,13 +189,12 @@ static __always_inline void step(struct draft *s, __u64 ns)
 #define WALK_STEPS 512
 
 /* Appends the names of s->todo[PART_BASE..] to s->data from `at` on, each part from the leaf up to
- * the root of the process's mount namespace, across mounts and out of any chroot, and notes their
+ * the root of the mount namespace `ns`, across mounts and out of any chroot, and notes their
  * lengths in the record. A part that has no name in this namespace (a pipe, a memfd, something
  * unmounted, deleted or handed in from another namespace) becomes absent. Returns where the data
  * ends, or more than DATA_MAX if it does not fit. */
-static __always_inline __u32 append_places(struct draft *s, void *task, __u32 at)
+static __always_inline __u32 append_places(struct draft *s, __u64 ns, __u32 at)
 {
-	__u64 ns = peek((void *)load(task, OFF(task_nsproxy)), OFF(nsproxy_mnt_ns));
 	struct walk *w = &s->walk;
 
 	/* A deleted file's dentry is in no hash chain: the second pointer of d_hash is null. The root

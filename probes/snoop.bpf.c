@@ -1,5 +1,7 @@
 /* The hooks: one entry each, and how its arguments become accesses. */
 #include "access.h"
+#include "late.h"
+#include "lifecycle.h"
 #include "loader.h"
 #include "own.h"
 
@@ -201,6 +203,7 @@ int sched_process_exec(__u64 *ctx)
 	void *file = (void *)load((void *)load(task, OFF(task_mm)), OFF(mm_exe_file));
 	struct place program = place_at(file + OFF(file_path));
 
+	note_execution(verdict);
 	note_places(task);
 	await_loader(first, task);
 	first->waiting = 0;
@@ -221,5 +224,49 @@ SEC("kprobe/tp_btf/sched_process_exec/send")
 int sched_process_exec_send(__u64 *ctx)
 {
 	send_next(ctx, &sched_process_exec_tail);
+	return 0;
+}
+
+SEC("kprobe/tp_btf/cgroup_mkdir")
+int cgroup_mkdir(__u64 *ctx)
+{
+	struct draft *s = draft(0);
+
+	if (s)
+		cgroup_made(s, (void *)peek((void *)ctx[0], OFF(cgroup_kn)));
+	return 0;
+}
+
+SEC("kprobe/tp_btf/cgroup_rmdir")
+int cgroup_rmdir(__u64 *ctx)
+{
+	struct draft *s = draft(0);
+
+	if (s)
+		cgroup_removed(s, (void *)peek((void *)ctx[0], OFF(cgroup_kn)));
+	return 0;
+}
+
+/* Of every task, every mapping (Linux 5.12). */
+SEC("kprobe/iter/task_vma")
+int task_vma(__u64 *ctx)
+{
+	struct draft *s = draft(LATE_DRAFT);
+	void *task = (void *)ctx[1], *mapping = (void *)ctx[2];
+
+	if (s && task && mapping)
+		late_file(number_of(s, task), file_of_mapping(number_of(s, mapping)));
+	return 0;
+}
+
+/* Of every task, every open file (Linux 5.8). */
+SEC("kprobe/iter/task_file")
+int task_file(__u64 *ctx)
+{
+	struct draft *s = draft(LATE_DRAFT);
+	void *task = (void *)ctx[1], *file = (void *)ctx[3];
+
+	if (s && task && file)
+		late_file(number_of(s, task), place_at((void *)number_of(s, file) + OFF(file_path)));
 	return 0;
 }

@@ -105,6 +105,7 @@ struct offsets {
 	__u32 cgroup_kn;
 	__u32 kernfs_id;
 	__u32 kernfs_parent;
+	__u32 kernfs_name;
 };
 
 /* Read-only and frozen before the programs are loaded: the verifier takes it as constants. */
@@ -118,8 +119,9 @@ struct config {
 	__u16 exec_id; /* rows of `counts` for what has no syscall of its own */
 	__u16 interpreter_id;
 	__u16 loader_id;
-	__u16 pad;
+	__u16 late_id;
 	__u32 mode_backing; /* the flag of file.f_mode for such a file; it moved in 6.14 */
+	__u32 pad;
 };
 
 /* ---- what user space may change while the programs run ---- */
@@ -127,6 +129,7 @@ struct config {
 struct control {
 	__u32 generation; /* a verdict of another generation is void: the traced cgroups changed */
 	__u32 epoch;      /* counts up once a minute, from 1; ages the entries of `seen` */
+	__u64 attached;   /* when tracing began, by the monotonic clock in nanoseconds */
 };
 
 /* A known name is offered again once its entry is this many epochs old, because it may have come to
@@ -152,20 +155,51 @@ struct counts {
 
 #define ROWS 160 /* rows of `counts`; row 0 is not used */
 
-/* What the programs answer to snoop's own call: see own.h. */
-struct own {
-	__u64 beats; /* how often it was seen */
+/* ---- whose accesses count ---- */
+
+#define CGROUP_DEPTH 24  /* levels of cgroups that are looked at; a container's is at 5 or so */
+#define CGROUP_NAME_BYTES 128 /* of a cgroup's name, with the NUL; a container's takes 90 at most */
+#define TARGETS 1024
+#define CONTAINERS 256
+
+/* What a cgroup that user space names means. The nearest one above a process counts. */
+enum target {
+	TARGET_PROCESSES = 1, /* all in it and below it count as one container */
+	TARGET_CONTAINER = 2, /* the same, but for what a container runtime does in it */
+	TARGET_POD = 3,       /* each cgroup in it is such a container */
+	TARGET_IGNORED = 4,   /* nothing in it counts */
 };
 
-/* What is known about a cgroup: the traced cgroup it belongs to (0 if none) and that one's number,
- * by which its events are counted. */
+/* What is known about a cgroup: the container it belongs to (0 if none) and that one's number. */
 struct verdict {
 	__u64 container;
-	__u32 number;
+	__u16 number;
+	__u16 contained; /* a container runtime works in it too */
 	__u32 generation;
 };
 
-#define CONTAINERS 256
+/* A container by its number. */
+struct container {
+	__u64 id;    /* of its cgroup */
+	__u32 named; /* a record has brought its name to user space */
+	__u32 pad;
+};
+
+/* A cgroup by its parent's id and its name. */
+struct cgroup_path {
+	__u64 parent;
+	char name[CGROUP_NAME_BYTES];
+};
+
+/* What the programs answer to snoop's own call: see own.h. */
+struct own {
+	__u64 beats; /* how often it was seen */
+	__u32 tgid;  /* in the first pid namespace */
+	__u32 pad;
+	__u64 runtime; /* the mount namespace that snoop was started from, or its own */
+	__u64 id[CGROUP_DEPTH]; /* snoop's cgroup and those above it; 0 above the root */
+	char name[CGROUP_DEPTH][CGROUP_NAME_BYTES];
+};
 
 /* ---- what the programs send: a header, then the bytes of the parts one after the other ---- */
 
@@ -185,6 +219,9 @@ enum record_flag {
 	RECORD_IN_BASE = 1 << 2,  /* the base serves as the root directory too (RESOLVE_IN_ROOT) */
 	RECORD_MOVED = 1 << 3,    /* a change of directory: the real part is where it led */
 	RECORD_REAL_ONLY = 1 << 4, /* there is no usable name: only the real part counts */
+	RECORD_MADE = 1 << 5,  /* no access: the cgroup was made again */
+	RECORD_ENDED = 1 << 6, /* no access: the cgroup was removed */
+	RECORD_LATE = 1 << 7, /* by a process that is older than the tracing */
 };
 
 /* The type of a file system, as mount(8) shows it; a longer one is cut. */
@@ -199,7 +236,7 @@ struct record {
 	__u16 flags;
 	__u16 len[PARTS];
 	__u16 mount; /* the bytes of the real part from here on are the name of the mount point it lies on */
-	__u16 pad;
+	__u16 cgroup; /* bytes behind the parts: the names of the container's cgroup, if user space lacks them */
 	char fs[FS_NAME_BYTES]; /* what is mounted there; empty without a real part */
 };
 

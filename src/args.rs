@@ -18,14 +18,14 @@ pub const HELP: &str = "\
 snoop watches which files the containers of a pod use and keeps a JSON report of them.
 
 Usage:
-  snoop -cgroup PATH [flags]         trace a cgroup until SIGTERM or SIGINT
+  snoop [flags]                      in a pod: trace its other containers until SIGTERM
   snoop run [flags] -- COMMAND...    trace a command, exit with its status
   snoop check                        say whether this host can be traced
   snoop closure -root DIR REPORT...  what an image needs of DIR: a path a line,
                                      for tar -T, rsync --files-from, cpio
   snoop unused -root DIR REPORT...   what DIR has and no report lists
 
-Which containers:
+Which containers (neither flag: all of the own pod, but snoop's):
   -cgroup PATH           one cgroup: a directory, a path below the cgroup mount,
                          or @FILE that holds it
   -cgroups PATHS         several, separated by commas; @FILE may hold a path a line
@@ -96,7 +96,7 @@ pub enum Command {
 
 #[derive(Debug, PartialEq)]
 pub struct Config {
-    /// As given: names, or @FILE.
+    /// As given: names, or @FILE; empty means the own pod.
     pub cgroups: OsString,
     pub report: Target,
     pub interval: Duration,
@@ -381,11 +381,7 @@ fn config(
             )));
         }
         (Some((_, value)), None) | (None, Some((_, value))) => value.to_os_string(),
-        (None, None) => {
-            return Err(Error::usage(
-                "no cgroup to trace: give -cgroup PATH (this build of snoop does not find its pod yet)",
-            ));
-        }
+        (None, None) => OsString::new(),
     };
     let default_report = if run {
         "snoop-report.json"
@@ -629,7 +625,6 @@ mod tests {
             (&["-report"], "-report needs a value"),
             (&["stray"], "unexpected argument \"stray\""),
             (&["check", "stray"], "unexpected argument \"stray\""),
-            (&[], "give -cgroup PATH"),
             (&["-cgroup=/a,/b"], "give them as -cgroups"),
             (&[cgroup, "-interval=30"], "-interval: \"30\" is not a time"),
             (&[cgroup, "-interval=500ms"], "at least 1s"),

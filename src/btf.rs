@@ -18,8 +18,8 @@ pub struct Member {
 pub struct Found {
     /// Byte offset of each member asked for, `None` if the kernel has no such member.
     pub members: Vec<Option<u32>>,
-    /// Id of each typedef asked for.
-    pub typedefs: Vec<Option<u32>>,
+    /// Id of each typedef or function asked for.
+    pub types: Vec<Option<u32>>,
 }
 
 #[derive(Debug)]
@@ -51,6 +51,7 @@ const MAGIC: u16 = 0xeb9f;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
 const KIND_TYPEDEF: u32 = 8;
+const KIND_FUNCTION: u32 = 12;
 
 /// Members of members without a name are looked into this deep; the kernel nests three at most.
 const ANONYMOUS_DEPTH: usize = 8;
@@ -190,22 +191,22 @@ fn each_type<R: Read + Seek>(
     Ok(())
 }
 
-/// Looks up members and typedefs by name.
+/// Looks up members, and typedefs and functions, by name.
 pub fn find<R: Read + Seek>(
     input: &mut R,
     members: &[Member],
-    typedefs: &[&str],
+    types: &[&str],
 ) -> Result<Found, Error> {
     input.seek(SeekFrom::Start(0))?;
     let header = read_header(input)?;
 
-    // All names in one list: structures, their members' alternatives, typedefs.
+    // All names in one list: structures, their members' alternatives, types.
     let mut names: Vec<&str> = Vec::new();
     for member in members {
         names.push(member.structure);
         names.extend(member.names);
     }
-    names.extend(typedefs);
+    names.extend(types);
     names.sort_unstable();
     names.dedup();
     let at = find_names(input, &header, &names)?;
@@ -217,7 +218,7 @@ pub fn find<R: Read + Seek>(
 
     let mut found = Found {
         members: vec![None; members.len()],
-        typedefs: vec![None; typedefs.len()],
+        types: vec![None; types.len()],
     };
     // What is left to look into: a type, by name or by id, and how far it is from the start of the
     // structure that member number `member` is looked for in.
@@ -241,8 +242,8 @@ pub fn find<R: Read + Seek>(
     for depth in 0..ANONYMOUS_DEPTH {
         let mut deeper = Vec::new();
         each_type(input, &header, |t| {
-            if t.kind == KIND_TYPEDEF && depth == 0 {
-                for (slot, name) in found.typedefs.iter_mut().zip(typedefs) {
+            if matches!(t.kind, KIND_TYPEDEF | KIND_FUNCTION) && depth == 0 {
+                for (slot, name) in found.types.iter_mut().zip(types) {
                     if slot.is_none() && place(name) == Some(t.name) {
                         *slot = Some(t.id);
                     }

@@ -1,8 +1,9 @@
-//! Which cgroups to trace: what the user names, found below the cgroup v2 mount, and the one that
-//! `snoop run` makes for its command.
+//! Which cgroups to trace: what the user names, found below the cgroup v2 mount; our own pod, by the names of
+//! the cgroups we are in; and the one that `snoop run` makes for its command.
 
 use crate::error::{Error, Result};
 use crate::sys;
+use crate::wire::Target;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -17,9 +18,8 @@ const CGROUP2_SUPER_MAGIC: u64 = 0x63677270;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cgroup {
     pub id: u64,
-    /// Below the mount, beginning with a slash, as /proc/PID/cgroup has it.
-    pub path: OsString,
-    directory: PathBuf,
+    /// Below the root, beginning with a slash, as /proc/PID/cgroup has it.
+    pub path: Vec<u8>,
 }
 
 /// The first cgroup v2 mount in a mountinfo file (proc(5)), wherever it is.
@@ -59,9 +59,9 @@ impl Cgroup {
         let is_v2 = |path: &Path| sys::file_system(path).is_ok_and(|fs| fs == CGROUP2_SUPER_MAGIC);
         let beneath = mount.join(given.strip_prefix("/").unwrap_or(given));
         if given.is_absolute() && is_v2(given) {
-            Cgroup::at(given.to_path_buf(), mount)
+            Cgroup::at(given, mount)
         } else if is_v2(&beneath) {
-            Cgroup::at(beneath, mount)
+            Cgroup::at(&beneath, mount)
         } else {
             let why = match sys::file_system(given) {
                 Ok(CGROUP_SUPER_MAGIC) => "this is cgroup v1".to_string(),
@@ -75,25 +75,111 @@ impl Cgroup {
         }
     }
 
-    fn at(directory: PathBuf, mount: &Path) -> Result<Cgroup> {
-        let id = sys::cgroup_id(&directory).map_err(|e| {
-            Error::failed(format!(
-                "cannot get the id of cgroup {}: {e}",
-                directory.display()
-            ))
-        })?;
-        let mut path = OsString::from("/");
-        path.push(directory.strip_prefix(mount).unwrap_or(&directory));
+    fn at(directory: &Path, mount: &Path) -> Result<Cgroup> {
+        let below = directory.strip_prefix(mount).unwrap_or(directory);
         Ok(Cgroup {
-            id,
-            path,
-            directory,
+            id: id_of(directory)?,
+            path: [b"/", below.as_os_str().as_bytes()].concat(),
         })
     }
 
-    /// What people call it: the last part of the path.
-    pub fn name(&self) -> &OsStr {
-        self.directory.file_name().unwrap_or(OsStr::new("/"))
+    /// The last part of the path.
+    pub fn name(&self) -> &[u8] {
+        self.path.rsplit(|b| *b == b'/').next().unwrap_or_default()
+    }
+
+    /// Is it a container's, by its name? Else a runtime has no business in it, and all that happens in it
+    /// counts.
+    pub fn target(&self) -> Target {
+        match short_name(self.name()) == self.name() {
+            true => Target::Processes,
+            false => Target::Container,
+        }
+    }
+
+    /// Whether it is the root, and else the id of the cgroup above it.
+    pub fn parent(&self, mount: &Path) -> Result<Option<u64>> {
+        let directory = Path::new(OsStr::from_bytes(self.path.trim_ascii_start()));
+        let inside = mount.join(directory.strip_prefix("/").unwrap_or(directory));
+        match inside.parent().filter(|_| inside != mount) {
+            Some(parent) => id_of(parent).map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+fn id_of(directory: &Path) -> Result<u64> {
+    let shown = directory.display();
+    sys::cgroup_id(directory)
+        .map_err(|e| Error::failed(format!("cannot get the id of cgroup {shown}: {e}")))
+}
+
+/// A pod, and the container of it that we are.
+#[derive(Debug, PartialEq)]
+pub struct Pod {
+    pub cgroup: Cgroup,
+    /// Not to be traced; the pod's cgroup itself if we run right in it.
+    pub own: u64,
+}
+
+impl Pod {
+    /// Finds the pod among the cgroups that we are in, from ours up to the root: id and name.
+    pub fn among(cgroups: &[(u64, Vec<u8>)]) -> Result<Pod> {
+        let found = (1..cgroups.len()).find(|at| is_pod(&cgroups[*at].1));
+        let path = |from: usize| {
+            let names = cgroups[from..].iter().rev().map(|(_, name)| &name[..]);
+            let named = names.filter(|name| !name.is_empty());
+            named.fold(Vec::new(), |path, name| [&path, &b"/"[..], name].concat())
+        };
+        let Some(at) = found else {
+            let why = match cgroups.len() {
+                0 | 1 => "its processes are all in the root of cgroup v2: this host uses cgroup v1 (boot it with systemd.unified_cgroup_hierarchy=1), or snoop runs outside of any container".into(),
+                _ => format!(
+                    "the own cgroup {} is not in a pod's",
+                    String::from_utf8_lossy(&path(0))
+                ),
+            };
+            return Err(Error::usage(format!(
+                "cannot find the own pod: {why}; give -cgroup PATH"
+            )));
+        };
+        Ok(Pod {
+            cgroup: Cgroup {
+                id: cgroups[at].0,
+                path: path(at),
+            },
+            own: cgroups[at - 1].0,
+        })
+    }
+}
+
+/// Is that the name the kubelet gives to a pod's cgroup? `podUID` or, with systemd,
+/// `kubepods-burstable-podUID.slice`; the uid has 36 characters, or 32 for a pod from a file.
+fn is_pod(name: &[u8]) -> bool {
+    let Ok(name) = std::str::from_utf8(name) else {
+        return false;
+    };
+    let name = name.strip_suffix(".slice").unwrap_or(name);
+    let Some((before, uid)) = name.rsplit_once("pod") else {
+        return false;
+    };
+    (before.is_empty() || before.ends_with('-'))
+        && uid.len() >= 32
+        && uid
+            .bytes()
+            .all(|c| c.is_ascii_hexdigit() || b"-_".contains(&c))
+}
+
+/// What people call a container: the short form of its id where the cgroup's name holds one
+/// (`cri-containerd-ID.scope`, `crio-ID.scope`, `docker-ID.scope`, `ID`), else the cgroup's name.
+pub fn short_name(name: &[u8]) -> &[u8] {
+    const SHORT: usize = 12;
+    let inner = name.strip_suffix(b".scope").unwrap_or(name);
+    let id = inner.rsplit(|b| *b == b'-').next().unwrap_or(inner);
+    if id.len() == 64 && id.iter().all(u8::is_ascii_hexdigit) {
+        &id[..SHORT]
+    } else {
+        name
     }
 }
 
@@ -133,6 +219,7 @@ pub fn named(value: &OsStr, mount: &Path) -> Result<Vec<Cgroup>> {
 /// A cgroup made for one command; it is removed when this is dropped.
 pub struct OwnCgroup {
     pub cgroup: Cgroup,
+    directory: PathBuf,
     parent: PathBuf,
 }
 
@@ -158,26 +245,27 @@ impl OwnCgroup {
             ))
         })?;
         Ok(OwnCgroup {
-            cgroup: Cgroup::at(directory, mount)?,
+            cgroup: Cgroup::at(&directory, mount)?,
+            directory,
             parent,
         })
     }
 
     /// What a child writes "0" into to move here.
     pub fn entrance(&self) -> Result<OwnedFd> {
-        let procs = self.cgroup.directory.join("cgroup.procs");
+        let procs = self.directory.join("cgroup.procs");
         let file = fs::OpenOptions::new().write(true).open(&procs);
         file.map(OwnedFd::from).map_err(|e| {
             Error::failed(format!(
                 "cannot move a process into {}: {e}",
-                self.cgroup.directory.display()
+                self.directory.display()
             ))
         })
     }
 
     /// Moves what still runs in here to our own cgroup; answers how many processes that were.
     pub fn evacuate(&self) -> usize {
-        let (from, to) = (&self.cgroup.directory, &self.parent);
+        let (from, to) = (&self.directory, &self.parent);
         let mut moved = 0;
         // A process may fork while it is moved.
         for _ in 0..100 {
@@ -197,7 +285,7 @@ impl Drop for OwnCgroup {
     fn drop(&mut self) {
         // The kernel lets go of a process that has just ended a moment later.
         for _ in 0..100 {
-            if fs::remove_dir(&self.cgroup.directory).is_ok() {
+            if fs::remove_dir(&self.directory).is_ok() {
                 return;
             }
             self.evacuate();
@@ -205,7 +293,7 @@ impl Drop for OwnCgroup {
         }
         crate::log::warn(format_args!(
             "cannot remove the cgroup {}",
-            self.cgroup.directory.display()
+            self.directory.display()
         ));
     }
 }
@@ -228,6 +316,86 @@ mod tests {
             None
         );
         assert_eq!(find_mount(b"garbage\n\n1 2 3 4 5\n"), None);
+    }
+
+    const UID: &str = "11b2c3d4-0000-1111-2222-333344445555";
+
+    fn id(first: &str) -> String {
+        format!("{first}{}", "e".repeat(64 - first.len()))
+    }
+
+    /// Cgroups from the leaf up, with ids from 100 down to the root.
+    fn chain(path: &str) -> Vec<(u64, Vec<u8>)> {
+        let names = path.split('/').rev();
+        (0..100)
+            .rev()
+            .zip(names)
+            .map(|(id, name)| (id, name.into()))
+            .collect()
+    }
+
+    #[test]
+    fn finds_the_pod_of_each_driver_and_runtime() {
+        let uid = UID.replace('-', "_");
+        for (above, pod, below) in [
+            ("/kubepods/burstable", format!("pod{UID}"), id("a1")),
+            (
+                "/kubepods",
+                format!("pod{}", &UID.replace('-', "")),
+                id("b2"),
+            ),
+            (
+                "/kubepods.slice/kubepods-besteffort.slice",
+                format!("kubepods-besteffort-pod{uid}.slice"),
+                format!("cri-containerd-{}.scope", id("c3")),
+            ),
+            (
+                "/kubelet.slice/kubelet-kubepods.slice",
+                format!("kubelet-kubepods-pod{uid}.slice"),
+                format!("crio-{}.scope", id("d4")),
+            ),
+        ] {
+            for nested in ["", "/container", "/init.scope/x"] {
+                let cgroups = chain(&format!("{above}/{pod}/{below}{nested}"));
+                let depth = nested.matches('/').count() as u64;
+                let found = Pod::among(&cgroups).unwrap();
+                assert_eq!(found.cgroup.path, format!("{above}/{pod}").as_bytes());
+                assert_eq!((found.own, found.cgroup.id), (99 - depth, 98 - depth));
+            }
+        }
+    }
+
+    #[test]
+    fn says_why_there_is_no_pod() {
+        let said = |path: &str| Pod::among(&chain(path)).unwrap_err().to_string();
+        assert!(said("").contains("cgroup v1"));
+        for path in [
+            format!("/system.slice/docker-{}.scope", id("f")),
+            format!("/kubepods/pod{UID}"),
+            "/user.slice/podman-x.scope/podlike".into(),
+            "/tripod/a".into(),
+        ] {
+            let said = said(&path);
+            assert!(
+                said.contains(&path) && said.contains("-cgroup PATH"),
+                "{said}"
+            );
+        }
+    }
+
+    #[test]
+    fn short_names() {
+        let long = id("0123456789abc");
+        for name in [
+            long.clone(),
+            format!("cri-containerd-{long}.scope"),
+            format!("docker-{long}.scope"),
+        ] {
+            assert_eq!(short_name(name.as_bytes()), b"0123456789ab");
+        }
+        for name in ["nginx.service", "snoop-run-1", "abc-def.scope"] {
+            assert_eq!(short_name(name.as_bytes()), name.as_bytes());
+        }
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 use crate::cgroup::Cgroup;
 use crate::log::{self, Level};
-use crate::path::{Excludes, Named, is_below};
+use crate::path::{Excludes, Named, is_below, upward};
 use crate::probe::Counts;
 use crate::seen::{Added, Seen};
 use crate::syscalls;
-use crate::wire::{Event, Outcome, ROWS};
+use crate::wire::{Event, Outcome, RECORD_ENDED, RECORD_LATE, RECORD_MADE, ROWS};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -14,6 +14,29 @@ pub struct Container {
     pub cgroup: Cgroup,
     pub files: Seen,
     pub mounts: Mounts,
+    /// Its cgroup was removed.
+    pub ended: bool,
+    /// It ran before tracing began.
+    pub late: bool,
+    /// Of its former cgroups, whose counters are gone.
+    past_events: u64,
+}
+
+impl Container {
+    fn new(cgroup: Cgroup, capacity: usize) -> Container {
+        Container {
+            cgroup,
+            files: Seen::new(capacity),
+            mounts: Mounts::default(),
+            ended: false,
+            late: false,
+            past_events: 0,
+        }
+    }
+
+    pub fn events(&self, counts: &Counts) -> u64 {
+        self.past_events + counts.events_of(self.cgroup.id)
+    }
 }
 
 /// Mount points that files were seen on, and what is mounted there.
@@ -67,6 +90,8 @@ impl Mounts {
 
 pub struct Collector {
     pub containers: Vec<Container>,
+    /// Of each container's set of files.
+    capacity: usize,
     excludes: Excludes,
     /// Records of each row of the syscall table.
     received: Vec<u64>,
@@ -80,8 +105,9 @@ pub struct Collector {
     changed: bool,
 }
 
-/// Reasons why something is missing.
-pub const LOSSES: usize = 6;
+/// Reasons why something is missing: accesses that were lost, and other gaps.
+const LOST: usize = 5;
+pub const GAPS: usize = LOST + 2;
 
 /// Where the events went. `total` is the sum of the five that follow it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -108,13 +134,10 @@ impl fmt::Display for Totals {
 impl Collector {
     /// `capacity` is that of each container's set of files; 0 is unbounded.
     pub fn new(cgroups: Vec<Cgroup>, excludes: Excludes, capacity: usize) -> Collector {
-        let container = |cgroup| Container {
-            cgroup,
-            files: Seen::new(capacity),
-            mounts: Mounts::default(),
-        };
+        let container = |cgroup| Container::new(cgroup, capacity);
         Collector {
             containers: cgroups.into_iter().map(container).collect(),
+            capacity,
             excludes,
             received: vec![0; ROWS],
             processed: 0,
@@ -127,23 +150,71 @@ impl Collector {
         }
     }
 
-    /// Takes one record as the ring buffer holds it.
-    pub fn record(&mut self, bytes: &[u8]) {
-        let Some(event) = Event::decode(bytes) else {
+    /// Takes one record as the ring buffer holds it; answers the id of a container that ended.
+    pub fn record(&mut self, bytes: &[u8]) -> Option<u64> {
+        let event = Event::decode(bytes);
+        let Some(event) = event.filter(|event| (event.row as usize) < ROWS) else {
             self.malformed += 1;
-            return;
+            return None;
         };
-        let of = |c: &&mut Container| c.cgroup.id == event.container;
-        let (Some(received), Some(container)) = (
-            self.received.get_mut(event.row as usize),
-            self.containers.iter_mut().find(of),
-        ) else {
-            self.malformed += 1;
-            return;
-        };
-        *received += 1;
+        if event.has(RECORD_ENDED | RECORD_MADE) {
+            return self.lifecycle(&event);
+        }
+        self.received[event.row as usize] += 1;
+        self.access(&event);
+        None
+    }
 
-        let named = Named::of(&event);
+    /// A container's cgroup was removed, or one made where we expected it.
+    fn lifecycle(&mut self, event: &Event) -> Option<u64> {
+        if event.has(RECORD_ENDED) {
+            let container = self.find(event.container)?;
+            container.ended = true;
+            self.changed = true;
+            return Some(event.container);
+        }
+        let path = upward(event.cgroup);
+        let again = |c: &&mut Container| c.ended && path.ends_with(&c.cgroup.path);
+        match self.containers.iter_mut().find(again) {
+            Some(container) => {
+                container.cgroup.id = event.container;
+                container.ended = false;
+                self.changed = true;
+            }
+            None => self.add(event.container, path),
+        }
+        None
+    }
+
+    fn find(&mut self, cgroup: u64) -> Option<&mut Container> {
+        self.containers.iter_mut().find(|c| c.cgroup.id == cgroup)
+    }
+
+    fn add(&mut self, id: u64, path: Vec<u8>) {
+        let cgroup = Cgroup { id, path };
+        self.containers.push(Container::new(cgroup, self.capacity));
+    }
+
+    /// Takes over the events that were counted for a cgroup which is gone.
+    pub fn released(&mut self, cgroup: u64, events: u64) {
+        if let Some(container) = self.find(cgroup) {
+            container.past_events += events;
+        }
+    }
+
+    fn access(&mut self, event: &Event) {
+        if self.find(event.container).is_none() {
+            self.add(event.container, upward(event.cgroup));
+        }
+        let of = |c: &&mut Container| c.cgroup.id == event.container;
+        let container = self.containers.iter_mut().find(of);
+        let container = container.expect("it was added if it was not there");
+        if event.has(RECORD_LATE) && !container.late {
+            container.late = true;
+            self.changed = true;
+        }
+
+        let named = Named::of(event);
         if log::is_on(Level::Debug) {
             log::debug(format_args!(
                 "process {}: {} asked {:?} real {:?}",
@@ -221,8 +292,7 @@ impl Collector {
 
     /// Adds up what the programs counted and what their records became.
     pub fn totals(&self, counts: &Counts) -> Totals {
-        let losses = self.losses(counts);
-        let lost = losses[..LOSSES - 1].iter().map(|(_, n)| n).sum();
+        let lost = self.lost(counts).iter().map(|(_, n)| n).sum();
         let mut totals = Totals {
             total: 0,
             processed: self.processed,
@@ -237,15 +307,25 @@ impl Collector {
         totals
     }
 
-    /// What happened and is not in the report, by reason; the last one counts files.
-    pub fn losses(&self, counts: &Counts) -> [(&'static str, u64); LOSSES] {
+    /// Accesses that happened and are not in the report, by reason.
+    fn lost(&self, counts: &Counts) -> [(&'static str, u64); LOST] {
         [
             ("buffer_full", counts.sum(Outcome::Full)),
             ("unreadable", counts.sum(Outcome::Unreadable)),
             ("too_long", counts.sum(Outcome::TooLong)),
             ("unresolved", self.unresolved),
             ("malformed", self.malformed),
-            ("evicted", self.evicted),
         ]
+    }
+
+    /// All that the report lacks, by reason: lost accesses, files that were evicted, containers that ran
+    /// before tracing began.
+    pub fn gaps(&self, counts: &Counts) -> [(&'static str, u64); GAPS] {
+        let late = self.containers.iter().filter(|c| c.late).count() as u64;
+        let mut gaps = [("", 0); GAPS];
+        gaps[..LOST].copy_from_slice(&self.lost(counts));
+        gaps[LOST] = ("evicted", self.evicted);
+        gaps[LOST + 1] = ("late_attach", late);
+        gaps
     }
 }

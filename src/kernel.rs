@@ -6,30 +6,54 @@ use crate::btf::{self, Member};
 use crate::wire::{OFFSET_NONE, Offsets};
 use std::io::{Read, Seek};
 
-/// A place in the kernel where our programs run.
+/// A tracepoint of the kernel where a program of ours runs.
 pub struct Hook {
     /// The program that is attached, by its section.
     pub program: &'static str,
-    /// The program it goes on with where there is something to send, and the table that holds that one.
-    pub tail: &'static str,
-    pub tail_map: &'static str,
+    pub tail: Option<Tail>,
     /// The type the kernel gives to the tracepoint's function (`btf_trace_NAME`, Linux 5.5).
     btf_type: &'static str,
 }
 
-pub const HOOKS: [Hook; 2] = [
+/// The program that a hook's one goes on with where there is something to send, and the table that holds it.
+pub struct Tail {
+    pub program: &'static str,
+    pub map: &'static str,
+}
+
+pub const HOOKS: [Hook; 4] = [
     Hook {
         program: "tp_btf/sys_exit",
-        tail: "tp_btf/sys_exit/send",
-        tail_map: "sys_exit_tail",
+        tail: Some(Tail {
+            program: "tp_btf/sys_exit/send",
+            map: "sys_exit_tail",
+        }),
         btf_type: "btf_trace_sys_exit",
     },
     Hook {
         program: "tp_btf/sched_process_exec",
-        tail: "tp_btf/sched_process_exec/send",
-        tail_map: "sched_process_exec_tail",
+        tail: Some(Tail {
+            program: "tp_btf/sched_process_exec/send",
+            map: "sched_process_exec_tail",
+        }),
         btf_type: "btf_trace_sched_process_exec",
     },
+    Hook {
+        program: "tp_btf/cgroup_mkdir",
+        tail: None,
+        btf_type: "btf_trace_cgroup_mkdir",
+    },
+    Hook {
+        program: "tp_btf/cgroup_rmdir",
+        tail: None,
+        btf_type: "btf_trace_cgroup_rmdir",
+    },
+];
+
+/// Programs that user space runs once, and the kernel's function that each belongs to.
+pub const ITERATORS: [(&str, &str); 2] = [
+    ("iter/task_vma", "bpf_iter_task_vma"),
+    ("iter/task_file", "bpf_iter_task_file"),
 ];
 
 macro_rules! offsets {
@@ -136,6 +160,7 @@ offsets! {
     cgroup_kn = cgroup.kn;
     kernfs_id = kernfs_node.id;
     kernfs_parent = kernfs_node.parent | __parent; // __parent since Linux 6.15
+    kernfs_name = kernfs_node.name;
 }
 
 /// What differs between kernels and cannot be seen in their type information.
@@ -163,16 +188,22 @@ pub struct Layout {
     pub offsets: Offsets,
     /// BTF id of each of [`HOOKS`].
     pub hook_ids: [u32; HOOKS.len()],
+    /// And of each of [`ITERATORS`] that the kernel has.
+    pub iterator_ids: [Option<u32>; ITERATORS.len()],
 }
 
 /// Reads a kernel's layout from its BTF; the error says what is missing.
 pub fn layout<R: Read + Seek>(input: &mut R) -> Result<Layout, String> {
-    let found = btf::find(input, MEMBERS, &HOOKS.map(|hook| hook.btf_type))
+    let mut types = HOOKS.map(|hook| hook.btf_type).to_vec();
+    types.extend(ITERATORS.map(|(_, function)| function));
+    let found = btf::find(input, MEMBERS, &types)
         .map_err(|e| format!("its type information cannot be used: {e}"))?;
+    let (hooks, iterators) = found.types.split_at(HOOKS.len());
     let mut hook_ids = [0; HOOKS.len()];
-    for ((id, found), hook) in hook_ids.iter_mut().zip(&found.typedefs).zip(HOOKS) {
+    for ((id, found), hook) in hook_ids.iter_mut().zip(hooks).zip(HOOKS) {
         *id = found.ok_or_else(|| format!("it has no {}", hook.btf_type))?;
     }
+    let iterator_ids = std::array::from_fn(|i| iterators[i]);
     let offsets = assemble(&found.members).map_err(|member| format!("it has no {member}"))?;
     // Two places of probes/kernel.h read neighbours at once.
     let o = &offsets;
@@ -183,5 +214,9 @@ pub fn layout<R: Read + Seek>(input: &mut R) -> Result<Layout, String> {
     if mount != (o.mount_parent + 8, o.mount_parent + 16, 0) {
         return Err("its mount.mnt does not follow mnt_parent and mnt_mountpoint".into());
     }
-    Ok(Layout { offsets, hook_ids })
+    Ok(Layout {
+        offsets,
+        hook_ids,
+        iterator_ids,
+    })
 }

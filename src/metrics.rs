@@ -7,7 +7,6 @@ use crate::sys;
 use crate::syscalls;
 use std::fmt::Write;
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -114,7 +113,8 @@ pub const METRICS: &[Metric] = &[
         |v| v.scrape.report_write_errors as f64,
     ),
     gauge("snoop_containers", "Containers traced.", |v| {
-        v.scrape.collector.containers.len() as f64
+        let containers = v.scrape.collector.containers.iter();
+        containers.filter(|container| !container.ended).count() as f64
     }),
     metric(
         Kind::Counter,
@@ -180,12 +180,12 @@ fn by_container(values: &Values, value: fn(&Container, u64) -> u64) -> Vec<(Stri
     let Scrape {
         collector, counts, ..
     } = values.scrape;
-    let containers = collector.containers.iter().zip(&counts.events);
-    let series = containers.map(|(container, events)| {
-        let path = escaped(&text(container.cgroup.path.as_bytes()));
+    let series = collector.containers.iter().map(|container| {
+        let path = escaped(&text(&container.cgroup.path));
+        let events = container.events(counts);
         (
             format!("cgroup=\"{path}\""),
-            value(container, *events) as f64,
+            value(container, events) as f64,
         )
     });
     series.collect()

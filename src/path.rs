@@ -63,7 +63,7 @@ impl Named {
 }
 
 /// Names from the leaf up, each followed by a slash, to a path: `b/a/` is `/a/b`, nothing is `/`.
-fn upward(part: &[u8]) -> Vec<u8> {
+pub fn upward(part: &[u8]) -> Vec<u8> {
     let mut path = Vec::with_capacity(part.len() + 1);
     for name in part.split(|b| *b == b'/').rev().filter(|n| !n.is_empty()) {
         path.push(b'/');
@@ -161,6 +161,7 @@ mod tests {
             real: real.as_bytes(),
             mount: b"",
             fs: b"",
+            cgroup: b"",
         }
     }
 

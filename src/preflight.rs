@@ -1,6 +1,6 @@
 //! What the host can do, looked up once; what follows from that; and `snoop check`, which tells.
 
-use crate::cgroup;
+use crate::cgroup::{self, Pod};
 use crate::error::{Error, FAILED, Result};
 use crate::kernel::{self, HOOKS, Layout, Quirks};
 use crate::path::Excludes;
@@ -26,7 +26,19 @@ pub struct Facts {
 #[derive(Debug, PartialEq)]
 pub struct Plan {
     pub quirks: Quirks,
-    pub cgroup_mount: PathBuf,
+    /// Where cgroups can be looked up and made. Not needed to trace the own pod.
+    pub cgroup_mount: Option<PathBuf>,
+}
+
+impl Plan {
+    /// The mount, for what cannot do without.
+    pub fn cgroup_mount(&self) -> Result<&Path> {
+        self.cgroup_mount.as_deref().ok_or_else(|| {
+            Error::failed(
+                "no cgroup v2 is mounted: mount it (mount -t cgroup2 none /sys/fs/cgroup), or boot with systemd.unified_cgroup_hierarchy=1",
+            )
+        })
+    }
 }
 
 const BTF: &str = "sys/kernel/btf/vmlinux";
@@ -92,14 +104,9 @@ pub fn plan(facts: &Facts) -> Result<Plan> {
             "this kernel has no type information (/{BTF}): use one built with CONFIG_DEBUG_INFO_BTF=y, as the distributions' are"
         )));
     }
-    let Some(cgroup_mount) = facts.cgroup_mount.clone() else {
-        return Err(Error::failed(
-            "no cgroup v2 is mounted: mount it (mount -t cgroup2 none /sys/fs/cgroup), or boot with systemd.unified_cgroup_hierarchy=1",
-        ));
-    };
     Ok(Plan {
         quirks: Quirks::of(kernel),
-        cgroup_mount,
+        cgroup_mount: facts.cgroup_mount.clone(),
     })
 }
 
@@ -160,6 +167,9 @@ fn try_all(facts: &Facts, lines: &mut Vec<(&str, String)>) -> Result<()> {
     lines.push(("programs", "loaded".into()));
     probe.attach()?;
     lines.push(("attached", HOOKS.map(|hook| hook.program).join(", ")));
+    let pod = Pod::among(&probe.own_cgroups()?);
+    let pod = pod.map(|pod| String::from_utf8_lossy(&pod.cgroup.path).into_owned());
+    lines.push(("own pod", pod.unwrap_or("none".into())));
     Ok(())
 }
 
@@ -207,7 +217,16 @@ mod tests {
     fn an_able_host_is_planned_for() {
         let planned = plan(&able()).unwrap();
         assert_eq!(planned.quirks, Quirks::of((6, 1)));
-        assert_eq!(planned.cgroup_mount, Path::new("/sys/fs/cgroup"));
+        assert_eq!(planned.cgroup_mount().unwrap(), Path::new("/sys/fs/cgroup"));
+    }
+
+    #[test]
+    fn a_mount_is_needed_only_by_what_uses_it() {
+        let mut facts = able();
+        facts.cgroup_mount = None;
+        let planned = plan(&facts).unwrap();
+        let said = planned.cgroup_mount().unwrap_err().to_string();
+        assert!(said.contains("mount -t cgroup2"), "{said}");
     }
 
     #[test]
@@ -216,7 +235,6 @@ mod tests {
         assert!(refused(|f| f.capabilities = Some(CAP_BPF)).contains("capability PERFMON is"));
         assert!(refused(|f| f.capabilities = Some(0)).contains("BPF and PERFMON"));
         assert!(refused(|f| f.btf = false).contains("CONFIG_DEBUG_INFO_BTF"));
-        assert!(refused(|f| f.cgroup_mount = None).contains("mount -t cgroup2"));
     }
 
     #[test]

@@ -2,17 +2,19 @@
 //! file that knows redbpf.
 
 use crate::error::{Error, Result};
-use crate::kernel::{HOOKS, Layout, Quirks};
+use crate::kernel::{HOOKS, ITERATORS, Layout, Quirks};
 use crate::path::Excludes;
 use crate::sys;
 use crate::syscalls;
 use crate::wire::{
-    CONTAINERS, Config, Control, EXCLUDE_WORDS, EXCLUDES, Exclude, OUTCOMES, Outcome, Plain, ROWS,
+    CGROUP_DEPTH, CGROUP_NAME_BYTES, CgroupPath, Config, Container, Control, EXCLUDE_WORDS,
+    EXCLUDES, Exclude, OUTCOMES, Outcome, Own, Plain, ROWS, Target, until_nul,
 };
 use bpf_sys::direct::{self, Map};
 use redbpf::Module;
 use std::fmt::Debug;
 use std::io;
+use std::mem::offset_of;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// The ELF reader looks at the bytes as if they were structures of eight-byte numbers.
@@ -30,15 +32,17 @@ pub struct Settings<'a> {
 /// The loaded programs. They run from [`Probe::attach`] on, as long as this lives.
 pub struct Probe {
     programs: Vec<OwnedFd>,
+    /// Holds the iterators until they have run.
+    module: Option<Module>,
     /// Kept open: the kernel empties such a map when its last descriptor is closed.
     _tail_maps: Vec<Map>,
     links: Vec<OwnedFd>,
     control: Map,
     counts: Map,
     targets: Map,
+    paths: Map,
+    containers: Map,
     events: Map,
-    /// How many cgroups are traced.
-    traced: u32,
     /// Process -> where to find the name of its loader; and how many there are.
     loaders: Map,
     awaited: Map,
@@ -52,14 +56,20 @@ pub struct Probe {
 /// What the programs counted, summed over the CPUs: by row of the table and outcome, and by cgroup.
 pub struct Counts {
     rows: Vec<[u64; OUTCOMES]>,
-    /// Events of each traced cgroup, in the order they were added.
-    pub events: Vec<u64>,
+    /// Events of each container, by the id of its cgroup.
+    events: Vec<(u64, u64)>,
 }
 
 impl Counts {
     /// The outcomes of one row.
     pub fn of(&self, row: u16) -> &[u64; OUTCOMES] {
         &self.rows[row as usize]
+    }
+
+    /// The events of a container, as far as [`Probe::release`] has not taken them.
+    pub fn events_of(&self, container: u64) -> u64 {
+        let of = self.events.iter().filter(|(id, _)| *id == container);
+        of.map(|(_, n)| n).sum()
     }
 
     pub fn sum(&self, outcome: Outcome) -> u64 {
@@ -72,7 +82,9 @@ impl Probe {
     pub fn load(settings: &Settings) -> Result<(Probe, Map)> {
         for (hook, id) in HOOKS.iter().zip(settings.layout.hook_ids) {
             direct::set_attach_id(hook.program, id);
-            direct::set_attach_id(hook.tail, id);
+            if let Some(tail) = &hook.tail {
+                direct::set_attach_id(tail.program, id);
+            }
         }
         let mut module = Module::parse(&OBJECT.0).map_err(why)?;
 
@@ -84,23 +96,26 @@ impl Probe {
 
         let (mut programs, mut tail_maps) = (Vec::new(), Vec::new());
         for hook in HOOKS {
-            let tail = load_program(&mut module, hook.tail)?;
-            let tail_map = take_map(hook.tail_map)?;
-            tail_map
-                .update(&FIRST, &tail.as_raw_fd().to_ne_bytes())
-                .map_err(|e| refused("link the BPF programs", e))?;
-            tail_maps.push(tail_map);
+            if let Some(tail) = &hook.tail {
+                let program = load_program(&mut module, tail.program)?;
+                let map = take_map(tail.map)?;
+                map.update(&FIRST, &program.as_raw_fd().to_ne_bytes())
+                    .map_err(|e| refused("link the BPF programs", e))?;
+                tail_maps.push(map);
+            }
             programs.push(load_program(&mut module, hook.program)?);
         }
         let probe = Probe {
             programs,
+            module: Some(module),
             _tail_maps: tail_maps,
             links: Vec::new(),
             control: take_map(".data.control")?,
             counts: take_map("counts")?,
             targets: take_map("targets")?,
+            paths: take_map("paths")?,
+            containers: take_map("containers")?,
             events: take_map("events")?,
-            traced: 0,
             loaders: take_map("loaders")?,
             awaited: take_map(".data.awaited")?,
             own: take_map(".data.own")?,
@@ -110,24 +125,95 @@ impl Probe {
             state: Control {
                 generation: 0,
                 epoch: 1,
+                attached: 0,
             },
         };
         Ok((probe, take_map("ring")?))
     }
 
-    /// Adds a cgroup, with all below it, to the traced ones.
-    pub fn trace(&mut self, cgroup: u64) -> Result<()> {
-        let added = if self.traced < CONTAINERS {
-            let number = self.traced.to_ne_bytes();
-            self.targets.update(&cgroup.to_ne_bytes(), &number)
-        } else {
-            Err(io::Error::from_raw_os_error(libc::E2BIG))
-        };
-        added.map_err(|e| refused("trace a further cgroup", e))?;
-        self.traced += 1;
+    /// Says what a cgroup is. The first time this is called, tracing begins.
+    pub fn target(&mut self, cgroup: u64, what: Target) -> Result<()> {
+        self.targets
+            .update(&cgroup.to_ne_bytes(), &(what as u32).to_ne_bytes())
+            .map_err(|e| refused("trace a further cgroup", e))?;
+        if self.state.attached == 0 {
+            self.state.attached = sys::monotonic().as_nanos() as u64;
+        }
         // What was decided about a cgroup before may have changed.
         self.state.generation += 1;
         self.write_control()
+    }
+
+    /// The same for any cgroup of this name that is made below `parent` from now on.
+    pub fn expect(&self, parent: u64, name: &[u8], what: Target) -> Result<()> {
+        let mut path = CgroupPath {
+            parent,
+            name: [0; CGROUP_NAME_BYTES],
+        };
+        let len = name.len().min(CGROUP_NAME_BYTES - 1);
+        path.name[..len].copy_from_slice(&name[..len]);
+        self.paths
+            .update(path.as_bytes(), &(what as u32).to_ne_bytes())
+            .map_err(|e| refused("trace a further cgroup", e))
+    }
+
+    /// Forgets a container whose cgroup was removed; answers its events.
+    pub fn release(&self, container: u64) -> Result<u64> {
+        let release = || {
+            let mut events = 0;
+            for number in self.numbers_of(Some(container))? {
+                events += self.events_of_number(number)?;
+                let none = vec![0; self.events.value_size()];
+                self.events.update(&number.to_ne_bytes(), &none)?;
+                self.containers.delete(&number.to_ne_bytes())?;
+            }
+            // It is there only if it was named by itself.
+            let _ = self.targets.delete(&container.to_ne_bytes());
+            Ok(events)
+        };
+        release().map_err(|e| refused("forget a cgroup", e))
+    }
+
+    /// Lists what processes of the traced cgroups have open and mapped; answers which iterators the kernel
+    /// refused, and why.
+    pub fn list_open(&mut self, layout: &Layout) -> Vec<Error> {
+        let Some(mut module) = self.module.take() else {
+            return Vec::new();
+        };
+        let mut list = |(program, _), id: Option<u32>| {
+            let id = id.ok_or_else(|| {
+                Error::failed(format!("this kernel has no BPF iterator for {program}"))
+            })?;
+            direct::set_attach_id(program, id);
+            let program = load_program(&mut module, program)?;
+            direct::iterate(program.as_fd()).map_err(|e| refused("run a BPF iterator", e))
+        };
+        let all = ITERATORS.into_iter().zip(layout.iterator_ids);
+        all.filter_map(|(iterator, id)| list(iterator, id).err())
+            .collect()
+    }
+
+    /// The cgroup of this process and those above it: id and name. The programs tell, because a container
+    /// does not see them.
+    pub fn own_cgroups(&self) -> Result<Vec<(u64, Vec<u8>)>> {
+        let own = self.ask().map_err(|e| refused("ask the BPF programs", e))?;
+        let ids = own[offset_of!(Own, id)..]
+            .chunks_exact(8)
+            .take(CGROUP_DEPTH);
+        let names = own[offset_of!(Own, name)..].chunks_exact(CGROUP_NAME_BYTES);
+        let all = ids.map(number_at_start).zip(names);
+        Ok(all
+            .take_while(|(id, _)| *id != 0)
+            .map(|(id, name)| (id, until_nul(name).to_vec()))
+            .collect())
+    }
+
+    /// Makes the call that the programs answer.
+    fn ask(&self) -> io::Result<Vec<u8>> {
+        let mut own = vec![0; self.own.value_size()];
+        sys::own_call(self.cookie);
+        self.own.lookup(&FIRST, &mut own)?;
+        Ok(own)
     }
 
     pub fn attach(&mut self) -> Result<()> {
@@ -139,15 +225,10 @@ impl Probe {
         Ok(())
     }
 
-    /// Do the programs run? Makes a call that they count.
+    /// Do the programs run? Each call of ours that they see is counted.
     pub fn is_alive(&self) -> bool {
-        let beats = || {
-            let mut own = [0; 8];
-            self.own.lookup(&FIRST, &mut own).map(|()| own)
-        };
-        let before = beats();
-        sys::own_call(self.cookie);
-        matches!((before, beats()), (Ok(before), Ok(after)) if before != after)
+        let beats = || self.ask().map(|own| number_at_start(&own));
+        matches!((beats(), beats()), (Ok(before), Ok(after)) if before != after)
     }
 
     /// Ages what the programs know; to be called once a minute.
@@ -212,12 +293,43 @@ impl Probe {
         rows[syscalls::LOADER_ID as usize][Outcome::Unreadable as usize] += self.given_up;
 
         let mut events = Vec::new();
-        let mut values = vec![0; self.events.value_size()];
-        for number in 0..self.traced {
-            self.events.lookup(&number.to_ne_bytes(), &mut values)?;
-            events.push(values.chunks_exact(8).map(number_at_start).sum());
+        for number in self.numbers_of(None)? {
+            let id = self.container_of(number)?;
+            events.push((id, self.events_of_number(number)?));
         }
         Ok(Counts { rows, events })
+    }
+}
+
+impl Probe {
+    /// The numbers of all containers, or of one.
+    fn numbers_of(&self, container: Option<u64>) -> io::Result<Vec<u32>> {
+        let mut numbers = Vec::new();
+        let (mut key, mut next) = (None, [0; 4]);
+        while self
+            .containers
+            .next_key(key.as_ref().map(|k: &[u8; 4]| &k[..]), &mut next)
+        {
+            let number = u32::from_ne_bytes(next);
+            if container.is_none_or(|id| self.container_of(number).is_ok_and(|of| of == id)) {
+                numbers.push(number);
+            }
+            key = Some(next);
+        }
+        Ok(numbers)
+    }
+
+    fn container_of(&self, number: u32) -> io::Result<u64> {
+        let mut container = [0; size_of::<Container>()];
+        self.containers
+            .lookup(&number.to_ne_bytes(), &mut container)?;
+        Ok(number_at_start(&container))
+    }
+
+    fn events_of_number(&self, number: u32) -> io::Result<u64> {
+        let mut values = vec![0; self.events.value_size()];
+        self.events.lookup(&number.to_ne_bytes(), &mut values)?;
+        Ok(values.chunks_exact(8).map(number_at_start).sum())
     }
 }
 
@@ -237,12 +349,13 @@ fn config(settings: &Settings) -> Result<Config> {
         off: settings.layout.offsets,
         typed: settings.quirks.typed.into(),
         mode_backing: settings.quirks.mode_backing,
+        pad: 0,
         seed: random()?,
         cookie: random()?,
         exec_id: syscalls::id_of("execve").expect("execve is in the table"),
         interpreter_id: syscalls::INTERPRETER_ID,
         loader_id: syscalls::LOADER_ID,
-        pad: 0,
+        late_id: syscalls::LATE_ID,
     })
 }
 

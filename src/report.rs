@@ -4,6 +4,7 @@
 //! that is small go through serde_json.
 
 use crate::args::Metadata;
+use crate::cgroup::short_name;
 use crate::collect::{Collector, Container, Totals};
 use crate::error::{Error, Result};
 use crate::probe::Counts;
@@ -126,10 +127,13 @@ impl Snapshot<'_> {
         let sets: Vec<_> = containers.iter().map(sorted).collect();
         write_files(out, "  ", union(&sets).into_iter())?;
         out.write_all(b",\n  \"containers\": [")?;
-        let all = containers.iter().zip(&self.counts.events).zip(&sets);
-        for (i, ((container, events), files)) in all.enumerate() {
+        for (i, (container, files)) in containers.iter().zip(&sets).enumerate() {
             out.write_all(if i == 0 { b"\n    {\n" } else { b",\n    {\n" })?;
-            write_fields(out, "      ", &describe(container, *events))?;
+            write_fields(
+                out,
+                "      ",
+                &describe(container, container.events(self.counts)),
+            )?;
             write_files(out, "      ", files.iter().copied())?;
             out.write_all(b"\n    }")?;
         }
@@ -143,8 +147,8 @@ impl Snapshot<'_> {
     /// The numbers, and what the report lacks: reason and count.
     fn totals(&self) -> (Fields, Value) {
         let totals: Totals = self.collector.totals(self.counts);
-        let losses = self.collector.losses(self.counts).into_iter();
-        let missing: serde_json::Map<String, Value> = losses
+        let gaps = self.collector.gaps(self.counts).into_iter();
+        let missing: serde_json::Map<String, Value> = gaps
             .filter(|(_, n)| *n > 0)
             .map(|(reason, n)| (reason.into(), n.into()))
             .collect();
@@ -162,14 +166,21 @@ fn describe(container: &Container, events: u64) -> Fields {
     let cgroup = &container.cgroup;
     let mounts = container.mounts.of_files();
     let mounts = mounts.map(|(point, fs)| json!({"point": text(point), "type": text(fs)}));
-    vec![
-        ("name", text(cgroup.name().as_bytes()).into()),
+    let mut fields: Fields = vec![
+        ("name", text(short_name(cgroup.name())).into()),
         ("cgroup_id", cgroup.id.into()),
-        ("cgroup_path", text(cgroup.path.as_bytes()).into()),
+        ("cgroup_path", text(&cgroup.path).into()),
         ("mounts", mounts.collect()),
         ("total_events", events.into()),
         ("unique_files", container.files.len().into()),
-    ]
+    ];
+    if container.late {
+        fields.push(("attached_late", true.into()));
+    }
+    if container.ended {
+        fields.push(("ended", true.into()));
+    }
+    fields
 }
 
 fn sorted(container: &Container) -> Vec<&[u8]> {

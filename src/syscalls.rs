@@ -258,13 +258,15 @@ const TABLE32: &[(u16, &str, &str)] = &[];
 /// From here on a number means the same on every architecture (Linux 5.1).
 const SAME_EVERYWHERE: usize = 424;
 
-/// What exec makes the kernel open itself: the `#!` interpreter and the ELF loader.
-const OPENED_BY_EXEC: [&str; 2] = ["interpreter", "loader"];
+/// What is no syscall: the `#!` interpreter and the ELF loader, which exec makes the kernel open itself, and
+/// what was open and mapped already when tracing began.
+const NO_SYSCALL: [&str; 3] = ["interpreter", "loader", "late"];
 
 pub const INTERPRETER_ID: u16 = TABLE.len() as u16 + 1;
 pub const LOADER_ID: u16 = TABLE.len() as u16 + 2;
+pub const LATE_ID: u16 = TABLE.len() as u16 + 3;
 
-const _: () = assert!((LOADER_ID as usize) < ROWS);
+const _: () = assert!((LATE_ID as usize) < ROWS);
 
 /// The row of a syscall by name. Row 0 means "none".
 pub fn id_of(name: &str) -> Option<u16> {
@@ -276,7 +278,7 @@ pub fn id_of(name: &str) -> Option<u16> {
 pub fn counted_rows() -> impl Iterator<Item = (u16, &'static str)> {
     let rows = TABLE.iter().zip(1..);
     let counted = rows.filter_map(|(s, id)| s.is_counted().then_some((id, s.name)));
-    counted.chain((INTERPRETER_ID..).zip(OPENED_BY_EXEC))
+    counted.chain((INTERPRETER_ID..).zip(NO_SYSCALL))
 }
 
 pub fn name_of(row: u16) -> &'static str {

@@ -1,7 +1,7 @@
 //! The epoll loop: records, signals, timers and clients, in one thread.
 
 use crate::args::Config;
-use crate::collect::{Collector, LOSSES};
+use crate::collect::{Collector, GAPS};
 use crate::error::{Result, cannot};
 use crate::http::{Body, Response, Server};
 use crate::log;
@@ -61,8 +61,8 @@ pub struct Tracer {
     pub server: Option<Server>,
     pub writes: Writes,
     pub progress: Progress,
-    /// Losses that the log told of.
-    pub said: [u64; LOSSES],
+    /// Gaps of the report that the log told of.
+    pub said: [u64; GAPS],
 }
 
 /// How the reports fared.
@@ -128,7 +128,7 @@ impl Tracer {
             let now = Instant::now();
             for token in &ready {
                 match TOKENS.get(*token as usize) {
-                    Some(Token::Records) => _ = self.take_records(),
+                    Some(Token::Records) => _ = self.take_records()?,
                     Some(Token::Signal) => {
                         if let Some(status) = self.take_signals(signals)? {
                             break 'turns status;
@@ -157,7 +157,7 @@ impl Tracer {
                 server.expire(now);
             }
         };
-        while self.take_records() > 0 {}
+        while self.take_records()? > 0 {}
         self.finish(status)
     }
 
@@ -244,10 +244,16 @@ impl Tracer {
         Ok(file)
     }
 
-    fn take_records(&mut self) -> usize {
-        let collector = &mut self.collector;
-        self.ring
-            .read(RECORDS_PER_TURN, |bytes| collector.record(bytes))
+    fn take_records(&mut self) -> Result<usize> {
+        let (collector, mut ended) = (&mut self.collector, Vec::new());
+        let taken = self.ring.read(RECORDS_PER_TURN, |bytes| {
+            ended.extend(collector.record(bytes));
+        });
+        for cgroup in ended {
+            let events = self.probe.release(cgroup)?;
+            self.collector.released(cgroup, events);
+        }
+        Ok(taken)
     }
 
     /// The exit status, if it is time to end.
@@ -268,7 +274,7 @@ impl Tracer {
     }
 
     fn write_if_changed(&mut self, counts: &Counts) {
-        self.warn_of_losses(counts);
+        self.warn_of_gaps(counts);
         if !self.collector.take_changed() {
             return;
         }
@@ -287,10 +293,10 @@ impl Tracer {
         }
     }
 
-    /// Says what was lost since it was said last.
-    fn warn_of_losses(&mut self, counts: &Counts) {
-        let losses = self.collector.losses(counts);
-        for ((reason, n), said) in losses.iter().zip(&mut self.said) {
+    /// Says what the report lacks, as far as it was not said before.
+    fn warn_of_gaps(&mut self, counts: &Counts) {
+        let gaps = self.collector.gaps(counts);
+        for ((reason, n), said) in gaps.iter().zip(&mut self.said) {
             if *n > *said {
                 let new = *n - *said;
                 log::warn(format_args!("the report is not complete: {reason}: {new}"));
@@ -343,7 +349,7 @@ impl Tracer {
         for (row, name) in syscalls::counted_rows() {
             log::debug(format_args!("{name}: {:?}", counts.of(row)));
         }
-        self.warn_of_losses(&counts);
+        self.warn_of_gaps(&counts);
         Ok(status)
     }
 }

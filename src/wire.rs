@@ -10,7 +10,8 @@ pub const EXCLUDE_WORDS: usize = 4;
 pub const ARG_NONE: u8 = 0xff;
 pub const OFFSET_NONE: u32 = u32::MAX;
 pub const ROWS: usize = 160;
-pub const CONTAINERS: u32 = 256;
+pub const CGROUP_DEPTH: usize = 24;
+pub const CGROUP_NAME_BYTES: usize = 128;
 pub const PARTS: usize = 4;
 pub const FS_NAME_BYTES: usize = 16;
 pub const RING_BYTES: usize = 4 << 20;
@@ -28,6 +29,9 @@ pub const RECORD_HAS_REAL: u16 = 1 << 1;
 pub const RECORD_IN_BASE: u16 = 1 << 2;
 pub const RECORD_MOVED: u16 = 1 << 3;
 pub const RECORD_REAL_ONLY: u16 = 1 << 4;
+pub const RECORD_MADE: u16 = 1 << 5;
+pub const RECORD_ENDED: u16 = 1 << 6;
+pub const RECORD_LATE: u16 = 1 << 7;
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -107,6 +111,7 @@ pub struct Offsets {
     pub cgroup_kn: u32,
     pub kernfs_id: u32,
     pub kernfs_parent: u32,
+    pub kernfs_name: u32,
 }
 
 #[repr(C)]
@@ -121,8 +126,9 @@ pub struct Config {
     pub exec_id: u16,
     pub interpreter_id: u16,
     pub loader_id: u16,
-    pub pad: u16,
+    pub late_id: u16,
     pub mode_backing: u32,
+    pub pad: u32,
 }
 
 #[repr(C)]
@@ -130,6 +136,41 @@ pub struct Config {
 pub struct Control {
     pub generation: u32,
     pub epoch: u32,
+    pub attached: u64,
+}
+
+/// What a cgroup that we name means to the programs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Target {
+    Processes = 1,
+    Container = 2,
+    Pod = 3,
+    Ignored = 4,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Container {
+    pub id: u64,
+    pub named: u32,
+    pub pad: u32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct CgroupPath {
+    pub parent: u64,
+    pub name: [u8; CGROUP_NAME_BYTES],
+}
+
+#[repr(C)]
+pub struct Own {
+    pub beats: u64,
+    pub tgid: u32,
+    pub pad: u32,
+    pub runtime: u64,
+    pub id: [u64; CGROUP_DEPTH],
+    pub name: [[u8; CGROUP_NAME_BYTES]; CGROUP_DEPTH],
 }
 
 /// Why an access was not sent, or that it was: the columns of the map `counts`.
@@ -157,15 +198,15 @@ pub struct Record {
     pub flags: u16,
     pub len: [u16; PARTS],
     pub mount: u16,
-    pub pad: u16,
+    pub cgroup: u16,
     pub fs: [u8; FS_NAME_BYTES],
 }
 
 // The sizes the C side asserts too: a field added on one side alone does not compile.
 const _: () = assert!(size_of::<Row>() == 8);
 const _: () = assert!(size_of::<Record>() == 56);
-const _: () = assert!(size_of::<Offsets>() == 68 * 4);
-const _: () = assert!(size_of::<Config>() == 2 * 4096 + 512 + 16 + 68 * 4 + 16);
+const _: () = assert!(size_of::<Offsets>() == 69 * 4);
+const _: () = assert!(size_of::<Config>() == 2 * 4096 + 512 + 16 + 69 * 4 + 20);
 
 /// Structures of integers without padding.
 ///
@@ -180,8 +221,10 @@ pub unsafe trait Plain: Copy {
 
 // SAFETY: the assertions above pin the sizes to the sums of the fields'.
 unsafe impl Plain for Config {}
-// SAFETY: two u32.
+// SAFETY: two u32 and a u64.
 unsafe impl Plain for Control {}
+// SAFETY: a u64 and bytes.
+unsafe impl Plain for CgroupPath {}
 
 /// A record, taken apart. The parts are as [`Record`] sends them.
 #[derive(Debug, PartialEq)]
@@ -200,6 +243,13 @@ pub struct Event<'a> {
     pub mount: &'a [u8],
     /// What is mounted there; empty if it is not known.
     pub fs: &'a [u8],
+    /// The names of the container's cgroup, in the form of the parts; empty if they were sent before.
+    pub cgroup: &'a [u8],
+}
+
+/// A string of C.
+pub fn until_nul(bytes: &[u8]) -> &[u8] {
+    bytes.split(|b| *b == 0).next().unwrap_or_default()
 }
 
 impl<'a> Event<'a> {
@@ -219,6 +269,7 @@ impl<'a> Event<'a> {
             (*part, data) = data.split_at_checked(len.into())?;
         }
         let [asked, base, root, real] = parts;
+        let (cgroup, data) = data.split_at_checked(u16_at(offset_of!(Record, cgroup))?.into())?;
         let fs = &head[offset_of!(Record, fs)..][..FS_NAME_BYTES];
         let mount = u16_at(offset_of!(Record, mount))?;
         data.is_empty().then_some(Event {
@@ -233,7 +284,8 @@ impl<'a> Event<'a> {
             root,
             real,
             mount: real.get(mount.into()..).unwrap_or_default(),
-            fs: fs.split(|b| *b == 0).next().unwrap_or_default(),
+            fs: until_nul(fs),
+            cgroup,
         })
     }
 }

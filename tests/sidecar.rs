@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{Files, Report, Sidecar, TestCgroup, assert_same, bytes, helper, names, wait_until};
+use common::{
+    Files, Report, Sidecar, TestCgroup, assert_has, assert_same, bytes, helper, names, wait_until,
+};
 use std::fs;
 use std::path::Path;
 
@@ -156,4 +158,120 @@ fn the_report_is_written_while_something_changes() {
         .filter(|name| name.to_string_lossy().ends_with(".tmp"))
         .collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// What runs already is listed by what it has open and mapped, and the report says that it came late.
+#[test]
+fn a_container_that_runs_already() {
+    let directory = tempfile::tempdir().unwrap();
+    let cgroup = TestCgroup::make("late");
+    let (open, closed) = (
+        make_file(directory.path(), "open"),
+        make_file(directory.path(), "closed"),
+    );
+    let script = format!(
+        ": < {}; exec 3< {}; exec sleep 60",
+        String::from_utf8_lossy(&closed),
+        String::from_utf8_lossy(&open)
+    );
+    let mut sleep = cgroup
+        .command("/bin/sh")
+        .args(["-c", &script])
+        .spawn()
+        .unwrap();
+    let executed = || {
+        let link = fs::read_link(format!("/proc/{}/exe", sleep.id())).unwrap();
+        link.ends_with("sleep")
+    };
+    wait_until(executed);
+    // It has to be older than the tracing, and mapped its library.
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    let report = directory.path().join("report.json");
+    let sidecar = Sidecar::start(&[&format!("-cgroup={}", cgroup.path())], &report);
+    let later = open_in(&cgroup, directory.path(), "later");
+    let log = sidecar.stop("TERM");
+    sleep.kill().unwrap();
+    sleep.wait().unwrap();
+
+    let report = Report::read(&report);
+    let real = |path: &str| bytes(fs::canonicalize(path).unwrap());
+    let expected = [
+        open,
+        later,
+        real("/bin/sleep"),
+        real("/lib64/ld-linux-x86-64.so.2"),
+    ];
+    assert_has(&report.files, &Files::from(expected));
+    let libc = |path: &Vec<u8>| path.ends_with(b"/libc.so.6");
+    assert!(report.files.iter().any(libc));
+    assert!(!report.files.contains(&closed));
+    assert_eq!(report.json["containers"][0]["attached_late"], true);
+    assert_eq!(report.json["complete"], false);
+    assert_eq!(
+        report.json["missing"],
+        serde_json::json!({"late_attach": 1})
+    );
+    let said = (
+        "warn".into(),
+        "the report is not complete: late_attach: 1".into(),
+    );
+    assert!(log.contains(&said), "{log:?}");
+}
+
+#[test]
+fn a_cgroup_that_is_removed_and_made_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let report = directory.path().join("report.json");
+    let above = TestCgroup::make("restarted");
+    let cgroup = above.nested("app.service");
+    let sidecar = Sidecar::start(&[&format!("-cgroup={}", cgroup.path())], &report);
+    let first = open_in(&cgroup, directory.path(), "first");
+    let container = || {
+        let report = Report::parse(common::get(sidecar.port, "/report").1.as_bytes());
+        report.json["containers"].as_array().unwrap().clone()
+    };
+    let id = container()[0]["cgroup_id"].clone();
+    drop(cgroup);
+    wait_until(|| container()[0]["ended"] == true);
+
+    let cgroup = above.nested("app.service");
+    let second = open_in(&cgroup, directory.path(), "second");
+    let now = container();
+    assert_eq!((now.len(), &now[0]["ended"]), (1, &serde_json::Value::Null));
+    assert_ne!(now[0]["cgroup_id"], id);
+    // Each time an execution, an open, and what the C library reads in /proc.
+    assert_eq!(now[0]["total_events"], 6);
+    drop(cgroup);
+    wait_until(|| container()[0]["ended"] == true);
+    assert!(
+        common::get(sidecar.port, "/metrics")
+            .1
+            .contains("\nsnoop_containers 0\n")
+    );
+    sidecar.stop("TERM");
+    let report = Report::read(&report);
+    assert_same(
+        &report.files,
+        &Files::from([first, second, bytes(helper())]),
+    );
+    report.assert_complete();
+}
+
+#[test]
+fn snoop_does_not_list_what_it_does_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    let report = directory.path().join("report.json");
+    let cgroup = TestCgroup::make("own");
+    let flag = format!("-cgroup={}", cgroup.path());
+    let own = cgroup.command(common::snoop().get_program());
+    let sidecar = Sidecar::start_by(own, &[&flag, "-interval=1s"], &report);
+    let file = open_in(&cgroup, directory.path(), "other");
+    wait_until(|| report.exists());
+    for path in ["/metrics", "/report"] {
+        common::get(sidecar.port, path);
+    }
+    sidecar.stop("TERM");
+    let report = Report::read(&report);
+    assert_same(&report.files, &Files::from([file, bytes(helper())]));
+    report.assert_complete();
 }

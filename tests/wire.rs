@@ -3,7 +3,10 @@
 
 use object::{Object, ObjectSection};
 use snoop::btf::{self, Member};
-use snoop::wire::{self, Config, Control, Exclude, Offsets, Outcome, Record, Row};
+use snoop::wire::{
+    self, CgroupPath, Config, Container, Control, Exclude, Offsets, Outcome, Own, Record, Row,
+    Target,
+};
 use std::fs;
 use std::io::Cursor;
 use std::io::Write;
@@ -31,18 +34,21 @@ fn structures() {
     assert_layout!(btf,
         "row" Row { path, dir, kind, pad, id }
         "exclude" Exclude { word, mask }
-        "config" Config { table, exclude, seed, off, typed, exec_id, interpreter_id, loader_id, pad, mode_backing }
-        "control" Control { generation, epoch }
-        "record" Record { container, key, result, pid, row, flags, len, pad }
+        "config" Config { table, exclude, seed, cookie, off, typed, exec_id, interpreter_id, loader_id, late_id, mode_backing, pad }
+        "control" Control { generation, epoch, attached }
+        "container" Container { id, named, pad }
+        "cgroup_path" CgroupPath { parent, name }
+        "own" Own { beats, tgid, pad, runtime, id, name }
+        "record" Record { container, key, result, pid, row, flags, len, mount, cgroup, fs }
         "offsets" Offsets {
-            regs_nr, regs_arg, task_fs, task_files, task_mm, task_nsproxy, task_cgroups,
+            regs_nr, regs_arg, regs_arg32, task_fs, task_files, task_mm, task_nsproxy, task_cgroups,
             task_parent, task_tgid, task_leader, task_start, task_status, fs_root, fs_pwd, path_mnt, path_dentry,
             dentry_parent, dentry_name, dentry_inode, dentry_sb, dentry_hash, qstr_hash_len,
             qstr_name, vfsmount_root, mount_mnt, mount_parent, mount_mountpoint, mount_ns,
-            nsproxy_mnt_ns, files_fdt, fdt_fd, fdt_max_fds, file_path, file_mode, backing_path, inode_mode, sb_magic,
+            nsproxy_mnt_ns, files_fdt, fdt_fd, fdt_max_fds, file_path, file_mode, backing_path, inode_mode, sb_magic, sb_type, fs_type_name,
             mm_exe_file, mm_saved_auxv, mm_mt, mm_mmap, vma_file, vma_end, vma_next, maple_root,
             maple_pivots, maple_slots, maple_apivots, maple_aslots, bprm_filename, bprm_interp, css_set_dfl_cgrp, cgroup_kn,
-            kernfs_id, kernfs_parent,
+            kernfs_id, kernfs_parent, kernfs_name,
         }
     );
 }
@@ -57,13 +63,21 @@ fn constants() {
     equal("sizeof(struct control)", size_of::<Control>());
     equal("sizeof(struct offsets)", size_of::<Offsets>());
     equal("sizeof(struct record)", size_of::<Record>());
+    equal("sizeof(struct container)", size_of::<Container>());
+    equal("sizeof(struct cgroup_path)", size_of::<CgroupPath>());
+    equal("sizeof(struct own)", size_of::<Own>());
+    equal("TARGET_PROCESSES", Target::Processes as usize);
+    equal("TARGET_CONTAINER", Target::Container as usize);
+    equal("TARGET_POD", Target::Pod as usize);
+    equal("TARGET_IGNORED", Target::Ignored as usize);
+    equal("CGROUP_DEPTH", wire::CGROUP_DEPTH);
+    equal("CGROUP_NAME_BYTES", wire::CGROUP_NAME_BYTES);
     equal("SYSCALLS", wire::SYSCALLS);
     equal("EXCLUDES", wire::EXCLUDES);
     equal("EXCLUDE_WORDS", wire::EXCLUDE_WORDS);
     equal("ARG_NONE", wire::ARG_NONE.into());
     equal("OFFSET_NONE", wire::OFFSET_NONE as usize);
     equal("ROWS", wire::ROWS);
-    equal("CONTAINERS", wire::CONTAINERS as usize);
     equal("PARTS", wire::PARTS);
     equal("RING_BYTES", wire::RING_BYTES);
     equal("ROW_OPENS", wire::ROW_OPENS.into());
@@ -79,6 +93,9 @@ fn constants() {
     equal("RECORD_IN_BASE", wire::RECORD_IN_BASE.into());
     equal("RECORD_MOVED", wire::RECORD_MOVED.into());
     equal("RECORD_REAL_ONLY", wire::RECORD_REAL_ONLY.into());
+    equal("RECORD_MADE", wire::RECORD_MADE.into());
+    equal("RECORD_ENDED", wire::RECORD_ENDED.into());
+    equal("RECORD_LATE", wire::RECORD_LATE.into());
     equal("OUTCOME_FAILED", Outcome::Failed as usize);
     equal("OUTCOME_EXCLUDED", Outcome::Excluded as usize);
     equal("OUTCOME_DUPLICATE", Outcome::Duplicate as usize);

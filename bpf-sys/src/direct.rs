@@ -8,7 +8,8 @@ use crate::abi::*;
 use crate::libbpf::{Command, ElemAttr, bpf};
 use std::cell::RefCell;
 use std::ffi::CStr;
-use std::io;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 #[derive(Default)]
@@ -187,10 +188,61 @@ pub fn raw_tracepoint_open(program: BorrowedFd, name: Option<&CStr>) -> io::Resu
         prog_fd: program.as_raw_fd() as u32,
         pad: 0,
     };
-    // SAFETY: RAW_TRACEPOINT_OPEN's attribute; the name is null or a NUL-terminated string.
-    match unsafe { bpf(Command::RawTracepointOpen, &mut attr) } {
-        // SAFETY: a new descriptor that nobody else owns.
-        fd if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+    // SAFETY: RAW_TRACEPOINT_OPEN's attribute; the name is null or a NUL-terminated string. The answer
+    // is a new descriptor that nobody else owns.
+    unsafe { owned(bpf(Command::RawTracepointOpen, &mut attr)) }
+}
+
+/// Runs an iterator's program on everything it iterates over; what it prints is dropped. Linux 5.8.
+pub fn iterate(program: BorrowedFd) -> io::Result<()> {
+    #[repr(C)]
+    struct LinkAttr {
+        prog_fd: u32,
+        target_fd: u32,
+        attach_type: u32,
+        flags: u32,
+    }
+    #[repr(C)]
+    struct IterAttr {
+        link_fd: u32,
+        flags: u32,
+    }
+    let mut attr = LinkAttr {
+        prog_fd: program.as_raw_fd() as u32,
+        target_fd: 0,
+        attach_type: bpf_attach_type_BPF_TRACE_ITER,
+        flags: 0,
+    };
+    // SAFETY: LINK_CREATE's attribute, without pointers; a new descriptor that nobody else owns.
+    let link = unsafe { owned(bpf(Command::LinkCreate, &mut attr))? };
+    let mut attr = IterAttr {
+        link_fd: link.as_raw_fd() as u32,
+        flags: 0,
+    };
+    // SAFETY: ITER_CREATE's attribute, without pointers; a new descriptor that nobody else owns.
+    let mut iterator = File::from(unsafe { owned(bpf(Command::IterCreate, &mut attr))? });
+    let mut printed = [0; 4096];
+    loop {
+        match iterator.read(&mut printed) {
+            Ok(0) => return Ok(()),
+            Ok(_) => (),
+            // The kernel pauses after a million objects.
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => (),
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// The descriptor that a call of bpf(2) answered, or why it did not.
+///
+/// # Safety
+/// Nobody else may own it.
+unsafe fn owned(fd: i32) -> io::Result<OwnedFd> {
+    match fd {
+        0.. => {
+            // SAFETY: the caller vouches for it.
+            Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+        }
         _ => Err(io::Error::last_os_error()),
     }
 }

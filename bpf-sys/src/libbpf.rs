@@ -21,6 +21,8 @@ pub(crate) enum Command {
     RawTracepointOpen = 17,
     BtfLoad = 18,
     MapFreeze = 22,
+    LinkCreate = 28,
+    IterCreate = 33,
 }
 
 /// The one call of bpf(2). The kernel takes an attribute of any length as long as what it does not
@@ -128,7 +130,8 @@ struct ProgLoadAttr {
 /// redbpf knows no BTF raw tracepoints, so snoop's programs ride in sections named
 /// `kprobe/HOOK/TARGET`, of which redbpf passes on `HOOK/TARGET` as the name. Here
 /// `tp_btf/sys_exit` becomes a program of type TRACING for BPF_TRACE_RAW_TP, to be attached to the
-/// kernel type that was announced with [`direct::set_attach_id`]. A name without a slash is loaded
+/// kernel type that was announced with [`direct::set_attach_id`], and `iter/task_file` one for
+/// BPF_TRACE_ITER. A name without a slash is loaded
 /// as redbpf asks.
 ///
 /// # Safety
@@ -153,9 +156,14 @@ pub unsafe fn bpf_load_program_xattr(
         expected_attach_type: attr.expected_attach_type,
         ..Default::default()
     };
-    if hook == "tp_btf" {
+    let attach_type = match hook {
+        "tp_btf" => Some(bpf_attach_type_BPF_TRACE_RAW_TP),
+        "iter" => Some(bpf_attach_type_BPF_TRACE_ITER),
+        _ => None,
+    };
+    if let Some(attach_type) = attach_type {
         load.prog_type = bpf_prog_type_BPF_PROG_TYPE_TRACING;
-        load.expected_attach_type = bpf_attach_type_BPF_TRACE_RAW_TP;
+        load.expected_attach_type = attach_type;
         load.attach_btf_id = direct::attach_id(&section);
     }
     if log.is_null() {

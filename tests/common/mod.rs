@@ -4,6 +4,8 @@
 
 #![allow(dead_code)] // Each test binary uses its own part.
 
+pub mod container;
+
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::env;
@@ -186,7 +188,7 @@ pub struct TestCgroup {
 
 impl TestCgroup {
     pub fn make(name: &str) -> TestCgroup {
-        let mountinfo = fs::read("/proc/self/mountinfo").unwrap();
+        let mountinfo = fs::read("/proc/thread-self/mountinfo").unwrap();
         let mount = snoop::cgroup::find_mount(&mountinfo).expect("cgroup v2 is mounted");
         let directory = mount.join(format!("snoop-test-{}-{name}", std::process::id()));
         fs::create_dir(&directory).expect("root may make cgroups");
@@ -259,7 +261,12 @@ pub struct Sidecar {
 
 impl Sidecar {
     pub fn start(flags: &[&str], report: &Path) -> Sidecar {
-        let mut child = snoop()
+        Sidecar::start_by(snoop(), flags, report)
+    }
+
+    /// The same with a command that ends up as snoop.
+    pub fn start_by(mut command: Command, flags: &[&str], report: &Path) -> Sidecar {
+        let mut child = command
             .args(flags)
             .args(["-metrics-addr=127.0.0.1:0", "-report"])
             .arg(report)

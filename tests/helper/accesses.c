@@ -8,6 +8,9 @@
  *   accesses threads N M DIR
  *                        N threads, each opening M files DIR/THREAD-0…
  *   accesses fails N     looks up N names that do not exist
+ *   accesses homeless FILE DIR
+ *                        executes itself from a memfd, which makes DIR/memfd; opens FILE, leaves the mount
+ *                        namespace and makes DIR/unshared
  *   accesses killed FILE executes FILE and kills it before its first instruction
  *
  * Linked statically and free of other accesses, so that the report can be compared exactly. */
@@ -28,6 +31,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/ptrace.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
@@ -634,6 +638,27 @@ int main(int argc, char **argv)
 		return !(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status) && !kill(pid, SIGKILL) &&
 			 waitpid(pid, &status, 0) == pid && WIFSIGNALED(status));
 	}
+	if (!strcmp(mode, "homeless") && argc == 4) {
+		/* By a program in memory: itself, without a path. Then in a mount namespace of its own. */
+		int memory = memfd_create("program", 0), self = open("/proc/self/exe", O_RDONLY);
+
+		while (sendfile(memory, self, NULL, 1 << 20) > 0)
+			;
+		close(self);
+		if (!fork()) {
+			char *again[] = { argv[0], "memfd", argv[3], NULL };
+
+			fexecve(memory, again, environ);
+			_exit(1);
+		}
+		int status;
+
+		if (wait(&status) < 0 || status || open(argv[2], O_RDONLY) < 0 || unshare(CLONE_NEWNS))
+			return 1;
+		return creat(below("unshared"), 0600) < 0;
+	}
+	if (!strcmp(mode, "memfd") && argc == 3)
+		return creat(below("memfd"), 0600) < 0;
 	running = !strcmp(mode, "run");
 	if ((!running && strcmp(mode, "setup")) || argc != 3) {
 		dprintf(2, "accesses: wrong usage\n");

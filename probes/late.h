@@ -1,0 +1,36 @@
+/* What was open and mapped already when tracing began: two iterators that user space runs once. */
+#ifndef SNOOP_LATE_H
+#define SNOOP_LATE_H
+
+#include "access.h"
+
+/* Lists a file of a task, both without a type. */
+static __always_inline void late_file(__u64 task, struct place file)
+{
+	struct draft *s = draft(LATE_DRAFT);
+	void *node = node_of(task);
+	__u32 tgid = peek((void *)task, OFF(task_tgid));
+	struct verdict *verdict = verdict_on(task, peek(node, OFF(kernfs_id)), tgid);
+
+	if (!s || !verdict || !is_older(task))
+		return;
+	__u64 key = finish(hash_place(file, ~mix(config.seed, verdict->container)));
+
+	if (is_known(key))
+		return;
+	count_event(verdict);
+	s->verdict = *verdict;
+	s->access = (struct access){ .row = config.late_id, .flags = RECORD_REAL_ONLY | RECORD_LATE };
+	s->head.container = verdict->container;
+	s->head.key = key;
+	s->head.result = 0;
+	s->head.pid = tgid;
+	s->head.row = config.late_id;
+	s->head.len[PART_ASKED] = 0;
+	s->todo[PART_BASE] = ABSENT;
+	s->todo[PART_ROOT] = ABSENT;
+	s->todo[PART_REAL] = file;
+	send(s, node, mount_namespace(task));
+}
+
+#endif

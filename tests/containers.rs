@@ -1,0 +1,127 @@
+//! Containers that runc makes: what is the application's, and what is the runtime's.
+
+mod common;
+
+use common::container::{Container, become_node, busybox_root, copy_program};
+use common::{Files, Report, Sidecar, TestCgroup, assert_same, snoop, wait_until};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+fn files(paths: &[&str]) -> Files {
+    paths.iter().map(|path| path.as_bytes().to_vec()).collect()
+}
+
+struct Traced {
+    sidecar: Sidecar,
+    cgroup: TestCgroup,
+    _above: TestCgroup,
+    root: tempfile::TempDir,
+    report: tempfile::TempDir,
+}
+
+fn traced(name: &str) -> Traced {
+    become_node();
+    // As a runtime names it.
+    let above = TestCgroup::make(name);
+    let cgroup = above.nested(&format!("docker-{}.scope", "ab".repeat(32)));
+    let report = tempfile::tempdir().unwrap();
+    let flag = format!("-cgroup={}", cgroup.path());
+    // As a container of its own: in another mount namespace than the runtime.
+    let mut apart = Command::new("unshare");
+    apart.arg("-m").arg(snoop().get_program());
+    let sidecar = Sidecar::start_by(apart, &[&flag], &report.path().join("r.json"));
+    Traced {
+        sidecar,
+        cgroup,
+        _above: above,
+        root: busybox_root(),
+        report,
+    }
+}
+
+fn last_report(sidecar: Sidecar, directory: &Path) -> Report {
+    sidecar.stop("TERM");
+    Report::read(&directory.join("r.json"))
+}
+
+/// runc works in the container's cgroup before it executes the application, and again for each exec.
+#[test]
+fn only_what_the_application_does_is_listed() {
+    let Traced {
+        sidecar,
+        cgroup,
+        root,
+        report,
+        _above,
+    } = traced("runtime");
+    let script = "cat /etc/app.conf; while [ ! -e /tmp/over ]; do sleep 0.1; done";
+    let container = Container::new(root.path(), &cgroup.path(), &["/bin/sh", "-c", script]);
+    let mut run = container.command().stdout(Stdio::null()).spawn().unwrap();
+    wait_until(|| {
+        let exec = container
+            .exec(&["/bin/head", "-n1", "/etc/exec.conf"])
+            .output();
+        exec.unwrap().status.code() == Some(1)
+    });
+    fs::write(root.path().join("etc/exec.conf"), "x").unwrap();
+    let exec = container
+        .exec(&["/bin/head", "-n1", "/etc/exec.conf"])
+        .output();
+    assert!(exec.unwrap().status.success());
+    fs::write(root.path().join("tmp/over"), "").unwrap();
+    assert!(run.wait().unwrap().success());
+
+    let report = last_report(sidecar, report.path());
+    let expected = [
+        "/bin/busybox",
+        "/bin/head",
+        "/bin/sh",
+        "/etc/app.conf",
+        "/etc/exec.conf",
+        "/tmp/over",
+    ];
+    assert_same(&report.files, &files(&expected));
+    report.assert_complete();
+    let mounts = &report.json["containers"][0]["mounts"];
+    let points: Vec<_> = mounts
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| &m["point"])
+        .collect();
+    assert_eq!(points, ["/"]);
+}
+
+/// A memfd has no path, but what it opens is the application's all the same; so is what a process opens that
+/// left the mount namespace its program lies in.
+#[test]
+fn programs_without_a_home_are_the_applications() {
+    let Traced {
+        sidecar,
+        cgroup,
+        root,
+        report,
+        _above,
+    } = traced("homeless");
+    copy_program(common::helper(), &root.path().join("bin/helper"));
+    let mut container = Container::new(
+        root.path(),
+        &cgroup.path(),
+        &["/bin/helper", "homeless", "/etc/app.conf", "/tmp"],
+    );
+    for set in ["bounding", "effective", "permitted"] {
+        let set = container.config["process"]["capabilities"][set].as_array_mut();
+        set.unwrap().push("CAP_SYS_ADMIN".into());
+    }
+    assert!(container.command().status().unwrap().success());
+    let report = last_report(sidecar, report.path());
+    let expected = [
+        "/bin/helper",
+        "/etc/app.conf",
+        "/tmp/memfd",
+        "/tmp/unshared",
+    ];
+    assert_same(&report.files, &files(&expected));
+    report.assert_complete();
+}
