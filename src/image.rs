@@ -95,12 +95,9 @@ impl Image {
     }
 
     /// Adds every path that `path` needs: its directories, itself, and what symlinks on the way lead
-    /// to. A symlink that leads nowhere is needed by itself; a path that is not there needs nothing.
+    /// to. Of a path that is not there the directories are needed: it was made in them.
     pub fn follow(&mut self, path: &[u8], needed: &mut Paths) -> Result<End> {
-        let mut walk = self.walk(path)?;
-        if walk.end == End::Missing {
-            walk.visited.truncate(walk.itself.unwrap_or(0));
-        }
+        let walk = self.walk(path)?;
         // Most are there already, and stay.
         needed.extend(walk.visited);
         Ok(walk.end)
@@ -285,14 +282,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_needs_nothing() {
-        for path in [
-            "/usr/none",
-            "/usr/dangling/x",
-            "/usr/lib/deep/file/x",
-            "/lib/x/y",
+    fn what_is_not_there_needs_where_it_was_made() {
+        for (path, needed) in [
+            ("/none", &[][..]),
+            ("/usr/none/x", &["/usr"]),
+            ("/lib/x/y", &["/lib", "/usr", "/usr/lib"]),
+            ("/usr/dangling/x", &["/usr", "/usr/dangling"]),
         ] {
-            assert_eq!(followed(path), (vec![], End::Missing), "{path}");
+            let (found, end) = followed(path);
+            assert_eq!(
+                (found, end),
+                (needed.iter().map(|s| s.to_string()).collect(), End::Missing),
+                "{path}"
+            );
         }
     }
 
