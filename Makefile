@@ -12,7 +12,7 @@ COMMAND ?= ls -l /etc/os-release
 
 # What each verb runs or includes, and the Debian package it comes from.
 BUILD_NEEDS = clang:clang cc:gcc /usr/include/bpf/bpf_helpers.h:libbpf-dev
-TEST_NEEDS = c++:g++ strace:strace git:git curl:curl prometheus:prometheus rsync:rsync cpio:cpio runc:runc debootstrap:debootstrap /bin/busybox:busybox-static /usr/bin/python3:python3 unshare:util-linux /usr/include/stdio.h:libc6-dev /lib/ld-linux.so.2:gcc-multilib
+TEST_NEEDS = c++:g++ strace:strace git:git curl:curl prometheus:prometheus rsync:rsync cpio:cpio /usr/include/liburing.h:liburing-dev runc:runc debootstrap:debootstrap /bin/busybox:busybox-static /usr/bin/python3:python3 unshare:util-linux /usr/include/stdio.h:libc6-dev /lib/ld-linux.so.2:gcc-multilib
 
 SECONDS ?= 60
 

@@ -60,6 +60,7 @@ static __always_inline int is_news(struct draft *s, void *task, struct verdict *
 	s->head.result = a->result;
 	s->head.pid = bpf_get_current_pid_tgid() >> 32;
 	s->head.row = a->row;
+	s->rounds = 0;
 	s->head.len[PART_ASKED] = a->len;
 	s->todo[PART_BASE] = ABSENT;
 	if (a->start == START_PLACE)
@@ -79,15 +80,41 @@ static __always_inline void note_file_system(struct draft *s, struct place file)
 	bpf_probe_read_kernel_str(s->head.fs, sizeof(s->head.fs), (void *)peek((void *)type, OFF(fs_type_name)));
 }
 
-/* Completes a record and sends it, for a process in the cgroup of `node` and in the mount namespace `ns`. */
-static __always_inline void send(struct draft *s, void *node, __u64 ns)
-{
-	__u32 number = s->verdict.number;
-	struct container *container = bpf_map_lookup_elem(&containers, &number);
-	__u32 flags = s->access.flags, end, at;
+/* A request of io_uring that was submitted and whose result is not known. */
+struct pending_request {
+	__u64 container;
+	__u64 key[DRAFTS]; /* of its accesses; 0 for one that is not pending */
+	__u32 row;
+	__u32 pad;
+};
 
-	note_file_system(s, s->todo[PART_REAL]);
-	end = append_places(s, ns, s->head.len[PART_ASKED]);
+/* Request -> what is pending. Full: the access is counted as lost. */
+MAP(requests) = { BPF_MAP_TYPE_HASH, 8, sizeof(struct pending_request), 1024, 0 };
+
+/* Its outcome is counted when it is known. */
+static __always_inline void send_pending(struct draft *s, __u64 bytes)
+{
+	__u64 request = s->access.request;
+	struct pending_request fresh = { .container = s->head.container, .row = s->access.row };
+	struct pending_request *pending;
+
+	opaque(bytes);
+	bpf_map_update_elem(&requests, &request, &fresh, BPF_NOEXIST);
+	pending = bpf_map_lookup_elem(&requests, &request);
+	if (bytes > DATA_MAX)
+		count(s->access.row, OUTCOME_TOO_LONG);
+	else if (!pending || bpf_ringbuf_output(&ring, &s->head, sizeof(s->head) + bytes, 0))
+		count(s->access.row, OUTCOME_FULL);
+	else
+		pending->key[pending->key[0] != 0] = s->head.key;
+}
+
+/* Completes a record when its walk is done, and sends it, for a process in the cgroup of `node`. */
+static __always_inline void finish_record(struct draft *s, void *node)
+{
+	__u32 number = s->verdict.number, flags = s->access.flags, end = s->walk.at, at;
+	struct container *container = bpf_map_lookup_elem(&containers, &number);
+
 	s->head.mount = s->walk.mount;
 	if (s->todo[PART_BASE].dentry)
 		flags |= RECORD_HAS_BASE;
@@ -102,6 +129,10 @@ static __always_inline void send(struct draft *s, void *node, __u64 ns)
 			end = at;
 		}
 	}
+	if (flags & RECORD_PENDING) {
+		send_pending(s, end);
+		return;
+	}
 	if (!emit(s, s->access.row, end))
 		return;
 	if (s->head.len[PART_ASKED] <= HASHED)
@@ -112,26 +143,43 @@ static __always_inline void send(struct draft *s, void *node, __u64 ns)
 
 /* A hook's program ends where nothing is new. The rest, which few calls reach, is a program of its own
  * that the first one goes on with (a tail call): the verifier takes each by itself, and what it has to
- * follow in one does not multiply with the other. The kernel wants one table per hook. */
+ * follow in one does not multiply with the other. For the same reason the second one goes on with itself
+ * where a walk is long. The kernel wants one table per hook. */
 MAP(sys_exit_tail) = { BPF_MAP_TYPE_PROG_ARRAY, 4, 4, 1, 0 };
+MAP(io_uring_submit_req_tail) = { BPF_MAP_TYPE_PROG_ARRAY, 4, 4, 1, 0 };
 MAP(sched_process_exec_tail) = { BPF_MAP_TYPE_PROG_ARRAY, 4, 4, 1, 0 };
 
-/* Sends one draft that waits, and goes on with the next. */
+/* 15 rounds of 40 steps for each of two drafts: the kernel allows 33 tail calls in a row. */
+#define STEPS_PER_ROUND 40
+#define ROUNDS 15
+
+/* Goes on with the first draft that waits, until none does. */
 static __always_inline void send_next(void *ctx, void *tail)
 {
 	struct draft *first = draft(0), *s;
-	__u32 waiting, index;
+	__u64 task = bpf_get_current_task();
+	__u32 index;
 
 	if (!first || !first->waiting)
 		return;
-	waiting = first->waiting;
-	first->waiting = waiting & (waiting - 1);
-	index = ~waiting & 1;
+	index = ~first->waiting & 1;
 	opaque(index); /* one way for the verifier to follow, not one for each draft */
 	s = draft(index);
-	if (s)
-		send(s, node_of(bpf_get_current_task()),
-		     mount_namespace(bpf_get_current_task()));
+	if (!s)
+		return;
+	if (!s->rounds) {
+		note_file_system(s, s->todo[PART_REAL]);
+		begin_walk(s, s->head.len[PART_ASKED]);
+	}
+	if (!walk_on(s, mount_namespace(task), STEPS_PER_ROUND) && ++s->rounds < ROUNDS) {
+		bpf_tail_call(ctx, tail, 0);
+		return;
+	}
+	if (s->rounds == ROUNDS)
+		count(s->access.row, OUTCOME_TOO_LONG);
+	else
+		finish_record(s, node_of(task));
+	first->waiting &= first->waiting - 1;
 	if (first->waiting)
 		bpf_tail_call(ctx, tail, 0);
 }

@@ -48,11 +48,12 @@ struct access {
 	__u32 start;        /* enum start */
 	struct place place; /* for START_PLACE */
 	struct place real;  /* the file it led to, if the call tells */
+	__u64 request;      /* for RECORD_PENDING */
 	__u32 len;          /* of the string, without its NUL */
 	__s32 result;
 };
 
-/* Where append_places() is: kept in memory, not in registers, because the verifier follows every value
+/* Where the walk over directories is: kept in memory, not in registers, because the verifier follows every value
  * of a register separately but forgets what was stored. */
 struct walk {
 	__u64 mnt;
@@ -71,13 +72,13 @@ struct walk {
 struct draft {
 	struct record head;
 	__u8 data[DATA_MAX + NAME_MAX_BYTES + 1];
-	struct place todo[PARTS]; /* of which append_places() appends the names */
+	struct place todo[PARTS]; /* whose names the walk appends */
 	struct access access;
 	struct verdict verdict;
 	struct walk walk;
 	__u64 number;  /* see number_of() */
 	__u32 waiting; /* in the first one: which drafts are to be sent, a bit each */
-	__u32 pad;
+	__u32 rounds;  /* of the walk: 0 before it has begun */
 };
 MAP(drafts) = { BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(struct draft), DRAFTS + 1, 0 };
 

@@ -54,6 +54,8 @@ static __always_inline __u64 select(__u64 mask, __u64 then, __u64 otherwise)
 	return (then & mask) | (otherwise & ~mask);
 }
 
+#define AT_FDCWD -100 /* linux/fcntl.h */
+
 #define OFF(member) (config.off.member)
 #define HAS(member) (OFF(member) != OFFSET_NONE)
 

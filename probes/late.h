@@ -4,6 +4,8 @@
 
 #include "access.h"
 
+#define LATE_STEPS 200
+
 /* Lists a file of a task, both without a type. */
 static __always_inline void late_file(__u64 task, struct place file)
 {
@@ -30,7 +32,12 @@ static __always_inline void late_file(__u64 task, struct place file)
 	s->todo[PART_BASE] = ABSENT;
 	s->todo[PART_ROOT] = ABSENT;
 	s->todo[PART_REAL] = file;
-	send(s, node, mount_namespace(task));
+	note_file_system(s, file);
+	begin_walk(s, 0);
+	if (walk_on(s, mount_namespace(task), LATE_STEPS))
+		finish_record(s, node);
+	else
+		count(config.late_id, OUTCOME_TOO_LONG);
 }
 
 #endif

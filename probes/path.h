@@ -185,15 +185,8 @@ static __always_inline void step(struct draft *s, __u64 ns)
 	w->dentry = select(ended, s->todo[next].dentry, select(at_root, under.mountpoint, up.parent));
 }
 
-/* Names and mount crossings of all parts together. */
-#define WALK_STEPS 512
-
-/* Appends the names of s->todo[PART_BASE..] to s->data from `at` on, each part from the leaf up to
- * the root of the mount namespace `ns`, across mounts and out of any chroot, and notes their
- * lengths in the record. A part that has no name in this namespace (a pipe, a memfd, something
- * unmounted, deleted or handed in from another namespace) becomes absent. Returns where the data
- * ends, or more than DATA_MAX if it does not fit. */
-static __always_inline __u32 append_places(struct draft *s, __u64 ns, __u32 at)
+/* Begins to append the names of s->todo[PART_BASE..] to s->data from `at` on. */
+static __always_inline void begin_walk(struct draft *s, __u32 at)
 {
 	struct walk *w = &s->walk;
 
@@ -213,13 +206,21 @@ static __always_inline __u32 append_places(struct draft *s, __u64 ns, __u32 at)
 	w->at = at;
 	w->start = at;
 	w->mount = MOUNT_NONE;
-	for (int i = 0; i < WALK_STEPS; i++) {
-		if (w->part >= PARTS)
-			return w->at;
+}
+
+/* Goes on for so many steps, each a name or a mount crossing: every part from the leaf up to the root of the mount
+ * namespace `ns`, across mounts and out of any chroot. Notes the parts' lengths in the record. A part that has no
+ * name in this namespace (a pipe, a memfd, something unmounted, deleted or handed in from another namespace)
+ * becomes absent. Answers whether all parts are done; the data then ends at s->walk.at. */
+static __always_inline int walk_on(struct draft *s, __u64 ns, int steps)
+{
+	for (int i = 0; i < steps; i++) {
+		if (s->walk.part >= PARTS)
+			return 1;
 		step(s, ns);
 		forget();
 	}
-	return DATA_MAX + 1;
+	return 0;
 }
 
 /* Files that no image holds, for a name that is excluded already: processes and devices seen as files. */

@@ -4,10 +4,10 @@
 #include "lifecycle.h"
 #include "loader.h"
 #include "own.h"
+#include "uring.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
-#define AT_FDCWD -100
 #define RESOLVE_IN_ROOT 0x10
 
 /* A system call that returns. */
@@ -134,6 +134,11 @@ int sys_exit(__u64 *ctx)
 		}
 		return 0;
 	}
+	if (kind & ROW_UNTRACED) {
+		count_event(verdict);
+		count(id, OUTCOME_UNTRACED);
+		return 0;
+	}
 	first->waiting = 0;
 	for (__u32 which = 0; which < DRAFTS; which++) {
 		if (which && row->path[1] == ARG_NONE) /* nearly always */
@@ -244,6 +249,55 @@ int cgroup_rmdir(__u64 *ctx)
 
 	if (s)
 		cgroup_removed(s, (void *)peek((void *)ctx[0], OFF(cgroup_kn)));
+	return 0;
+}
+
+SEC("kprobe/tp_btf/io_uring_submit_req")
+int io_uring_submit_req(__u64 *ctx)
+{
+	struct draft *first = draft(0);
+	__u32 opcode;
+
+	if (!first)
+		return 0;
+	void *request = (void *)number_of(first, (void *)ctx[0]);
+
+	opcode = peek(request, OFF(request_opcode)) & 0xff;
+	if (opcode >= REQUESTS || !config.request[opcode].id)
+		return 0;
+	struct verdict *verdict = traced();
+	void *task = current_task();
+
+	if (!verdict)
+		return 0;
+	first->waiting = 0;
+	for (__u32 which = 0; which < DRAFTS; which++) {
+		struct draft *s = draft(which);
+
+		if (s && request_access(s, task, request, verdict, &config.request[opcode], which) &&
+		    is_news(s, task, verdict))
+			first->waiting |= 1 << which;
+	}
+	if (first->waiting)
+		bpf_tail_call(ctx, &io_uring_submit_req_tail, 0);
+	return 0;
+}
+
+SEC("kprobe/tp_btf/io_uring_submit_req/send")
+int io_uring_submit_req_send(__u64 *ctx)
+{
+	send_next(ctx, &io_uring_submit_req_tail);
+	return 0;
+}
+
+SEC("kprobe/tp_btf/io_uring_complete")
+int io_uring_complete(__u64 *ctx)
+{
+	struct draft *s = draft(0);
+	__u64 request = ctx[1];
+
+	if (s && request)
+		complete_request(s, request, (int)peek((void *)request, OFF(request_result)));
 	return 0;
 }
 

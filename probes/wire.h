@@ -25,6 +25,7 @@ enum row_kind {
 	ROW_HOW = 1 << 4,    /* the third argument is a struct open_how */
 	ROW_LOADER = 1 << 5, /* takes no path, but shows that the dynamic loader runs */
 	ROW_OWN = 1 << 6,    /* snoop's own call, if it carries the cookie */
+	ROW_UNTRACED = 1 << 7, /* success begins something that cannot be traced on this kernel */
 };
 
 /* One syscall. Both paths are relative to their own dir: a descriptor argument, or the working
@@ -36,6 +37,17 @@ struct row {
 	__u8 pad;
 	__u16 id;
 };
+
+/* A request of io_uring: where in it (bytes) each path is, as a pointer to a struct filename, and the descriptor
+ * of the directory it is relative to. `id` is the row in `counts`; 0 means "takes no path". */
+struct request {
+	__u8 path[2];
+	__u8 dir[2];
+	__u16 pad;
+	__u16 id;
+};
+
+#define REQUESTS 64 /* opcodes; Linux 6.18 has 63 */
 
 /* A prefix as words: it matches where (text ^ word) & mask is zero in all of them. */
 struct exclude {
@@ -106,11 +118,15 @@ struct offsets {
 	__u32 kernfs_id;
 	__u32 kernfs_parent;
 	__u32 kernfs_name;
+	__u32 filename_name;
+	__u32 request_opcode; /* of io_uring; OFFSET_NONE if it cannot be traced */
+	__u32 request_result;
 };
 
 /* Read-only and frozen before the programs are loaded: the verifier takes it as constants. */
 struct config {
 	struct row table[2 * SYSCALLS]; /* the second half is of 32-bit calls, whose numbers are others */
+	struct request request[REQUESTS];
 	struct exclude exclude[EXCLUDES];
 	__u64 seed;   /* makes the keys of `seen` unpredictable */
 	__u64 cookie; /* by which the programs know snoop's own call */
@@ -145,6 +161,7 @@ enum outcome {
 	OUTCOME_SUBMITTED,  /* a record was sent */
 	OUTCOME_FULL,       /* lost: the ring buffer had no room */
 	OUTCOME_UNREADABLE, /* lost: the path could not be read from the process */
+	OUTCOME_UNTRACED,   /* lost: a ring of io_uring, on a kernel where requests cannot be traced */
 	OUTCOME_TOO_LONG,   /* lost: a directory deeper or a path longer than a record holds */
 	OUTCOMES,
 };
@@ -221,6 +238,8 @@ enum record_flag {
 	RECORD_REAL_ONLY = 1 << 4, /* there is no usable name: only the real part counts */
 	RECORD_MADE = 1 << 5,  /* no access: the cgroup was made again */
 	RECORD_ENDED = 1 << 6, /* no access: the cgroup was removed */
+	RECORD_PENDING = 1 << 8, /* whether it succeeds will be told by a record with the same key, or not at all */
+	RECORD_COMPLETE = 1 << 9, /* that record */
 	RECORD_LATE = 1 << 7, /* by a process that is older than the tracing */
 };
 

@@ -63,10 +63,34 @@ pub fn needed(image: &mut Image, listed: &Listed) -> Result<Paths> {
             )),
         }
     }
+    if listed.late {
+        add_names(image, &mut needed)?;
+    }
     if found == 0 && !listed.files.is_empty() {
         warn("none of the listed files is there: is this the image's root directory?");
     }
     Ok(needed)
+}
+
+/// Adds the symlinks that lead to what is needed: by one of them a loader or library was asked for.
+fn add_names(image: &mut Image, needed: &mut Paths) -> Result<()> {
+    let entries = image.entries()?;
+    let mut links: Vec<_> = entries.iter().filter(|e| e.metadata.is_symlink()).collect();
+    loop {
+        let (before, left) = (needed.len(), links.len());
+        let mut later = Vec::new();
+        for link in links {
+            match image.target(&link.path)? {
+                Some(target) if needed.contains(&target) => _ = image.follow(&link.path, needed)?,
+                _ => later.push(link),
+            }
+        }
+        // A link brings its directory, which further links may lead to.
+        if needed.len() == before || later.len() == left {
+            return Ok(());
+        }
+        links = later;
+    }
 }
 
 /// Can these paths be told apart by lines? Else says which flag helps.

@@ -6,8 +6,10 @@ use crate::path::{Excludes, Named, is_below, upward};
 use crate::probe::Counts;
 use crate::seen::{Added, Seen};
 use crate::syscalls;
-use crate::wire::{Event, Outcome, RECORD_ENDED, RECORD_LATE, RECORD_MADE, ROWS};
-use std::collections::BTreeMap;
+use crate::wire::{
+    Event, Outcome, RECORD_COMPLETE, RECORD_ENDED, RECORD_LATE, RECORD_MADE, RECORD_PENDING, ROWS,
+};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 pub struct Container {
@@ -90,6 +92,7 @@ impl Mounts {
 
 pub struct Collector {
     pub containers: Vec<Container>,
+    pending: Pending,
     /// Of each container's set of files.
     capacity: usize,
     excludes: Excludes,
@@ -105,8 +108,29 @@ pub struct Collector {
     changed: bool,
 }
 
+/// Records of requests whose result is not known yet, by key, the oldest first.
+#[derive(Default)]
+struct Pending(VecDeque<(u64, Vec<u8>)>);
+
+/// Four times as many as the programs keep.
+const PENDING_MAX: usize = 4096;
+
+impl Pending {
+    fn push(&mut self, key: u64, bytes: &[u8]) {
+        if self.0.len() == PENDING_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back((key, bytes.into()));
+    }
+
+    fn take(&mut self, key: u64) -> Option<Vec<u8>> {
+        let at = self.0.iter().position(|(k, _)| *k == key)?;
+        self.0.remove(at).map(|(_, bytes)| bytes)
+    }
+}
+
 /// Reasons why something is missing: accesses that were lost, and other gaps.
-const LOST: usize = 5;
+const LOST: usize = 6;
 pub const GAPS: usize = LOST + 2;
 
 /// Where the events went. `total` is the sum of the five that follow it.
@@ -137,6 +161,7 @@ impl Collector {
         let container = |cgroup| Container::new(cgroup, capacity);
         Collector {
             containers: cgroups.into_iter().map(container).collect(),
+            pending: Pending::default(),
             capacity,
             excludes,
             received: vec![0; ROWS],
@@ -160,8 +185,23 @@ impl Collector {
         if event.has(RECORD_ENDED | RECORD_MADE) {
             return self.lifecycle(&event);
         }
+        if event.has(RECORD_PENDING) {
+            self.pending.push(event.key, bytes);
+            return None;
+        }
+        if event.has(RECORD_COMPLETE) && event.result < 0 {
+            self.pending.take(event.key);
+            return None;
+        }
         self.received[event.row as usize] += 1;
-        self.access(&event);
+        if event.has(RECORD_COMPLETE) {
+            match self.pending.take(event.key) {
+                Some(bytes) => self.access(&Event::decode(&bytes).expect("it was one before")),
+                None => self.unresolved += 1,
+            }
+        } else {
+            self.access(&event);
+        }
         None
     }
 
@@ -312,6 +352,7 @@ impl Collector {
         [
             ("buffer_full", counts.sum(Outcome::Full)),
             ("unreadable", counts.sum(Outcome::Unreadable)),
+            ("io_uring", counts.sum(Outcome::Untraced)),
             ("too_long", counts.sum(Outcome::TooLong)),
             ("unresolved", self.unresolved),
             ("malformed", self.malformed),

@@ -109,6 +109,12 @@ impl Image {
         Ok(walk.itself.map(|n| walk.visited.swap_remove(n - 1)))
     }
 
+    /// What a path leads to in the end, if that is there.
+    pub fn target(&mut self, path: &[u8]) -> Result<Option<Vec<u8>>> {
+        let mut walk = self.walk(path)?;
+        Ok(walk.visited.pop().filter(|_| walk.end == End::Exists))
+    }
+
     fn walk(&mut self, path: &[u8]) -> Result<Walk> {
         let names = |path: &[u8]| {
             let names = path.split(|b| *b == b'/').rev();

@@ -3,7 +3,8 @@
 //! read only by kernels that have it.
 
 use crate::btf::{self, Member};
-use crate::wire::{OFFSET_NONE, Offsets};
+use crate::syscalls;
+use crate::wire::{ARG_NONE, OFFSET_NONE, Offsets, REQUESTS, Request};
 use std::io::{Read, Seek};
 
 /// A tracepoint of the kernel where a program of ours runs.
@@ -13,6 +14,14 @@ pub struct Hook {
     pub tail: Option<Tail>,
     /// The type the kernel gives to the tracepoint's function (`btf_trace_NAME`, Linux 5.5).
     btf_type: &'static str,
+    needed: Needed,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Needed {
+    Always,
+    /// For requests of io_uring, which can be traced since Linux 6.4.
+    ForRequests,
 }
 
 /// The program that a hook's one goes on with where there is something to send, and the table that holds it.
@@ -21,7 +30,7 @@ pub struct Tail {
     pub map: &'static str,
 }
 
-pub const HOOKS: [Hook; 4] = [
+pub const HOOKS: [Hook; 6] = [
     Hook {
         program: "tp_btf/sys_exit",
         tail: Some(Tail {
@@ -29,6 +38,7 @@ pub const HOOKS: [Hook; 4] = [
             map: "sys_exit_tail",
         }),
         btf_type: "btf_trace_sys_exit",
+        needed: Needed::Always,
     },
     Hook {
         program: "tp_btf/sched_process_exec",
@@ -37,18 +47,114 @@ pub const HOOKS: [Hook; 4] = [
             map: "sched_process_exec_tail",
         }),
         btf_type: "btf_trace_sched_process_exec",
+        needed: Needed::Always,
     },
     Hook {
         program: "tp_btf/cgroup_mkdir",
         tail: None,
         btf_type: "btf_trace_cgroup_mkdir",
+        needed: Needed::Always,
     },
     Hook {
         program: "tp_btf/cgroup_rmdir",
         tail: None,
         btf_type: "btf_trace_cgroup_rmdir",
+        needed: Needed::Always,
+    },
+    Hook {
+        program: "tp_btf/io_uring_submit_req",
+        tail: Some(Tail {
+            program: "tp_btf/io_uring_submit_req/send",
+            map: "io_uring_submit_req_tail",
+        }),
+        btf_type: "btf_trace_io_uring_submit_req",
+        needed: Needed::ForRequests,
+    },
+    Hook {
+        program: "tp_btf/io_uring_complete",
+        tail: None,
+        btf_type: "btf_trace_io_uring_complete",
+        needed: Needed::ForRequests,
     },
 ];
+
+/// A kind of request of io_uring that takes a path: the syscall that does the same, the structure that begins
+/// the request, and the members of it that hold each path and the directory it is relative to.
+struct RequestKind {
+    opcode: usize,
+    like: &'static str,
+    structure: &'static str,
+    paths: &'static [&'static str],
+    dirs: &'static [&'static str],
+}
+
+const fn kind(
+    opcode: usize,
+    like: &'static str,
+    structure: &'static str,
+    paths: &'static [&'static str],
+    dirs: &'static [&'static str],
+) -> RequestKind {
+    RequestKind {
+        opcode,
+        like,
+        structure,
+        paths,
+        dirs,
+    }
+}
+
+/// enum io_uring_op of linux/io_uring.h.
+const REQUEST_KINDS: [RequestKind; 10] = [
+    kind(18, "openat", "io_open", &["filename"], &["dfd"]),
+    kind(21, "statx", "io_statx", &["filename"], &["dfd"]),
+    kind(28, "openat2", "io_open", &["filename"], &["dfd"]),
+    kind(
+        35,
+        "renameat2",
+        "io_rename",
+        &["oldpath", "newpath"],
+        &["old_dfd", "new_dfd"],
+    ),
+    kind(36, "unlinkat", "io_unlink", &["filename"], &["dfd"]),
+    kind(37, "mkdirat", "io_mkdir", &["filename"], &["dfd"]),
+    kind(38, "symlinkat", "io_link", &["newpath"], &["new_dfd"]),
+    kind(
+        39,
+        "linkat",
+        "io_link",
+        &["oldpath", "newpath"],
+        &["old_dfd", "new_dfd"],
+    ),
+    kind(42, "setxattr", "io_xattr", &["filename"], &[]),
+    kind(44, "getxattr", "io_xattr", &["filename"], &[]),
+];
+
+impl RequestKind {
+    fn members(&self) -> impl Iterator<Item = Member> {
+        let names = self.paths.iter().chain(self.dirs);
+        names.map(|name| Member {
+            structure: self.structure,
+            names: std::slice::from_ref(name),
+        })
+    }
+}
+
+/// The table of requests, if the kernel has all that they consist of.
+fn requests(found: &[Option<u32>]) -> Option<[Request; REQUESTS]> {
+    let mut table = [Request::default(); REQUESTS];
+    let mut next = found.iter().map(|offset| u8::try_from((*offset)?).ok());
+    for kind in &REQUEST_KINDS {
+        let request = &mut table[kind.opcode];
+        (request.path, request.dir) = ([ARG_NONE; 2], [ARG_NONE; 2]);
+        request.id = syscalls::id_of(kind.like)?;
+        let paths = request.path.iter_mut().take(kind.paths.len());
+        for slot in paths.chain(request.dir.iter_mut().take(kind.dirs.len())) {
+            *slot = next.next()??;
+        }
+    }
+    Some(table)
+}
 
 /// Programs that user space runs once, and the kernel's function that each belongs to.
 pub const ITERATORS: [(&str, &str); 2] = [
@@ -161,6 +267,9 @@ offsets! {
     kernfs_id = kernfs_node.id;
     kernfs_parent = kernfs_node.parent | __parent; // __parent since Linux 6.15
     kernfs_name = kernfs_node.name;
+    filename_name = filename.name;
+    request_opcode: optional = io_kiocb.opcode;
+    request_result: optional = io_kiocb.cqe, io_cqe.res; // since Linux 6.0
 }
 
 /// What differs between kernels and cannot be seen in their type information.
@@ -186,8 +295,10 @@ impl Quirks {
 #[derive(Debug)]
 pub struct Layout {
     pub offsets: Offsets,
-    /// BTF id of each of [`HOOKS`].
-    pub hook_ids: [u32; HOOKS.len()],
+    /// BTF id of each of [`HOOKS`]; none for those that are not to be attached.
+    pub hook_ids: [Option<u32>; HOOKS.len()],
+    /// How to read requests of io_uring, where they can be traced.
+    pub requests: Option<[Request; REQUESTS]>,
     /// And of each of [`ITERATORS`] that the kernel has.
     pub iterator_ids: [Option<u32>; ITERATORS.len()],
 }
@@ -196,15 +307,27 @@ pub struct Layout {
 pub fn layout<R: Read + Seek>(input: &mut R) -> Result<Layout, String> {
     let mut types = HOOKS.map(|hook| hook.btf_type).to_vec();
     types.extend(ITERATORS.map(|(_, function)| function));
-    let found = btf::find(input, MEMBERS, &types)
+    let mut members = MEMBERS.to_vec();
+    members.extend(REQUEST_KINDS.iter().flat_map(RequestKind::members));
+    let found = btf::find(input, &members, &types)
         .map_err(|e| format!("its type information cannot be used: {e}"))?;
+    let (offsets, of_requests) = found.members.split_at(MEMBERS.len());
+    let offsets = assemble(offsets).map_err(|member| format!("it has no {member}"))?;
     let (hooks, iterators) = found.types.split_at(HOOKS.len());
-    let mut hook_ids = [0; HOOKS.len()];
+    let has_hooks = HOOKS
+        .iter()
+        .zip(hooks)
+        .all(|(hook, id)| hook.needed == Needed::Always || id.is_some());
+    let has_result = offsets.request_result != OFFSET_NONE;
+    let requests = requests(of_requests).filter(|_| has_hooks && has_result);
+    let mut hook_ids = [None; HOOKS.len()];
     for ((id, found), hook) in hook_ids.iter_mut().zip(hooks).zip(HOOKS) {
-        *id = found.ok_or_else(|| format!("it has no {}", hook.btf_type))?;
+        *id = match hook.needed {
+            Needed::Always => Some(found.ok_or_else(|| format!("it has no {}", hook.btf_type))?),
+            Needed::ForRequests => found.filter(|_| requests.is_some()),
+        };
     }
     let iterator_ids = std::array::from_fn(|i| iterators[i]);
-    let offsets = assemble(&found.members).map_err(|member| format!("it has no {member}"))?;
     // Two places of probes/kernel.h read neighbours at once.
     let o = &offsets;
     if (o.dentry_name, o.qstr_hash_len, o.qstr_name) != (o.dentry_parent + 8, 0, 8) {
@@ -217,6 +340,7 @@ pub fn layout<R: Read + Seek>(input: &mut R) -> Result<Layout, String> {
     Ok(Layout {
         offsets,
         hook_ids,
+        requests,
         iterator_ids,
     })
 }

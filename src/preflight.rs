@@ -2,7 +2,7 @@
 
 use crate::cgroup::{self, Pod};
 use crate::error::{Error, FAILED, Result};
-use crate::kernel::{self, HOOKS, Layout, Quirks};
+use crate::kernel::{self, Layout, Quirks};
 use crate::path::Excludes;
 use crate::probe::{Probe, Settings};
 use std::fs::{self, File};
@@ -166,7 +166,7 @@ fn try_all(facts: &Facts, lines: &mut Vec<(&str, String)>) -> Result<()> {
     })?;
     lines.push(("programs", "loaded".into()));
     probe.attach()?;
-    lines.push(("attached", HOOKS.map(|hook| hook.program).join(", ")));
+    lines.push(("attached", probe.programs().collect::<Vec<_>>().join(", ")));
     let pod = Pod::among(&probe.own_cgroups()?);
     let pod = pod.map(|pod| String::from_utf8_lossy(&pod.cgroup.path).into_owned());
     lines.push(("own pod", pod.unwrap_or("none".into())));

@@ -8,7 +8,7 @@ use crate::sys;
 use crate::syscalls;
 use crate::wire::{
     CGROUP_DEPTH, CGROUP_NAME_BYTES, CgroupPath, Config, Container, Control, EXCLUDE_WORDS,
-    EXCLUDES, Exclude, OUTCOMES, Outcome, Own, Plain, ROWS, Target, until_nul,
+    EXCLUDES, Exclude, OUTCOMES, Outcome, Own, Plain, REQUESTS, ROWS, Request, Target, until_nul,
 };
 use bpf_sys::direct::{self, Map};
 use redbpf::Module;
@@ -31,7 +31,8 @@ pub struct Settings<'a> {
 
 /// The loaded programs. They run from [`Probe::attach`] on, as long as this lives.
 pub struct Probe {
-    programs: Vec<OwnedFd>,
+    /// To be attached, with their names.
+    programs: Vec<(&'static str, OwnedFd)>,
     /// Holds the iterators until they have run.
     module: Option<Module>,
     /// Kept open: the kernel empties such a map when its last descriptor is closed.
@@ -80,7 +81,9 @@ impl Counts {
 impl Probe {
     /// Loads the programs; nothing is traced yet. Also answers the map that is the ring buffer.
     pub fn load(settings: &Settings) -> Result<(Probe, Map)> {
-        for (hook, id) in HOOKS.iter().zip(settings.layout.hook_ids) {
+        let wanted = HOOKS.iter().zip(settings.layout.hook_ids);
+        let wanted: Vec<_> = wanted.filter_map(|(hook, id)| Some((hook, id?))).collect();
+        for (hook, id) in wanted.iter().copied() {
             direct::set_attach_id(hook.program, id);
             if let Some(tail) = &hook.tail {
                 direct::set_attach_id(tail.program, id);
@@ -95,7 +98,7 @@ impl Probe {
             .map_err(|e| refused("configure the BPF programs", e))?;
 
         let (mut programs, mut tail_maps) = (Vec::new(), Vec::new());
-        for hook in HOOKS {
+        for (hook, _) in wanted {
             if let Some(tail) = &hook.tail {
                 let program = load_program(&mut module, tail.program)?;
                 let map = take_map(tail.map)?;
@@ -103,7 +106,7 @@ impl Probe {
                     .map_err(|e| refused("link the BPF programs", e))?;
                 tail_maps.push(map);
             }
-            programs.push(load_program(&mut module, hook.program)?);
+            programs.push((hook.program, load_program(&mut module, hook.program)?));
         }
         let probe = Probe {
             programs,
@@ -216,10 +219,15 @@ impl Probe {
         Ok(own)
     }
 
+    /// The programs by their names.
+    pub fn programs(&self) -> impl Iterator<Item = &'static str> {
+        self.programs.iter().map(|(name, _)| *name)
+    }
+
     pub fn attach(&mut self) -> Result<()> {
-        for (program, hook) in self.programs.iter().zip(HOOKS) {
+        for (name, program) in &self.programs {
             let link = direct::raw_tracepoint_open(program.as_fd(), None)
-                .map_err(|e| refused(&format!("attach the BPF program {}", hook.program), e))?;
+                .map_err(|e| refused(&format!("attach the BPF program {name}"), e))?;
             self.links.push(link);
         }
         Ok(())
@@ -344,7 +352,11 @@ fn number_at_start(bytes: &[u8]) -> u64 {
 fn config(settings: &Settings) -> Result<Config> {
     let random = || sys::random().map_err(|e| refused("get random bytes", e));
     Ok(Config {
-        table: [syscalls::table(), syscalls::table32()],
+        table: syscalls::tables(settings.layout.requests.is_some()),
+        request: settings
+            .layout
+            .requests
+            .unwrap_or([Request::default(); REQUESTS]),
         exclude: excludes(settings.excludes),
         off: settings.layout.offsets,
         typed: settings.quirks.typed.into(),

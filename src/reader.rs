@@ -13,6 +13,8 @@ use std::path::Path;
 #[derive(Default)]
 pub struct Listed {
     pub files: Paths,
+    /// A container ran before it was traced: of what it had open then, only real paths are listed.
+    pub late: bool,
     /// Reports that lack something: their name, and what they say is missing.
     pub incomplete: Vec<(String, String)>,
 }
@@ -67,6 +69,8 @@ impl Listed {
             }
             self.files.insert(path);
         }
+        let mut containers = report["containers"].as_array().into_iter().flatten();
+        self.late |= containers.any(|container| container["attached_late"] == true);
         let complete = report["complete"] == true;
         Ok((!complete).then(|| report["missing"].to_string()))
     }

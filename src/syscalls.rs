@@ -2,8 +2,8 @@
 //! success means. The one table becomes the programs' own ([`table`]) and names the counters.
 
 use crate::wire::{
-    ARG_NONE, ROW_CHDIR, ROW_CHROOT, ROW_EXEC, ROW_HOW, ROW_LOADER, ROW_OPENS, ROW_OWN, ROWS, Row,
-    SYSCALLS,
+    ARG_NONE, ROW_CHDIR, ROW_CHROOT, ROW_EXEC, ROW_HOW, ROW_LOADER, ROW_OPENS, ROW_OWN,
+    ROW_UNTRACED, ROWS, Row, SYSCALLS,
 };
 use libc::*;
 
@@ -35,7 +35,7 @@ impl Syscall {
 
     /// Does this row stand for file accesses, or only follow the process?
     pub fn is_counted(&self) -> bool {
-        self.path[0] != ARG_NONE || self.kind & ROW_OPENS != 0
+        self.path[0] != ARG_NONE || self.kind & (ROW_OPENS | ROW_UNTRACED) != 0
     }
 }
 
@@ -167,6 +167,8 @@ pub const TABLE: &[Syscall] = &[
     Syscall::new("brk", SYS_brk).is(ROW_LOADER),
     Syscall::new("mmap", SYS_mmap).is(ROW_LOADER),
     Syscall::new("mprotect", SYS_mprotect).is(ROW_LOADER),
+    // Requests pass no syscall; the kernel tells of each where it can. See `table`.
+    Syscall::new("io_uring_setup", SYS_io_uring_setup).is(ROW_UNTRACED),
     // By which snoop asks its programs.
     Syscall::new("getcpu", SYS_getcpu).is(ROW_OWN),
 ];
@@ -293,8 +295,19 @@ pub fn paths(row: u16) -> impl Iterator<Item = usize> {
     paths.filter(|path| *path != ARG_NONE).map(usize::from)
 }
 
-/// The table by number, as the programs index it.
-pub fn table() -> [Row; SYSCALLS] {
+/// The table by number, as the programs index it; of 64-bit calls, and of 32-bit ones. Where requests of
+/// io_uring can be traced their ring is not counted as something lost.
+pub fn tables(traces_requests: bool) -> [[Row; SYSCALLS]; 2] {
+    let mut tables = [table(), table32()];
+    for row in tables.iter_mut().flatten() {
+        if traces_requests && row.kind & ROW_UNTRACED != 0 {
+            *row = Row::default();
+        }
+    }
+    tables
+}
+
+fn table() -> [Row; SYSCALLS] {
     let mut rows = [Row::default(); SYSCALLS];
     for (s, id) in TABLE.iter().zip(1..) {
         rows[s.number as usize] = Row {
@@ -308,8 +321,7 @@ pub fn table() -> [Row; SYSCALLS] {
     rows
 }
 
-/// The table of 32-bit calls by number.
-pub fn table32() -> [Row; SYSCALLS] {
+fn table32() -> [Row; SYSCALLS] {
     let mut rows = table();
     rows[..SAME_EVERYWHERE].fill(Row::default());
     for (number, name, like) in TABLE32 {
@@ -361,6 +373,13 @@ mod tests {
             let known = rows.iter().any(|row| row.id == id) || s.name == "getcpu";
             assert!(known, "{}", s.name);
         }
+    }
+
+    #[test]
+    fn rings_of_requests_are_counted_where_requests_are_not_traced() {
+        let id = id_of("io_uring_setup").unwrap();
+        let rows = |traced| tables(traced).map(|t| t.iter().filter(|row| row.id == id).count());
+        assert_eq!((rows(false), rows(true)), ([1, 1], [0, 0]));
     }
 
     #[test]

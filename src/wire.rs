@@ -5,6 +5,7 @@
 use std::mem::{offset_of, size_of};
 
 pub const SYSCALLS: usize = 512;
+pub const REQUESTS: usize = 64;
 pub const EXCLUDES: usize = 8;
 pub const EXCLUDE_WORDS: usize = 4;
 pub const ARG_NONE: u8 = 0xff;
@@ -23,6 +24,7 @@ pub const ROW_EXEC: u8 = 1 << 3;
 pub const ROW_HOW: u8 = 1 << 4;
 pub const ROW_LOADER: u8 = 1 << 5;
 pub const ROW_OWN: u8 = 1 << 6;
+pub const ROW_UNTRACED: u8 = 1 << 7;
 
 pub const RECORD_HAS_BASE: u16 = 1 << 0;
 pub const RECORD_HAS_REAL: u16 = 1 << 1;
@@ -32,6 +34,8 @@ pub const RECORD_REAL_ONLY: u16 = 1 << 4;
 pub const RECORD_MADE: u16 = 1 << 5;
 pub const RECORD_ENDED: u16 = 1 << 6;
 pub const RECORD_LATE: u16 = 1 << 7;
+pub const RECORD_PENDING: u16 = 1 << 8;
+pub const RECORD_COMPLETE: u16 = 1 << 9;
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,6 +44,15 @@ pub struct Row {
     pub dir: [u8; 2],
     pub kind: u8,
     pub pad: u8,
+    pub id: u16,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Request {
+    pub path: [u8; 2],
+    pub dir: [u8; 2],
+    pub pad: u16,
     pub id: u16,
 }
 
@@ -112,12 +125,16 @@ pub struct Offsets {
     pub kernfs_id: u32,
     pub kernfs_parent: u32,
     pub kernfs_name: u32,
+    pub filename_name: u32,
+    pub request_opcode: u32,
+    pub request_result: u32,
 }
 
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Config {
     pub table: [[Row; SYSCALLS]; 2],
+    pub request: [Request; REQUESTS],
     pub exclude: [Exclude; EXCLUDES],
     pub seed: u64,
     pub cookie: u64,
@@ -182,6 +199,7 @@ pub enum Outcome {
     Submitted,
     Full,
     Unreadable,
+    Untraced,
     TooLong,
 }
 
@@ -205,8 +223,8 @@ pub struct Record {
 // The sizes the C side asserts too: a field added on one side alone does not compile.
 const _: () = assert!(size_of::<Row>() == 8);
 const _: () = assert!(size_of::<Record>() == 56);
-const _: () = assert!(size_of::<Offsets>() == 69 * 4);
-const _: () = assert!(size_of::<Config>() == 2 * 4096 + 512 + 16 + 69 * 4 + 20);
+const _: () = assert!(size_of::<Offsets>() == 72 * 4);
+const _: () = assert!(size_of::<Config>() == 2 * 4096 + 512 + 512 + 16 + 72 * 4 + 24);
 
 /// Structures of integers without padding.
 ///

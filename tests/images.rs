@@ -185,6 +185,31 @@ fn several_reports_are_one_and_doubts_are_said() {
     );
 }
 
+/// What was open before tracing began is listed by its real path; what it was asked for by is a symlink.
+#[test]
+fn names_of_what_was_open_already() {
+    let (_keep, root, report) = image();
+    fs::create_dir(root.join("usr/lib64")).unwrap();
+    symlink("usr/lib64", root.join("lib64")).unwrap();
+    symlink("../lib/libapp.so.1.2", root.join("usr/lib64/ld.so")).unwrap();
+    let text = json!({"schema": 1, "files": ["/usr/lib/libapp.so.1.2"], "complete": false,
+        "missing": {"late_attach": 1}, "containers": [{"attached_late": true}]});
+    fs::write(&report, text.to_string()).unwrap();
+    let output = tool("closure", &root, &[report.to_str().unwrap()]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let expected = [
+        "lib64",
+        "usr",
+        "usr/lib",
+        "usr/lib/libapp.so",
+        "usr/lib/libapp.so.1",
+        "usr/lib/libapp.so.1.2",
+        "usr/lib64",
+        "usr/lib64/ld.so",
+    ];
+    assert_eq!(text.lines().collect::<Vec<_>>(), expected);
+}
+
 #[test]
 fn what_is_not_used() {
     let (_keep, root, report) = image();

@@ -70,6 +70,7 @@ fn every_syscall_of_the_table() {
         .collect();
     called.extend(NOT_CALLED.map(String::from));
     called.insert("late".into()); // is no call
+    called.insert("io_uring_setup".into()); // counts where requests cannot be traced
     assert_eq!(called, in_table, "each syscall of the table is called");
     assert_same(&report.files, &expected);
 }
@@ -383,6 +384,22 @@ fn mounts_are_told_and_those_that_show_the_kernel_left_out() {
         mounts.iter().all(|mount| mount["type"] != "proc"),
         "{mounts:?}"
     );
+    report.assert_complete();
+}
+
+#[test]
+fn requests_of_io_uring() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = common::compile("uring", &["-static", "-luring"]);
+    let top = directory.path().to_str().unwrap();
+    let (output, report) = run(&[], &[program.to_str().unwrap(), top]);
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut expected: Files = text.lines().map(bytes).collect();
+    assert_eq!(expected.len(), 11);
+    expected.insert(bytes(&program));
+    assert_same(&report.files, &expected);
     report.assert_complete();
 }
 

@@ -4,8 +4,8 @@
 use object::{Object, ObjectSection};
 use snoop::btf::{self, Member};
 use snoop::wire::{
-    self, CgroupPath, Config, Container, Control, Exclude, Offsets, Outcome, Own, Record, Row,
-    Target,
+    self, CgroupPath, Config, Container, Control, Exclude, Offsets, Outcome, Own, Record, Request,
+    Row, Target,
 };
 use std::fs;
 use std::io::Cursor;
@@ -33,8 +33,9 @@ fn structures() {
     let btf = object.section_by_name(".BTF").unwrap().data().unwrap();
     assert_layout!(btf,
         "row" Row { path, dir, kind, pad, id }
+        "request" Request { path, dir, pad, id }
         "exclude" Exclude { word, mask }
-        "config" Config { table, exclude, seed, cookie, off, typed, exec_id, interpreter_id, loader_id, late_id, mode_backing, pad }
+        "config" Config { table, request, exclude, seed, cookie, off, typed, exec_id, interpreter_id, loader_id, late_id, mode_backing, pad }
         "control" Control { generation, epoch, attached }
         "container" Container { id, named, pad }
         "cgroup_path" CgroupPath { parent, name }
@@ -48,7 +49,7 @@ fn structures() {
             nsproxy_mnt_ns, files_fdt, fdt_fd, fdt_max_fds, file_path, file_mode, backing_path, inode_mode, sb_magic, sb_type, fs_type_name,
             mm_exe_file, mm_saved_auxv, mm_mt, mm_mmap, vma_file, vma_end, vma_next, maple_root,
             maple_pivots, maple_slots, maple_apivots, maple_aslots, bprm_filename, bprm_interp, css_set_dfl_cgrp, cgroup_kn,
-            kernfs_id, kernfs_parent, kernfs_name,
+            kernfs_id, kernfs_parent, kernfs_name, filename_name, request_opcode, request_result,
         }
     );
 }
@@ -102,6 +103,11 @@ fn constants() {
     equal("OUTCOME_SUBMITTED", Outcome::Submitted as usize);
     equal("OUTCOME_FULL", Outcome::Full as usize);
     equal("OUTCOME_UNREADABLE", Outcome::Unreadable as usize);
+    equal("RECORD_PENDING", wire::RECORD_PENDING.into());
+    equal("RECORD_COMPLETE", wire::RECORD_COMPLETE.into());
+    equal("REQUESTS", wire::REQUESTS);
+    equal("ROW_UNTRACED", wire::ROW_UNTRACED.into());
+    equal("OUTCOME_UNTRACED", Outcome::Untraced as usize);
     equal("OUTCOME_TOO_LONG", Outcome::TooLong as usize);
     equal("OUTCOMES", wire::OUTCOMES);
 

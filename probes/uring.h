@@ -1,0 +1,71 @@
+/* Requests of io_uring, which pass no syscall: seen when they are submitted, with their paths, and when they are
+ * complete, with their result. In between a path is known to user space only as pending. */
+#ifndef SNOOP_URING_H
+#define SNOOP_URING_H
+
+#include "access.h"
+
+/* Makes the access by one path of a request that was just submitted; 0 if there is none. */
+static __always_inline int request_access(struct draft *s, void *task, void *request,
+					  struct verdict *verdict, const volatile struct request *row,
+					  int which)
+{
+	__u32 path = row->path[which & 1], dir = row->dir[which & 1];
+	long len;
+
+	if (path == ARG_NONE)
+		return 0;
+	s->access = (struct access){
+		.row = row->id,
+		.flags = RECORD_PENDING,
+		.request = (__u64)request,
+		.start = START_PLACE,
+	};
+	len = bpf_probe_read_kernel_str(s->data, PATH_MAX_BYTES,
+					(void *)peek((void *)peek(request, path), OFF(filename_name)));
+	if (len < 0) {
+		count_event(verdict);
+		count(row->id, OUTCOME_UNREADABLE);
+		return 0;
+	}
+	if (len < 2)
+		return 0;
+	s->access.len = len - 1;
+	if (s->data[0] == '/')
+		s->access.start = START_ROOT;
+	else if (dir == ARG_NONE || (int)peek(request, dir) == AT_FDCWD)
+		s->access.start = START_PWD;
+	else
+		s->access.place = place_of_fd(task, (int)peek(request, dir));
+	return 1;
+}
+
+/* The result is known: tells user space. */
+static __always_inline void complete_request(struct draft *s, __u64 request, int result)
+{
+	struct pending_request *known = bpf_map_lookup_elem(&requests, &request), pending;
+
+	if (!known)
+		return;
+	pending = *known;
+	bpf_map_delete_elem(&requests, &request);
+	for (int which = 0; which < DRAFTS; which++) {
+		if (!pending.key[which])
+			continue;
+		__builtin_memset(&s->head, 0, sizeof(s->head));
+		s->head.container = pending.container;
+		s->head.key = pending.key[which];
+		s->head.result = result;
+		s->head.row = pending.row;
+		s->head.flags = RECORD_COMPLETE;
+		if (result < 0) {
+			/* If it does not fit in, user space keeps what is pending a little longer. */
+			count(pending.row, OUTCOME_FAILED);
+			bpf_ringbuf_output(&ring, &s->head, sizeof(s->head), 0);
+		} else if (emit(s, pending.row, 0)) {
+			remember(pending.key[which]);
+		}
+	}
+}
+
+#endif
