@@ -24,21 +24,20 @@ __u64 awaited SEC(".data.awaited") = 0;
 #define LOADER_TRIES 16
 #define HEADERS_MAX 16
 
-/* elf(5). */
+/* The beginning of a program header, of 64 bits and of 32: elf(5). */
 struct program_header {
 	__u32 type;
 	__u32 flags;
 	__u64 offset;
 	__u64 vaddr;
-	__u64 rest[4];
 };
 struct program_header32 {
 	__u32 type;
 	__u32 offset;
 	__u32 vaddr;
-	__u32 rest[5];
 };
-_Static_assert(sizeof(struct program_header) == 56 && sizeof(struct program_header32) == 32, "as in elf(5)");
+#define HEADER_BYTES 56
+#define HEADER_BYTES_32 32
 
 #define PT_LOAD 1
 #define PT_INTERP 3
@@ -95,16 +94,15 @@ static __always_inline __u32 find_loader(struct draft *s, struct pending *pendin
 	union {
 		struct program_header wide;
 		struct program_header32 narrow;
-		__u8 bytes[64];
 	} header;
 	__u64 interp = 0, bias = pending->headers & ~4095ULL, have_bias = 0;
-	__u64 size = select(pending->is32, sizeof(header.narrow), sizeof(header.wide)) & 63;
+	__u64 size = select(pending->is32, HEADER_BYTES_32, HEADER_BYTES);
 
 	opaque(have_bias);
 	for (__u32 i = 0; i < HEADERS_MAX; i++) {
 		if (i >= pending->count)
 			break;
-		if (bpf_probe_read_user(header.bytes, size, (void *)pending->headers + i * size))
+		if (bpf_probe_read_user(&header, sizeof(header), (void *)pending->headers + i * size))
 			return 0;
 		__u64 vaddr = select(pending->is32, header.narrow.vaddr, header.wide.vaddr);
 		__u64 is_phdr = equal(header.wide.type, PT_PHDR);
