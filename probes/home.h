@@ -32,8 +32,7 @@ static __always_inline int is_of_runtimes(__u64 container, __u64 ns)
 /* The mount namespace that a process's program lies in. */
 static __always_inline __u64 home_of(__u64 task)
 {
-	void *program = (void *)peek((void *)peek((void *)task, OFF(task_mm)), OFF(mm_exe_file));
-	__u64 mount = place_at(program + OFF(file_path)).mnt - OFF(mount_mnt);
+	__u64 mount = program_of(task).mnt - OFF(mount_mnt);
 
 	return peek((void *)mount, OFF(mount_ns));
 }

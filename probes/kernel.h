@@ -236,6 +236,14 @@ static __always_inline struct place mapped_file(void *mm, __u64 address)
 	return file_of_mapping(mapping);
 }
 
+/* The program a task executes, if it has one. */
+static __always_inline struct place program_of(__u64 task)
+{
+	void *file = (void *)peek((void *)peek((void *)task, OFF(task_mm)), OFF(mm_exe_file));
+
+	return file ? place_at(file + OFF(file_path)) : (struct place){};
+}
+
 /* x86-64: a 32-bit call has its number from another table. TS_COMPAT is set while it runs. 1 or 0. */
 static __always_inline __u64 is_compat(void *task)
 {

@@ -313,6 +313,18 @@ int task_vma(__u64 *ctx)
 	return 0;
 }
 
+/* Of every task, its program: where there is no iterator over mappings (before Linux 5.12). */
+SEC("kprobe/iter/task")
+int task(__u64 *ctx)
+{
+	struct draft *s = draft(LATE_DRAFT);
+	void *task = (void *)ctx[1];
+
+	if (s && task)
+		late_file(number_of(s, task), program_of(number_of(s, task)));
+	return 0;
+}
+
 /* Of every task, every open file (Linux 5.8). */
 SEC("kprobe/iter/task_file")
 int task_file(__u64 *ctx)

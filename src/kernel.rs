@@ -156,9 +156,11 @@ fn requests(found: &[Option<u32>]) -> Option<[Request; REQUESTS]> {
     Some(table)
 }
 
-/// Programs that user space runs once, and the kernel's function that each belongs to.
-pub const ITERATORS: [(&str, &str); 2] = [
+/// Programs that user space runs once, and the kernel's function that each belongs to. The second stands in for
+/// the first, as well as it can.
+pub const ITERATORS: [(&str, &str); 3] = [
     ("iter/task_vma", "bpf_iter_task_vma"),
+    ("iter/task", "bpf_iter_task"),
     ("iter/task_file", "bpf_iter_task_file"),
 ];
 

@@ -177,13 +177,12 @@ impl Probe {
         release().map_err(|e| refused("forget a cgroup", e))
     }
 
-    /// Lists what processes of the traced cgroups have open and mapped; answers which iterators the kernel
-    /// refused, and why.
+    /// Lists what processes of the traced cgroups have open and mapped; answers what could not be done.
     pub fn list_open(&mut self, layout: &Layout) -> Vec<Error> {
         let Some(mut module) = self.module.take() else {
             return Vec::new();
         };
-        let mut list = |(program, _), id: Option<u32>| {
+        let mut list = |program, id: Option<u32>| {
             let id = id.ok_or_else(|| {
                 Error::failed(format!("this kernel has no BPF iterator for {program}"))
             })?;
@@ -191,9 +190,14 @@ impl Probe {
             let program = load_program(&mut module, program)?;
             direct::iterate(program.as_fd()).map_err(|e| refused("run a BPF iterator", e))
         };
-        let all = ITERATORS.into_iter().zip(layout.iterator_ids);
-        all.filter_map(|(iterator, id)| list(iterator, id).err())
-            .collect()
+        let [mappings, programs, files] = ITERATORS.map(|(program, _)| program);
+        let [of_mappings, of_programs, of_files] = layout.iterator_ids;
+        let mut failures: Vec<_> = list(mappings, of_mappings).err().into_iter().collect();
+        if !failures.is_empty() {
+            failures.extend(list(programs, of_programs).err());
+        }
+        failures.extend(list(files, of_files).err());
+        failures
     }
 
     /// The cgroup of this process and those above it: id and name. The programs tell, because a container
