@@ -2,12 +2,17 @@
 # make test    everything CI runs
 # make test-slim
 #              real applications in full and in rebuilt roots: all of them, which takes minutes
+# make static  target/ARCH/snoop, static binaries; ARCHES="x86_64 aarch64"
+# make image   an image of the static binary, by buildah; prints its size
 # make fuzz    hostile input for the parsers, SECONDS for each
 # Both need root, as tracing does, and install what they lack (Debian, Ubuntu).
 
 CARGO ?= cargo
 SNOOP = target/release/snoop
 REPORT = target/snoop-report.json
+ARCHES ?= x86_64 aarch64
+STATIC = target/x86_64/snoop
+BUDGET = 1000000
 COMMAND ?= ls -l /etc/os-release
 
 # What each verb runs or includes, and the Debian package it comes from.
@@ -16,7 +21,7 @@ TEST_NEEDS = c++:g++ strace:strace git:git curl:curl prometheus:prometheus rsync
 
 SECONDS ?= 60
 
-.PHONY: all run test test-slim fuzz check-root build-needs test-needs clean
+.PHONY: all run test static image test-slim fuzz check-root build-needs test-needs clean
 
 all: build-needs
 	$(CARGO) build --release --locked
@@ -29,8 +34,20 @@ test: check-root build-needs test-needs
 	$(CARGO) fmt --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) test --workspace --lib --locked
-	$(CARGO) test --workspace --release --locked
+	scripts/static x86_64
+	@size=$$(stat -c %s $(STATIC)); echo "static binary: $$size bytes"; \
+	[ $$size -le $(BUDGET) ] || { echo "make: that is more than $(BUDGET)" >&2; exit 1; }
+	SNOOP_BINARY=$(CURDIR)/$(STATIC) $(CARGO) test --workspace --release --locked
 	scripts/fuzz 5
+
+static: build-needs
+	@for arch in $(ARCHES); do scripts/static $$arch && ls -l target/$$arch/snoop || exit 1; done
+
+image: build-needs
+	scripts/need buildah:buildah
+	scripts/static x86_64
+	buildah bud --quiet --isolation chroot -f scratch.Dockerfile --target prebuilt -t localhost/snoop:0.1.0 .
+	buildah images localhost/snoop
 
 test-slim: check-root build-needs test-needs
 	$(CARGO) test --release --locked --test slim -- --include-ignored --nocapture --test-threads=1

@@ -88,23 +88,36 @@ impl Cgroup {
         self.path.rsplit(|b| *b == b'/').next().unwrap_or_default()
     }
 
-    /// Is it a container's, by its name? Else a runtime has no business in it, and all that happens in it
-    /// counts.
-    pub fn target(&self) -> Target {
-        match short_name(self.name()) == self.name() {
-            true => Target::Processes,
-            false => Target::Container,
+    /// What it is, by its name and by those in it: a container's, a pod or a parent of containers, or neither.
+    /// A runtime has no business in the last, and all that happens in it counts.
+    pub fn target(&self, mount: &Path) -> Target {
+        let is_container = |name: &[u8]| short_name(name) != name;
+        let children = || {
+            fs::read_dir(self.directory(mount))
+                .into_iter()
+                .flatten()
+                .flatten()
+        };
+        if is_container(self.name()) {
+            Target::Container
+        } else if is_pod(self.name()) || children().any(|e| is_container(e.file_name().as_bytes()))
+        {
+            Target::Pod
+        } else {
+            Target::Processes
         }
     }
 
-    /// Whether it is the root, and else the id of the cgroup above it.
+    fn directory(&self, mount: &Path) -> PathBuf {
+        let below = self.path.strip_prefix(b"/").unwrap_or(&self.path);
+        mount.join(OsStr::from_bytes(below))
+    }
+
+    /// The id of the cgroup above it; `None` for the root.
     pub fn parent(&self, mount: &Path) -> Result<Option<u64>> {
-        let directory = Path::new(OsStr::from_bytes(self.path.trim_ascii_start()));
-        let inside = mount.join(directory.strip_prefix("/").unwrap_or(directory));
-        match inside.parent().filter(|_| inside != mount) {
-            Some(parent) => id_of(parent).map(Some),
-            None => Ok(None),
-        }
+        let directory = self.directory(mount);
+        let above = directory.parent().filter(|_| directory != mount);
+        above.map(id_of).transpose()
     }
 }
 

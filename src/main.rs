@@ -97,7 +97,11 @@ fn trace(config: Config, command: Option<Vec<OsString>>) -> Result<u8> {
     ));
     let (running, containers) = match what {
         What::Command(own, words) => (Some(Running::start(own, &words)?), cgroups),
-        What::Named(_) => (None, cgroups),
+        What::Named(_) => {
+            let mount = plan.cgroup_mount()?;
+            let is_one = |cgroup: &Cgroup| cgroup.target(mount) != Target::Pod;
+            (None, cgroups.into_iter().filter(is_one).collect())
+        }
         What::Pod => (None, Vec::new()),
     };
     if running.is_none() {
@@ -136,11 +140,17 @@ fn aim(probe: &mut Probe, what: &What, plan: &Plan) -> Result<Vec<Cgroup>> {
         What::Named(cgroups) => cgroups.clone(),
         What::Command(own, _) => vec![own.cgroup.clone()],
     };
+    let mount = plan.cgroup_mount()?;
     for cgroup in &cgroups {
-        if let Some(parent) = cgroup.parent(plan.cgroup_mount()?)? {
-            probe.expect(parent, cgroup.name(), cgroup.target())?;
+        let target = cgroup.target(mount);
+        let inside = own.iter().position(|(id, _)| *id == cgroup.id);
+        if let (Target::Pod, Some(at @ 1..)) = (target, inside) {
+            probe.target(own[at - 1].0, Target::Ignored)?;
         }
-        probe.target(cgroup.id, cgroup.target())?;
+        if let Some(parent) = cgroup.parent(mount)? {
+            probe.expect(parent, cgroup.name(), target)?;
+        }
+        probe.target(cgroup.id, target)?;
     }
     Ok(cgroups)
 }
