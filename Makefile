@@ -17,7 +17,7 @@ COMMAND ?= ls -l /etc/os-release
 
 # What each verb runs or includes, and the Debian package it comes from.
 BUILD_NEEDS = clang:clang cc:gcc /usr/include/bpf/bpf_helpers.h:libbpf-dev
-TEST_NEEDS = c++:g++ strace:strace git:git curl:curl prometheus:prometheus rsync:rsync cpio:cpio /usr/include/liburing.h:liburing-dev runc:runc debootstrap:debootstrap /bin/busybox:busybox-static /usr/bin/python3:python3 unshare:util-linux /usr/include/stdio.h:libc6-dev /lib/ld-linux.so.2:gcc-multilib
+TEST_NEEDS = c++:g++ strace:strace git:git curl:curl prometheus:prometheus rsync:rsync cpio:cpio /usr/include/liburing.h:liburing-dev runc:runc debootstrap:debootstrap /bin/busybox:busybox-static /usr/bin/python3:python3 /usr/lib/python3/dist-packages/pip:python3-pip unshare:util-linux /usr/include/stdio.h:libc6-dev /lib/ld-linux.so.2:gcc-multilib
 
 SECONDS ?= 60
 
@@ -47,7 +47,7 @@ image: build-needs
 	scripts/need buildah:buildah
 	scripts/static x86_64
 	buildah bud --quiet --isolation chroot -f scratch.Dockerfile --target prebuilt -t localhost/snoop:0.1.0 .
-	buildah images localhost/snoop
+	buildah images | grep -E 'SIZE|/snoop '
 
 test-slim: check-root build-needs test-needs
 	$(CARGO) test --release --locked --test slim -- --include-ignored --nocapture --test-threads=1
@@ -64,6 +64,8 @@ build-needs:
 
 test-needs:
 	@scripts/need $(TEST_NEEDS)
+	@[ -d target/python/kubernetes_validate ] || \
+	/usr/bin/python3 -m pip install --quiet --target target/python kubernetes-validate
 
 clean:
 	$(CARGO) clean

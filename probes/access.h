@@ -127,6 +127,8 @@ static __always_inline void finish_record(struct draft *s, void *node)
 		if (at <= DATA_MAX) {
 			s->head.cgroup = at - end;
 			end = at;
+			if (is_older_container(s->verdict.container))
+				s->head.flags |= RECORD_LATE;
 		}
 	}
 	if (flags & RECORD_PENDING) {

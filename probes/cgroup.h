@@ -14,6 +14,10 @@ MAP(verdicts) = { BPF_MAP_TYPE_LRU_HASH, 8, sizeof(struct verdict), 4096, 0 };
  * takes out those that ended. Full: the rest share the last number. */
 MAP(containers) = { BPF_MAP_TYPE_HASH, 4, sizeof(struct container), CONTAINERS, 0 };
 
+/* Cgroup -> 1, of those in pods that were made while we watched. Full: those not asked for the longest leave, and
+ * would count as older than the tracing. */
+MAP(watched) = { BPF_MAP_TYPE_LRU_HASH, 8, 4, CONTAINERS, 0 };
+
 /* Number of a container -> its events. */
 MAP(events) = { BPF_MAP_TYPE_PERCPU_ARRAY, 4, 8, CONTAINERS, 0 };
 
@@ -63,6 +67,12 @@ static __always_inline __u32 target_of(__u64 id)
 	__u32 *target = bpf_map_lookup_elem(&targets, &id);
 
 	return target ? *target : 0;
+}
+
+/* Is it a container in a pod that was there before tracing began? */
+static __always_inline int is_older_container(__u64 id)
+{
+	return !target_of(id) && !bpf_map_lookup_elem(&watched, &id);
 }
 
 /* Finds what a task belongs to: its nearest ancestor cgroup that is traced, or the cgroup in a pod. */

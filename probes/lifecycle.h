@@ -26,6 +26,11 @@ static __always_inline void cgroup_made(struct draft *s, void *node)
 
 	path.parent = peek((void *)peek(node, OFF(kernfs_parent)), OFF(kernfs_id));
 	bpf_probe_read_kernel_str(path.name, sizeof(path.name), (void *)peek(node, OFF(kernfs_name)));
+	if (target_of(path.parent) == TARGET_POD) {
+		__u32 one = 1;
+
+		bpf_map_update_elem(&watched, &id, &one, BPF_ANY);
+	}
 	__u32 *target = bpf_map_lookup_elem(&paths, &path);
 
 	if (!target)

@@ -196,6 +196,29 @@ pub fn short_name(name: &[u8]) -> &[u8] {
     }
 }
 
+/// The name that Kubernetes gives to the container in that cgroup, if one of its processes is to be seen below
+/// `proc` (the pod shares its process namespace): the kubelet mounts a file of its own directory into it.
+pub fn kubernetes_name(proc: &Path, cgroup: &[u8]) -> Option<String> {
+    let leaf = cgroup.rsplit(|b| *b == b'/').next()?;
+    let entries = fs::read_dir(proc).ok()?.flatten();
+    let processes = entries.filter(|e| e.file_name().as_bytes()[0].is_ascii_digit());
+    let is_in = |path: &PathBuf| {
+        let lines = fs::read(path.join("cgroup")).unwrap_or_default();
+        let mut names = lines.split(|b| matches!(*b, b'/' | b'\n'));
+        names.any(|name| name == leaf)
+    };
+    let found = processes.map(|e| e.path()).find(is_in)?;
+    let mountinfo = fs::read_to_string(found.join("mountinfo")).ok()?;
+    // …/pods/UID/containers/NAME/FILE on /dev/termination-log
+    mountinfo.lines().find_map(|line| {
+        let source = line.split(' ').nth(3)?;
+        let (_, below) = source.split_once("/pods/")?;
+        let mut names = below.split('/').skip(1);
+        let name = (names.next()? == "containers").then(|| names.next())??;
+        names.next().map(|_| name.to_string())
+    })
+}
+
 /// All cgroups that a `-cgroup` or `-cgroups` value names; `@FILE` stands for the file's content,
 /// where newlines separate as commas do.
 pub fn named(value: &OsStr, mount: &Path) -> Result<Vec<Cgroup>> {
@@ -394,6 +417,31 @@ mod tests {
                 "{said}"
             );
         }
+    }
+
+    #[test]
+    fn the_name_in_kubernetes_from_a_shared_process_namespace() {
+        let proc = tempfile::tempdir().unwrap();
+        let process = |pid: &str, cgroup: &str, mountinfo: &str| {
+            let directory = proc.path().join(pid);
+            fs::create_dir(&directory).unwrap();
+            fs::write(directory.join("cgroup"), cgroup).unwrap();
+            fs::write(directory.join("mountinfo"), mountinfo).unwrap();
+        };
+        let scope = |first: &str| format!("cri-containerd-{}.scope", id(first));
+        let mounts = format!("700 699 0:60 / / rw - overlay overlay rw
+701 700 8:1 /var/lib/kubelet/pods/{UID}/etc-hosts /etc/hosts rw - ext4 /dev/sda1 rw
+702 700 8:1 /var/lib/kubelet/pods/{UID}/containers/web/5bd0c2ad /dev/termination-log rw - ext4 /dev/sda1 rw
+");
+        process("1", &format!("0::/../{}\n", scope("a")), "");
+        process("17", &format!("0::/../{}\n", scope("b")), &mounts);
+        fs::create_dir(proc.path().join("sys")).unwrap();
+        let name = |first: &str| {
+            let path = format!("/kubepods.slice/x.slice/{}", scope(first));
+            kubernetes_name(proc.path(), path.as_bytes())
+        };
+        assert_eq!(name("b").as_deref(), Some("web"));
+        assert_eq!((name("a"), name("c")), (None, None));
     }
 
     #[test]

@@ -14,6 +14,9 @@ use std::fmt;
 
 pub struct Container {
     pub cgroup: Cgroup,
+    /// What Kubernetes calls it, if that can be found out.
+    pub name: Option<String>,
+    is_named: bool,
     pub files: Seen,
     pub mounts: Mounts,
     /// Its cgroup was removed.
@@ -28,6 +31,8 @@ impl Container {
     fn new(cgroup: Cgroup, capacity: usize) -> Container {
         Container {
             cgroup,
+            name: None,
+            is_named: false,
             files: Seen::new(capacity),
             mounts: Mounts::default(),
             ended: false,
@@ -226,6 +231,30 @@ impl Collector {
         None
     }
 
+    /// Gives names to the containers that came since the last call. One with the name of a container that ended
+    /// is that one again.
+    pub fn name_containers(&mut self, name_of: impl Fn(&Cgroup) -> Option<String>) {
+        while let Some(at) = self.containers.iter().position(|c| !c.is_named) {
+            let container = &mut self.containers[at];
+            container.is_named = true;
+            container.name = name_of(&container.cgroup);
+            let name = container.name.clone();
+            let same = |c: &Container| c.ended && name.is_some() && c.name == name;
+            if let Some(before) = self.containers.iter().position(same) {
+                let new = self.containers.remove(at);
+                // Removing one may have moved the other.
+                let old = &mut self.containers[before - usize::from(before > at)];
+                old.cgroup = new.cgroup;
+                (old.ended, old.late) = (new.ended, old.late || new.late);
+                for path in new.files.iter() {
+                    old.files.add(path);
+                }
+                old.mounts.0.extend(new.mounts.0);
+                old.past_events += new.past_events;
+            }
+        }
+    }
+
     fn find(&mut self, cgroup: u64) -> Option<&mut Container> {
         self.containers.iter_mut().find(|c| c.cgroup.id == cgroup)
     }
@@ -368,5 +397,40 @@ impl Collector {
         gaps[LOST] = ("evicted", self.evicted);
         gaps[LOST + 1] = ("late_attach", late);
         gaps
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_that_restarts_is_known_by_its_name() {
+        let cgroup = |id: u64| Cgroup {
+            id,
+            path: format!("/pod/{id}").into_bytes(),
+        };
+        let web = |_: &Cgroup| Some("web".to_string());
+        let mut collector = Collector::new(vec![cgroup(1)], Excludes::default(), 0);
+        collector.containers[0].files.add(b"/a");
+        collector.name_containers(web);
+        collector.containers[0].ended = true;
+        collector.add(2, b"/pod/2".to_vec());
+        collector.containers[1].files.add(b"/b");
+        collector.name_containers(web);
+        let again = &collector.containers[0];
+        assert_eq!(collector.containers.len(), 1);
+        assert_eq!(
+            (again.cgroup.id, again.files.len(), again.ended),
+            (2, 2, false)
+        );
+
+        // Of another name, and of none, it is another one.
+        collector.containers[0].ended = true;
+        collector.add(3, b"/pod/3".to_vec());
+        collector.name_containers(|_| Some("worker".into()));
+        collector.add(4, b"/pod/4".to_vec());
+        collector.name_containers(|_| None);
+        assert_eq!(collector.containers.len(), 3);
     }
 }

@@ -166,8 +166,10 @@ fn describe(container: &Container, events: u64) -> Fields {
     let cgroup = &container.cgroup;
     let mounts = container.mounts.of_files();
     let mounts = mounts.map(|(point, fs)| json!({"point": text(point), "type": text(fs)}));
+    let short = || text(short_name(cgroup.name())).into_owned();
+    let name = container.name.clone().unwrap_or_else(short);
     let mut fields: Fields = vec![
-        ("name", text(short_name(cgroup.name())).into()),
+        ("name", name.into()),
         ("cgroup_id", cgroup.id.into()),
         ("cgroup_path", text(&cgroup.path).into()),
         ("mounts", mounts.collect()),

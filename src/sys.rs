@@ -140,7 +140,7 @@ pub struct Timer(OwnedFd);
 impl Timer {
     pub fn every(interval: Duration) -> io::Result<Timer> {
         let spec = libc::timespec {
-            tv_sec: interval.as_secs() as libc::time_t,
+            tv_sec: interval.as_secs() as _,
             tv_nsec: interval.subsec_nanos().into(),
         };
         let spec = libc::itimerspec {

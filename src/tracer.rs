@@ -1,6 +1,7 @@
 //! The epoll loop: records, signals, timers and clients, in one thread.
 
 use crate::args::Config;
+use crate::cgroup::kubernetes_name;
 use crate::collect::{Collector, GAPS};
 use crate::error::{Result, cannot};
 use crate::http::{Body, Response, Server};
@@ -16,6 +17,7 @@ use crate::wire::Outcome;
 use std::fs::File;
 use std::io::{self, IsTerminal, Seek, Write};
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 /// The signals the loop wants to hear of.
@@ -249,6 +251,7 @@ impl Tracer {
         let taken = self.ring.read(RECORDS_PER_TURN, |bytes| {
             ended.extend(collector.record(bytes));
         });
+        collector.name_containers(|cgroup| kubernetes_name(Path::new("/proc"), &cgroup.path));
         for cgroup in ended {
             let events = self.probe.release(cgroup)?;
             self.collector.released(cgroup, events);

@@ -6,9 +6,10 @@
 mod common;
 
 use common::container::{Container, become_node};
+use common::debian::{SMALL, debian_root};
 use common::{Sidecar, TestCgroup, snoop};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 struct App {
@@ -17,14 +18,6 @@ struct App {
     script: &'static str,
 }
 
-const SMALL: [&str; 6] = [
-    "python3",
-    "perl",
-    "sqlite3",
-    "git",
-    "nginx-light",
-    "musl-tools",
-];
 const LARGE: [&str; 8] = [
     "ruby",
     "nodejs",
@@ -35,36 +28,6 @@ const LARGE: [&str; 8] = [
     "gcc",
     "libc6-dev",
 ];
-
-/// Makes what the applications work on; run in the root before anything is traced.
-const SET_UP: &str = r#"set -e
-mkdir -p /srv/app && cd /srv/app
-echo hello >index.html
-cat >nginx.conf <<'X'
-error_log /tmp/error.log;
-pid /tmp/nginx.pid;
-events {}
-http { access_log off; server { listen 127.0.0.1:18099; root /srv/app; } }
-X
-echo 'int part(void) { return 40; }' >part.c
-echo 'int late(void) { return 2; }' >late.c
-cat >main.c <<'X'
-#include <dlfcn.h>
-#include <stdio.h>
-int part(void);
-int main(void)
-{
-	void *late = dlopen("/srv/app/liblate.so", RTLD_NOW);
-	int (*add)(void) = (int (*)(void))dlsym(late, "late");
-	printf("%d\n", part() + add());
-}
-X
-musl-gcc -shared -fPIC -o libpart.so.1 part.c
-musl-gcc -shared -fPIC -o liblate.so late.c
-ln -sf libpart.so.1 libpart.so
-musl-gcc -o musl main.c -L. -lpart -Wl,-rpath,/srv/app
-echo 'class Hello { public static void main(String[] a) { System.out.println("hello " + java.util.List.of(1, 2)); } }' >Hello.java
-"#;
 
 const SMALL_APPS: [App; 7] = [
     App {
@@ -140,24 +103,6 @@ $as pg_ctl -D /tmp/pg/data -w stop >/dev/null; echo stopped",
         script: "printf '#include <stdio.h>\\n#include <math.h>\\nint main(int n, char **v) { printf(\"%%f\\\\n\", sqrt(n + 1)); }' >/tmp/a.c && gcc -O2 -Wall -o /tmp/a /tmp/a.c -lm && /tmp/a",
     },
 ];
-
-/// A Debian root, made once and kept.
-fn debian_root(name: &str, packages: &[&str]) -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("target/slim")
-        .join(name);
-    let made = Command::new("scripts/debian-root")
-        .arg(&root)
-        .args(packages)
-        .status();
-    assert!(made.unwrap().success(), "no root {name}");
-    let done = Command::new("chroot")
-        .arg(&root)
-        .args(["sh", "-c", SET_UP])
-        .status();
-    assert!(done.unwrap().success(), "{name} cannot be set up");
-    root
-}
 
 /// Runs a script in a container whose root is `root`, which it does not change.
 fn run(root: &Path, script: &str, cgroup: &str) -> Output {

@@ -137,6 +137,13 @@ impl Container {
         assert!(status.unwrap().success());
     }
 
+    /// Ends it, if it has not ended.
+    pub fn delete(&self) {
+        let _ = self
+            .runc(&["delete".as_ref(), "--force".as_ref(), self.id.as_ref()])
+            .output();
+    }
+
     fn runc(&self, args: &[&OsStr]) -> Command {
         let mut command = Command::new("runc");
         command.args(["--root", "/run/snoop-test"]).args(args);
@@ -147,9 +154,7 @@ impl Container {
 impl Drop for Container {
     fn drop(&mut self) {
         // After a failure; it is gone otherwise.
-        let _ = self
-            .runc(&["delete".as_ref(), "--force".as_ref(), self.id.as_ref()])
-            .output();
+        self.delete();
     }
 }
 

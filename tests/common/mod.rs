@@ -5,6 +5,7 @@
 #![allow(dead_code)] // Each test binary uses its own part.
 
 pub mod container;
+pub mod debian;
 
 use serde_json::Value;
 use std::collections::BTreeSet;

@@ -1,0 +1,8 @@
+/* What holds a pod's namespaces. */
+#include <unistd.h>
+
+int main(void)
+{
+	for (;;)
+		pause();
+}

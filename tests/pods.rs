@@ -1,0 +1,404 @@
+//! The manifests of deploy/kubernetes as they are: validated against the API's schemas, and run as pods by runc,
+//! with cgroups as the kubelet lays them out. What runs is the static binary in an image of its own.
+
+mod common;
+
+use common::container::{Container, become_node, busybox_root, copy_program};
+use common::debian::{SMALL, debian_root};
+use common::{Files, Report, compile, get, names, snoop, status, wait_until};
+use serde_json::Value;
+use std::fs;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const MANIFESTS: [&str; 5] = [
+    "rbac.yaml",
+    "deployment.yaml",
+    "example-app.yaml",
+    "multi-container-example.yaml",
+    "older-clusters.yaml",
+];
+
+/// The documents of a manifest, validated.
+fn documents(name: &str) -> Vec<Value> {
+    let top = env!("CARGO_MANIFEST_DIR");
+    let output = Command::new("/usr/bin/python3")
+        .arg(format!("{top}/tests/helper/manifest.py"))
+        .arg(format!("{top}/deploy/kubernetes/{name}"))
+        .arg("1.31")
+        .env("PYTHONPATH", format!("{top}/target/python"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {said}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn manifests_are_valid_and_ask_for_little() {
+    for name in MANIFESTS {
+        for document in documents(name) {
+            let text = document.to_string();
+            for word in [
+                "hostPath",
+                "hostPID",
+                "hostNetwork",
+                "SYS_ADMIN",
+                "Role",
+                "/sys/fs/cgroup",
+                "debugfs",
+            ] {
+                assert!(!text.contains(word), "{name}: {word}");
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Driver {
+    Systemd,
+    Cgroupfs,
+}
+
+/// Only one pod at a time has port 9090.
+static PORT: Mutex<()> = Mutex::new(());
+
+/// A pod of a Deployment, run the way the kubelet does.
+struct Pod {
+    spec: Value,
+    uid: String,
+    driver: Driver,
+    cgroup: PathBuf,
+    data: TempDir,
+    running: Vec<(Container, Child)>,
+    /// Made so far, to give each container an id.
+    count: usize,
+    roots: Vec<TempDir>,
+    _port: MutexGuard<'static, ()>,
+}
+
+const MOUNT: &str = "/sys/fs/cgroup";
+
+impl Pod {
+    fn of(manifest: &str, driver: Driver) -> Pod {
+        let port = PORT.lock().unwrap_or_else(|e| e.into_inner());
+        become_node();
+        let documents = documents(manifest);
+        let deployment = documents
+            .iter()
+            .find(|d| d["kind"] == "Deployment")
+            .unwrap();
+        let uid = format!(
+            "{:08x}-0000-4000-8000-{:012x}",
+            std::process::id(),
+            manifest.len()
+        );
+        let below = match driver {
+            Driver::Cgroupfs => format!("kubepods/burstable/pod{uid}"),
+            Driver::Systemd => format!(
+                "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{}.slice",
+                uid.replace('-', "_")
+            ),
+        };
+        let cgroup = Path::new(MOUNT).join(below);
+        fs::create_dir_all(&cgroup).unwrap();
+        let mut pod = Pod {
+            spec: deployment["spec"]["template"]["spec"].clone(),
+            uid,
+            driver,
+            cgroup,
+            data: tempfile::tempdir().unwrap(),
+            running: Vec::new(),
+            count: 0,
+            roots: Vec::new(),
+            _port: port,
+        };
+        let root = tempfile::tempdir().unwrap();
+        copy_program(&compile("pause", &["-static"]), &root.path().join("pause"));
+        let pause = pod.container(root.path(), &["/pause"]);
+        pod.roots.push(root);
+        pod.start(pause);
+        pod
+    }
+
+    /// A container in the pod's cgroup, with an id of its own.
+    fn container(&mut self, root: &Path, args: &[&str]) -> Container {
+        self.count += 1;
+        let id = format!("{:02x}{}", self.count, self.uid.replace('-', "")).repeat(2);
+        let id = &id[..64];
+        let name = match self.driver {
+            Driver::Cgroupfs => id.to_string(),
+            Driver::Systemd => format!("cri-containerd-{id}.scope"),
+        };
+        let cgroup = self.cgroup.join(name);
+        let below = cgroup.strip_prefix(MOUNT).unwrap();
+        Container::new(root, &format!("/{}", below.display()), args)
+    }
+
+    fn start(&mut self, container: Container) {
+        let child = container
+            .command()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn();
+        self.running.push((container, child.unwrap()));
+    }
+
+    /// The part of the manifest about a container.
+    fn part(&self, name: &str) -> Value {
+        let lists = ["initContainers", "containers"].map(|key| self.spec[key].as_array().cloned());
+        let mut all = lists.into_iter().flatten().flatten();
+        all.find(|c| c["name"] == name)
+            .unwrap_or_else(|| panic!("no container {name}"))
+    }
+
+    /// Starts snoop as the manifest says, and waits for the start-up probe.
+    fn start_snoop(&mut self) -> Duration {
+        let part = self.part("snoop");
+        let root = tempfile::tempdir().unwrap();
+        let program = PathBuf::from(snoop().get_program());
+        copy_program(&program, &root.path().join("snoop"));
+        let args: Vec<_> = part["args"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|a| a.as_str().unwrap())
+            .collect();
+        let args: Vec<_> = args
+            .iter()
+            .map(|a| a.replace("$(POD_NAME)", "pod-1"))
+            .collect();
+        let mut words = vec!["/snoop"];
+        words.extend(args.iter().map(String::as_str));
+        let mut container = self.container(root.path(), &words);
+        if fs::read(&program)
+            .unwrap()
+            .windows(7)
+            .any(|w| w == b"/lib64/")
+        {
+            // Not the static one: it needs its libraries.
+            container.bind(Path::new("/usr"), "/usr", &["ro"]);
+            for link in ["lib", "lib64"] {
+                std::os::unix::fs::symlink(format!("usr/{link}"), root.path().join(link)).unwrap();
+            }
+        }
+        let security = &part["securityContext"];
+        assert_eq!(security["capabilities"]["drop"][0], "ALL");
+        let added = security["capabilities"]["add"].as_array().unwrap().iter();
+        let added: Vec<_> = added
+            .map(|name| format!("CAP_{}", name.as_str().unwrap()))
+            .collect();
+        let process = &mut container.config["process"];
+        for set in ["bounding", "effective", "permitted"] {
+            process["capabilities"][set] = added.clone().into();
+        }
+        process["noNewPrivileges"] = (security["allowPrivilegeEscalation"] == false).into();
+        process["user"]["uid"] = security["runAsUser"].clone();
+        let env = [
+            ("POD_NAME", "pod-1"),
+            ("POD_NAMESPACE", "ns"),
+            ("POD_UID", &self.uid),
+            ("NODE_NAME", "n"),
+        ];
+        for (name, value) in env {
+            process["env"]
+                .as_array_mut()
+                .unwrap()
+                .push(format!("{name}={value}").into());
+        }
+        container.config["root"]["readonly"] = security["readOnlyRootFilesystem"].clone();
+        for mount in part["volumeMounts"].as_array().unwrap() {
+            assert_eq!(mount["name"], "snoop-data");
+            container.bind(
+                self.data.path(),
+                mount["mountPath"].as_str().unwrap(),
+                &["rw"],
+            );
+        }
+        self.roots.push(root);
+        let begun = Instant::now();
+        self.start(container);
+        wait_until(|| TcpStream::connect(("127.0.0.1", 9090)).is_ok());
+        assert_eq!(status(&get(9090, "/healthz").0), 200);
+        begun.elapsed()
+    }
+
+    /// Starts a container of the manifest in a root; `default` is what its image would run.
+    fn start_app(&mut self, name: &str, root: &Path, default: &[&str]) -> usize {
+        let part = self.part(name);
+        let command = part["command"].as_array().cloned().unwrap_or_default();
+        let mut words: Vec<_> = command.iter().map(|word| word.as_str().unwrap()).collect();
+        if words.is_empty() {
+            words = default.to_vec();
+        }
+        let mut container = self.container(root, &words);
+        for mount in part["volumeMounts"].as_array().into_iter().flatten() {
+            container.bind(
+                self.data.path(),
+                mount["mountPath"].as_str().unwrap(),
+                &["ro"],
+            );
+        }
+        self.start(container);
+        self.running.len() - 1
+    }
+
+    fn stop(&mut self, at: usize) {
+        let (container, mut child) = self.running.remove(at);
+        container.kill("KILL");
+        child.wait().unwrap();
+    }
+
+    fn report(&self) -> Report {
+        Report::parse(get(9090, "/report").1.as_bytes())
+    }
+
+    /// Ends snoop as the kubelet does; answers its last report and how long it took.
+    fn end_snoop(&mut self) -> (Report, Duration) {
+        let (container, mut child) = self.running.remove(1);
+        let begun = Instant::now();
+        container.kill("TERM");
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        (
+            Report::read(&self.data.path().join("snoop-report.json")),
+            begun.elapsed(),
+        )
+    }
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        for (container, child) in &mut self.running {
+            container.delete();
+            let _ = child.wait();
+        }
+        for _ in 0..100 {
+            for entry in fs::read_dir(&self.cgroup).into_iter().flatten().flatten() {
+                let _ = fs::remove_dir(entry.path());
+            }
+            if fs::remove_dir(&self.cgroup).is_ok() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        for above in self.cgroup.ancestors().skip(1) {
+            if above == Path::new(MOUNT) || fs::remove_dir(above).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+fn containers(report: &Report) -> Vec<(Files, bool)> {
+    let all = report.json["containers"].as_array().unwrap().iter();
+    all.map(|c| (names(&c["files"]), c["ended"] == true))
+        .collect()
+}
+
+fn files(paths: &[&str]) -> Files {
+    paths.iter().map(|path| path.as_bytes().to_vec()).collect()
+}
+
+/// deployment.yaml, with both drivers: the application's first instruction, its restart, the end.
+#[test]
+fn a_pod_with_a_sidecar() {
+    for driver in [Driver::Systemd, Driver::Cgroupfs] {
+        let mut pod = Pod::of("deployment.yaml", driver);
+        let started = pod.start_snoop();
+        let root = busybox_root();
+        fs::write(root.path().join("etc/passwd"), "").unwrap();
+        fs::write(root.path().join("etc/hosts"), "").unwrap();
+        let app = pod.start_app("app", root.path(), &[]);
+        let expected = files(&["/bin/busybox", "/bin/sh", "/etc/hosts", "/etc/passwd"]);
+        wait_until(|| pod.report().files.is_superset(&expected));
+        let report = pod.report();
+        report.assert_complete();
+        assert_eq!(report.files, expected, "neither pause nor snoop itself");
+        assert_eq!(report.json["pod_name"], "pod-1");
+        assert_eq!(report.json["namespace"], "ns");
+        let name = report.json["containers"][0]["name"].as_str().unwrap();
+        assert!(name.len() == 12 && name.starts_with("03"), "{name}");
+
+        // A restart is a container of its own; what the first one used stays.
+        pod.stop(app);
+        wait_until(|| containers(&pod.report())[0].1);
+        pod.start_app("app", root.path(), &[]);
+        wait_until(|| {
+            containers(&pod.report()).len() == 2 && containers(&pod.report())[1].0 == expected
+        });
+        assert_eq!(containers(&pod.report())[0], (expected.clone(), true));
+
+        let (last, took) = pod.end_snoop();
+        assert_eq!(last.files, expected);
+        assert!(took < Duration::from_secs(5), "{took:?}");
+        println!("attached after {started:?}, ended in {took:?}");
+    }
+}
+
+/// multi-container-example.yaml: each container has a list of its own, also one that comes later.
+#[test]
+fn several_containers() {
+    let mut pod = Pod::of("multi-container-example.yaml", Driver::Systemd);
+    pod.start_snoop();
+    let (web, worker) = (busybox_root(), busybox_root());
+    fs::write(web.path().join("etc/hostname"), "").unwrap();
+    fs::write(worker.path().join("etc/services"), "").unwrap();
+    pod.start_app("web", web.path(), &[]);
+    let of_web = files(&["/bin/busybox", "/bin/sh", "/etc/hostname"]);
+    wait_until(|| containers(&pod.report()) == [(of_web.clone(), false)]);
+    pod.start_app("worker", worker.path(), &[]);
+    let of_worker = files(&["/bin/busybox", "/bin/sh", "/etc/services"]);
+    let both = [(of_web.clone(), false), (of_worker.clone(), false)];
+    wait_until(|| containers(&pod.report()) == both);
+    let (last, _) = pod.end_snoop();
+    last.assert_complete();
+    assert_eq!(last.files, &of_web | &of_worker);
+}
+
+/// example-app.yaml: nginx from a Debian root; its loader and libraries are listed.
+#[test]
+fn nginx() {
+    let root = debian_root("small", &SMALL);
+    let mut pod = Pod::of("example-app.yaml", Driver::Cgroupfs);
+    pod.start_snoop();
+    pod.start_app(
+        "nginx",
+        &root,
+        &["nginx", "-g", "daemon off;", "-c", "/srv/app/nginx.conf"],
+    );
+    wait_until(|| TcpStream::connect(("127.0.0.1", 18099)).is_ok());
+    assert!(common::exchange(18099, b"GET / HTTP/1.0\r\n\r\n").ends_with("hello\n"));
+    let expected = [
+        "/lib64/ld-linux-x86-64.so.2",
+        "/usr/sbin/nginx",
+        "/lib/x86_64-linux-gnu/libc.so.6",
+        "/srv/app/index.html",
+    ];
+    wait_until(|| pod.report().files.is_superset(&files(&expected)));
+    let (last, _) = pod.end_snoop();
+    last.assert_complete();
+}
+
+/// older-clusters.yaml: the application may be there first; then the report says so.
+#[test]
+fn without_native_sidecars() {
+    let mut pod = Pod::of("older-clusters.yaml", Driver::Systemd);
+    let root = busybox_root();
+    fs::write(root.path().join("etc/passwd"), "").unwrap();
+    fs::write(root.path().join("etc/hosts"), "").unwrap();
+    pod.start_app("app", root.path(), &[]);
+    std::thread::sleep(Duration::from_millis(500));
+    pod.start_snoop();
+    wait_until(|| pod.report().files.contains(&b"/etc/passwd"[..]));
+    let report = pod.report();
+    assert_eq!(report.json["containers"][0]["attached_late"], true);
+    assert_eq!(
+        report.json["missing"],
+        serde_json::json!({"late_attach": 1})
+    );
+}
