@@ -52,8 +52,10 @@ fn compiler(clang: &str) -> Command {
             "{other} is not supported, only x86_64 and aarch64"
         )),
     });
-    // Debian keeps <asm/types.h> here; the directory does not exist elsewhere.
-    command.arg(format!("-I/usr/include/{arch}-linux-gnu"));
+    // Debian keeps <asm/types.h> here, which is the same for both; the directories do not exist elsewhere.
+    for arch in [arch.as_str(), env::consts::ARCH] {
+        command.arg(format!("-I/usr/include/{arch}-linux-gnu"));
+    }
     command
 }
 

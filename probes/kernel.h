@@ -244,14 +244,17 @@ static __always_inline struct place program_of(__u64 task)
 	return file ? place_at(file + OFF(file_path)) : (struct place){};
 }
 
-/* x86-64: a 32-bit call has its number from another table. TS_COMPAT is set while it runs. 1 or 0. */
+/* A 32-bit call has its number from another table: 1 or 0. x86-64: TS_COMPAT of thread_info.status, set while it
+ * runs. arm64: TIF_32BIT of thread_info.flags, of the process. */
+#if defined(__TARGET_ARCH_x86)
+#define COMPAT_BIT 1
+#else
+#define COMPAT_BIT 22
+#endif
+
 static __always_inline __u64 is_compat(void *task)
 {
-#if defined(__TARGET_ARCH_x86)
-	return load32(task, OFF(task_status)) >> 1 & 1;
-#else
-	return 0;
-#endif
+	return load32(task, OFF(task_status)) >> COMPAT_BIT & 1;
 }
 
 #endif

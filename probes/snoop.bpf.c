@@ -104,7 +104,7 @@ SEC("kprobe/tp_btf/sys_exit")
 int sys_exit(__u64 *ctx)
 {
 	struct call call = { .regs = (void *)ctx[0], .result = ctx[1] };
-	__u64 nr = load(call.regs, OFF(regs_nr));
+	__u64 nr = load32(call.regs, OFF(regs_nr));
 
 	/* For the node's other processes most calls must end here. */
 	if (nr >= SYSCALLS || !(config.table[nr].id | config.table[SYSCALLS + nr].id))

@@ -71,7 +71,7 @@ struct offsets {
 	__u32 task_tgid;
 	__u32 task_leader;
 	__u32 task_start;
-	__u32 task_status; /* x86: thread_info.status, which has TS_COMPAT */
+	__u32 task_status; /* has the bit of 32-bit calls: see is_compat() */
 	__u32 fs_root;
 	__u32 fs_pwd;
 	__u32 path_mnt;

@@ -199,20 +199,43 @@ macro_rules! offsets {
     };
 }
 
-offsets! {
-    regs_nr = pt_regs.orig_ax;
-    regs_arg[0] = pt_regs.di;
-    regs_arg[1] = pt_regs.si;
-    regs_arg[2] = pt_regs.dx;
-    regs_arg[3] = pt_regs.r10;
-    regs_arg[4] = pt_regs.r8;
-    regs_arg[5] = pt_regs.r9;
-    regs_arg32[0] = pt_regs.bx;
-    regs_arg32[1] = pt_regs.cx;
-    regs_arg32[2] = pt_regs.dx;
-    regs_arg32[3] = pt_regs.si;
-    regs_arg32[4] = pt_regs.di;
-    regs_arg32[5] = pt_regs.bp;
+/// What differs between architectures comes first.
+macro_rules! offsets_with {
+    ($($common:tt)*) => {
+        #[cfg(target_arch = "x86_64")]
+        offsets! {
+            regs_nr = pt_regs.orig_ax;
+            regs_arg[0] = pt_regs.di;
+            regs_arg[1] = pt_regs.si;
+            regs_arg[2] = pt_regs.dx;
+            regs_arg[3] = pt_regs.r10;
+            regs_arg[4] = pt_regs.r8;
+            regs_arg[5] = pt_regs.r9;
+            regs_arg32[0] = pt_regs.bx;
+            regs_arg32[1] = pt_regs.cx;
+            regs_arg32[2] = pt_regs.dx;
+            regs_arg32[3] = pt_regs.si;
+            regs_arg32[4] = pt_regs.di;
+            regs_arg32[5] = pt_regs.bp;
+            task_status = task_struct.thread_info, thread_info.status;
+            $($common)*
+        }
+        #[cfg(target_arch = "aarch64")]
+        offsets! {
+            regs_nr = pt_regs.syscallno;
+            regs_arg[0] = pt_regs.orig_x0; // the first register has the result by then
+            regs_arg[1] = pt_regs.regs;
+            regs_arg[2] = pt_regs.regs;
+            regs_arg[3] = pt_regs.regs;
+            regs_arg[4] = pt_regs.regs;
+            regs_arg[5] = pt_regs.regs;
+            task_status = task_struct.thread_info, thread_info.flags;
+            $($common)*
+        }
+    };
+}
+
+offsets_with! {
     task_fs = task_struct.fs;
     task_files = task_struct.files;
     task_mm = task_struct.mm;
@@ -222,7 +245,6 @@ offsets! {
     task_tgid = task_struct.tgid;
     task_leader = task_struct.group_leader;
     task_start = task_struct.start_time;
-    task_status = task_struct.thread_info, thread_info.status;
     fs_root = fs_struct.root;
     fs_pwd = fs_struct.pwd;
     path_mnt = path.mnt;
@@ -314,7 +336,14 @@ pub fn layout<R: Read + Seek>(input: &mut R) -> Result<Layout, String> {
     let found = btf::find(input, &members, &types)
         .map_err(|e| format!("its type information cannot be used: {e}"))?;
     let (offsets, of_requests) = found.members.split_at(MEMBERS.len());
-    let offsets = assemble(offsets).map_err(|member| format!("it has no {member}"))?;
+    let mut offsets = assemble(offsets).map_err(|member| format!("it has no {member}"))?;
+    if cfg!(target_arch = "aarch64") {
+        // Registers in a row; 32-bit programs use the same ones.
+        for (i, offset) in (0..).zip(&mut offsets.regs_arg).skip(1) {
+            *offset += 8 * i;
+        }
+        offsets.regs_arg32 = offsets.regs_arg;
+    }
     let (hooks, iterators) = found.types.split_at(HOOKS.len());
     let has_hooks = HOOKS
         .iter()

@@ -35,7 +35,8 @@ impl Syscall {
 
     /// Does this row stand for file accesses, or only follow the process?
     pub fn is_counted(&self) -> bool {
-        self.path[0] != ARG_NONE || self.kind & (ROW_OPENS | ROW_UNTRACED) != 0
+        let is_access = self.path[0] != ARG_NONE || self.kind & (ROW_OPENS | ROW_UNTRACED) != 0;
+        is_access && self.number != NO_NUMBER
     }
 }
 
@@ -69,7 +70,8 @@ const fn at2(name: &'static str, number: c_long) -> Syscall {
     s
 }
 
-/// Numbers that libc does not have yet; the same on every architecture (since 5.1).
+/// Numbers that libc does not have yet; the same on every architecture (since Linux 5.1).
+const SYS_FCHMODAT2: c_long = 452;
 const SYS_SETXATTRAT: c_long = 463;
 const SYS_GETXATTRAT: c_long = 464;
 const SYS_LISTXATTRAT: c_long = 465;
@@ -78,27 +80,44 @@ const SYS_OPEN_TREE_ATTR: c_long = 467;
 const SYS_FILE_GETATTR: c_long = 468;
 const SYS_FILE_SETATTR: c_long = 469;
 
+/// The number of a call that newer architectures do not have.
+#[cfg(target_arch = "x86_64")]
+macro_rules! legacy {
+    ($number:ident) => {
+        $number
+    };
+}
+#[cfg(not(target_arch = "x86_64"))]
+macro_rules! legacy {
+    ($number:ident) => {
+        NO_NUMBER
+    };
+}
+
+/// Of a call that is not there.
+const NO_NUMBER: c_long = -1;
+
 /// Linux 6.17. Left out, because what they name is no file of an image: `mount`'s source, socket
 /// addresses, the targets of `symlink`.
 pub const TABLE: &[Syscall] = &[
     // Opening and executing.
-    cwd("open", SYS_open, 0).is(ROW_OPENS),
+    cwd("open", legacy!(SYS_open), 0).is(ROW_OPENS),
     at("openat", SYS_openat, 0).is(ROW_OPENS),
     at("openat2", SYS_openat2, 0).is(ROW_OPENS | ROW_HOW),
-    cwd("creat", SYS_creat, 0).is(ROW_OPENS),
+    cwd("creat", legacy!(SYS_creat), 0).is(ROW_OPENS),
     Syscall::new("open_by_handle_at", SYS_open_by_handle_at).is(ROW_OPENS),
     cwd("execve", SYS_execve, 0).is(ROW_EXEC),
     at("execveat", SYS_execveat, 0).is(ROW_EXEC),
-    cwd("uselib", SYS_uselib, 0),
+    cwd("uselib", legacy!(SYS_uselib), 0),
     // Looking.
-    cwd("stat", SYS_stat, 0),
-    cwd("lstat", SYS_lstat, 0),
+    cwd("stat", legacy!(SYS_stat), 0),
+    cwd("lstat", legacy!(SYS_lstat), 0),
     at("newfstatat", SYS_newfstatat, 0),
     at("statx", SYS_statx, 0),
-    cwd("access", SYS_access, 0),
+    cwd("access", legacy!(SYS_access), 0),
     at("faccessat", SYS_faccessat, 0),
     at("faccessat2", SYS_faccessat2, 0),
-    cwd("readlink", SYS_readlink, 0),
+    cwd("readlink", legacy!(SYS_readlink), 0),
     at("readlinkat", SYS_readlinkat, 0),
     cwd("statfs", SYS_statfs, 0),
     at("name_to_handle_at", SYS_name_to_handle_at, 0),
@@ -110,15 +129,15 @@ pub const TABLE: &[Syscall] = &[
     Syscall::new("fchdir", SYS_fchdir).is(ROW_CHDIR),
     // Changing content and attributes.
     cwd("truncate", SYS_truncate, 0),
-    cwd("chmod", SYS_chmod, 0),
+    cwd("chmod", legacy!(SYS_chmod), 0),
     at("fchmodat", SYS_fchmodat, 0),
-    at("fchmodat2", SYS_fchmodat2, 0),
-    cwd("chown", SYS_chown, 0),
-    cwd("lchown", SYS_lchown, 0),
+    at("fchmodat2", SYS_FCHMODAT2, 0),
+    cwd("chown", legacy!(SYS_chown), 0),
+    cwd("lchown", legacy!(SYS_lchown), 0),
     at("fchownat", SYS_fchownat, 0),
-    cwd("utime", SYS_utime, 0),
-    cwd("utimes", SYS_utimes, 0),
-    at("futimesat", SYS_futimesat, 0),
+    cwd("utime", legacy!(SYS_utime), 0),
+    cwd("utimes", legacy!(SYS_utimes), 0),
+    at("futimesat", legacy!(SYS_futimesat), 0),
     at("utimensat", SYS_utimensat, 0),
     at("file_getattr", SYS_FILE_GETATTR, 0),
     at("file_setattr", SYS_FILE_SETATTR, 0),
@@ -136,19 +155,19 @@ pub const TABLE: &[Syscall] = &[
     cwd("lremovexattr", SYS_lremovexattr, 0),
     at("removexattrat", SYS_REMOVEXATTRAT, 0),
     // Making and removing names.
-    cwd2("link", SYS_link),
+    cwd2("link", legacy!(SYS_link)),
     at2("linkat", SYS_linkat),
-    cwd("symlink", SYS_symlink, 1),
+    cwd("symlink", legacy!(SYS_symlink), 1),
     at("symlinkat", SYS_symlinkat, 1),
-    cwd2("rename", SYS_rename),
+    cwd2("rename", legacy!(SYS_rename)),
     at2("renameat", SYS_renameat),
     at2("renameat2", SYS_renameat2),
-    cwd("unlink", SYS_unlink, 0),
+    cwd("unlink", legacy!(SYS_unlink), 0),
     at("unlinkat", SYS_unlinkat, 0),
-    cwd("mkdir", SYS_mkdir, 0),
+    cwd("mkdir", legacy!(SYS_mkdir), 0),
     at("mkdirat", SYS_mkdirat, 0),
-    cwd("rmdir", SYS_rmdir, 0),
-    cwd("mknod", SYS_mknod, 0),
+    cwd("rmdir", legacy!(SYS_rmdir), 0),
+    cwd("mknod", legacy!(SYS_mknod), 0),
     at("mknodat", SYS_mknodat, 0),
     // Mounts, swap, quota, accounting.
     cwd("mount", SYS_mount, 1),
@@ -254,8 +273,80 @@ const TABLE32: &[(u16, &str, &str)] = &[
     (412, "utimensat_time64", "utimensat"),
 ];
 
+/// The same of arch/arm64/tools/syscall_32.tbl.
 #[cfg(target_arch = "aarch64")]
-const TABLE32: &[(u16, &str, &str)] = &[];
+const TABLE32: &[(u16, &str, &str)] = &[
+    (5, "open", "open"),
+    (8, "creat", "creat"),
+    (9, "link", "link"),
+    (10, "unlink", "unlink"),
+    (11, "execve", "execve"),
+    (12, "chdir", "chdir"),
+    (14, "mknod", "mknod"),
+    (15, "chmod", "chmod"),
+    (16, "lchown", "lchown"),
+    (21, "mount", "mount"),
+    (33, "access", "access"),
+    (38, "rename", "rename"),
+    (39, "mkdir", "mkdir"),
+    (40, "rmdir", "rmdir"),
+    (45, "brk", "brk"),
+    (51, "acct", "acct"),
+    (52, "umount2", "umount2"),
+    (61, "chroot", "chroot"),
+    (83, "symlink", "symlink"),
+    (85, "readlink", "readlink"),
+    (86, "uselib", "uselib"),
+    (87, "swapon", "swapon"),
+    (92, "truncate", "truncate"),
+    (99, "statfs", "statfs"),
+    (106, "stat", "stat"),
+    (107, "lstat", "lstat"),
+    (115, "swapoff", "swapoff"),
+    (125, "mprotect", "mprotect"),
+    (131, "quotactl", "quotactl"),
+    (133, "fchdir", "fchdir"),
+    (182, "chown", "chown"),
+    (192, "mmap2", "mmap"),
+    (193, "truncate64", "truncate"),
+    (195, "stat64", "stat"),
+    (196, "lstat64", "lstat"),
+    (198, "lchown32", "lchown"),
+    (212, "chown32", "chown"),
+    (218, "pivot_root", "pivot_root"),
+    (226, "setxattr", "setxattr"),
+    (227, "lsetxattr", "lsetxattr"),
+    (229, "getxattr", "getxattr"),
+    (230, "lgetxattr", "lgetxattr"),
+    (232, "listxattr", "listxattr"),
+    (233, "llistxattr", "llistxattr"),
+    (235, "removexattr", "removexattr"),
+    (236, "lremovexattr", "lremovexattr"),
+    (266, "statfs64", "statfs"),
+    (269, "utimes", "utimes"),
+    (317, "inotify_add_watch", "inotify_add_watch"),
+    (322, "openat", "openat"),
+    (323, "mkdirat", "mkdirat"),
+    (324, "mknodat", "mknodat"),
+    (325, "fchownat", "fchownat"),
+    (326, "futimesat", "futimesat"),
+    (327, "fstatat64", "newfstatat"),
+    (328, "unlinkat", "unlinkat"),
+    (329, "renameat", "renameat"),
+    (330, "linkat", "linkat"),
+    (331, "symlinkat", "symlinkat"),
+    (332, "readlinkat", "readlinkat"),
+    (333, "fchmodat", "fchmodat"),
+    (334, "faccessat", "faccessat"),
+    (348, "utimensat", "utimensat"),
+    (368, "fanotify_mark", "fanotify_mark"),
+    (370, "name_to_handle_at", "name_to_handle_at"),
+    (371, "open_by_handle_at", "open_by_handle_at"),
+    (382, "renameat2", "renameat2"),
+    (387, "execveat", "execveat"),
+    (397, "statx", "statx"),
+    (412, "utimensat_time64", "utimensat"),
+];
 
 /// From here on a number means the same on every architecture (Linux 5.1).
 const SAME_EVERYWHERE: usize = 424;
@@ -309,7 +400,7 @@ pub fn tables(traces_requests: bool) -> [[Row; SYSCALLS]; 2] {
 
 fn table() -> [Row; SYSCALLS] {
     let mut rows = [Row::default(); SYSCALLS];
-    for (s, id) in TABLE.iter().zip(1..) {
+    for (s, id) in TABLE.iter().zip(1..).filter(|(s, _)| s.number != NO_NUMBER) {
         rows[s.number as usize] = Row {
             path: s.path,
             dir: s.dir,

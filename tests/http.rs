@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Report, Sidecar, TestCgroup, exchange, get, helper, snoop, status, wait_until};
-use snoop::http::PATIENCE;
+use snoop::http::{PATIENCE, SLOTS};
 use snoop::metrics::METRICS;
 use std::collections::BTreeMap;
 use std::fs;
@@ -278,7 +278,8 @@ fn a_thousand_slow_connections_keep_nobody_out() {
     } = set_up("slow", &[]);
     make_files(directory.path(), 1);
     let top = directory.path().to_str().unwrap();
-    let before = metrics(sidecar.port)["process_resident_memory_bytes"];
+    let idle = metrics(sidecar.port);
+    let before = idle["process_resident_memory_bytes"];
     let mut slow = Vec::new();
     for i in 0..1000 {
         let mut stream = TcpStream::connect(("127.0.0.1", sidecar.port)).unwrap();
@@ -293,7 +294,7 @@ fn a_thousand_slow_connections_keep_nobody_out() {
     let after = metrics(sidecar.port);
     assert_eq!(after["snoop_events_dropped_total"], 0.0);
     assert_eq!(after["snoop_unique_files"], 2.0);
-    assert!(after["process_open_fds"] < 60.0);
+    assert!(after["process_open_fds"] <= idle["process_open_fds"] + SLOTS as f64);
     assert!(after["process_resident_memory_bytes"] - before < 1e6);
     drop(slow);
     // The slots are free again once their clients are gone.
@@ -395,11 +396,11 @@ fn an_address_that_cannot_be_used() {
     for (address, words) in [
         (
             format!("127.0.0.1:{port}"),
-            ["Address already in use", "choose another port"],
+            ["in use", "choose another port"], // the C libraries differ in words
         ),
         (
             "192.0.2.1:9090".into(),
-            ["Cannot assign requested address", "an address of this host"],
+            ["ddress", "an address of this host"],
         ),
     ] {
         let flag = format!("-metrics-addr={address}");
