@@ -2,8 +2,7 @@
 //! symlinks start at the directory, `..` ends there: nothing outside is ever looked at.
 
 use crate::error::{Error, Result};
-use fxhash::FxBuildHasher;
-use hashbrown::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::io::ErrorKind;
@@ -11,7 +10,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 /// Absolute paths inside the image.
-pub type Paths = HashSet<Vec<u8>, FxBuildHasher>;
+pub type Paths = HashSet<Vec<u8>>;
 
 /// As many as the kernel follows: path_resolution(7).
 const LINKS_MAX: usize = 40;
@@ -26,7 +25,7 @@ enum Node {
 
 pub struct Image {
     root: PathBuf,
-    known: HashMap<Vec<u8>, Node, FxBuildHasher>,
+    known: HashMap<Vec<u8>, Node>,
 }
 
 /// How following a path ended.

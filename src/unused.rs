@@ -6,9 +6,8 @@ use crate::image::{Entry, Image, Paths};
 use crate::packages::{self, Package};
 use crate::reader::Listed;
 use crate::report::text;
-use fxhash::FxBuildHasher;
-use hashbrown::{HashMap, HashSet};
 use serde_json::{Value, json};
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
@@ -122,7 +121,7 @@ fn findings(image: &mut Image, needed: &Paths, entries: &[Entry]) -> Result<Find
         shares.sort_by(|a, b| (b.unused.bytes, &a.name).cmp(&(a.unused.bytes, &b.name)));
     };
     largest(&mut found.directories);
-    let by_path: HashMap<&[u8], Size, FxBuildHasher> = entries
+    let by_path: HashMap<&[u8], Size> = entries
         .iter()
         .zip(&sizes)
         .filter(|(entry, _)| !entry.metadata.is_dir())
@@ -138,7 +137,7 @@ fn findings(image: &mut Image, needed: &Paths, entries: &[Entry]) -> Result<Find
 
 /// The size of each entry; of several names of a file the first has its bytes.
 fn sizes(entries: &[Entry]) -> Vec<Size> {
-    let mut several: HashSet<_, FxBuildHasher> = HashSet::default();
+    let mut several = HashSet::new();
     let size = |entry: &Entry| {
         let found = &entry.metadata;
         let first = found.nlink() < 2 || several.insert((found.dev(), found.ino()));
@@ -158,7 +157,7 @@ fn sizes(entries: &[Entry]) -> Vec<Size> {
 fn share(
     image: &mut Image,
     needed: &Paths,
-    files: &HashMap<&[u8], Size, FxBuildHasher>,
+    files: &HashMap<&[u8], Size>,
     package: &Package,
 ) -> Result<Option<Share>> {
     let mut share = Share {
