@@ -157,8 +157,8 @@ impl Pod {
             .unwrap_or_else(|| panic!("no container {name}"))
     }
 
-    /// Starts snoop as the manifest says, and waits for the start-up probe.
-    fn start_snoop(&mut self) -> Duration {
+    /// snoop as the manifest says.
+    fn snoop(&mut self) -> Container {
         let part = self.part("snoop");
         let root = tempfile::tempdir().unwrap();
         let program = PathBuf::from(snoop().get_program());
@@ -221,6 +221,12 @@ impl Pod {
             );
         }
         self.roots.push(root);
+        container
+    }
+
+    /// Starts snoop, and waits for the start-up probe.
+    fn start_snoop(&mut self) -> Duration {
+        let container = self.snoop();
         let begun = Instant::now();
         self.start(container);
         wait_until(|| TcpStream::connect(("127.0.0.1", 9090)).is_ok());
@@ -401,4 +407,58 @@ fn without_native_sidecars() {
         report.json["missing"],
         serde_json::json!({"late_attach": 1})
     );
+}
+
+/// What a node or a manifest may lack: one line that names cause and remedy, status 1.
+#[test]
+fn bad_surroundings() {
+    let mut pod = Pod::of("deployment.yaml", Driver::Systemd);
+    let lacking = |config: &mut Value, capability: &str| {
+        for set in ["bounding", "effective", "permitted"] {
+            let set = config["process"]["capabilities"][set].as_array_mut();
+            set.unwrap().retain(|name| name != capability);
+        }
+    };
+    let refusing = serde_json::json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["bpf"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}],
+    });
+    type Change<'a> = &'a dyn Fn(&mut Value);
+    let cases: [(Change, &[&str]); 4] = [
+        (
+            &|config| lacking(config, "CAP_BPF"),
+            &["capability BPF is missing", "capabilities.add"],
+        ),
+        (
+            &|config| lacking(config, "CAP_PERFMON"),
+            &["capability PERFMON is missing", "capabilities.add"],
+        ),
+        (
+            &|config| config["linux"]["seccomp"] = refusing.clone(),
+            &[
+                "Operation not permitted",
+                "no seccomp profile refuses bpf(2)",
+            ],
+        ),
+        (
+            &|config| config["linux"]["cgroupsPath"] = "/elsewhere-snoop-test".into(),
+            &[
+                "cannot find the own pod",
+                "/elsewhere-snoop-test",
+                "give -cgroup PATH",
+            ],
+        ),
+    ];
+    for (change, words) in cases {
+        let mut container = pod.snoop();
+        change(&mut container.config);
+        let output = container.command().stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        let status = output.status.code();
+        assert!(matches!(status, Some(1 | 2)), "{status:?} {said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        for word in words {
+            assert!(said.contains(word), "no {word:?}: {said}");
+        }
+    }
 }
