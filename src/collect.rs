@@ -27,6 +27,9 @@ pub struct Container {
     past_events: u64,
 }
 
+/// The program of the pause image, and CRI-O's own.
+const PAUSE: [&[u8]; 2] = [b"/pause", b"/usr/bin/pod"];
+
 impl Container {
     fn new(cgroup: Cgroup, capacity: usize) -> Container {
         Container {
@@ -39,6 +42,12 @@ impl Container {
             late: false,
             past_events: 0,
         }
+    }
+
+    /// Does it only hold a pod's namespaces? Such a one is of no interest to anybody.
+    fn is_pause(&self) -> bool {
+        let mut files = self.files.iter();
+        !self.files.is_empty() && files.all(|path| PAUSE.contains(&path))
     }
 
     pub fn events(&self, counts: &Counts) -> u64 {
@@ -96,7 +105,7 @@ impl Mounts {
 }
 
 pub struct Collector {
-    pub containers: Vec<Container>,
+    containers: Vec<Container>,
     pending: Pending,
     /// Of each container's set of files.
     capacity: usize,
@@ -337,9 +346,14 @@ impl Collector {
         self.changed = true;
     }
 
+    /// The containers to tell of.
+    pub fn containers(&self) -> impl Iterator<Item = &Container> {
+        self.containers.iter().filter(|c| !c.is_pause())
+    }
+
     /// Files of all containers together.
     pub fn files(&self) -> usize {
-        self.containers.iter().map(|c| c.files.len()).sum()
+        self.containers().map(|c| c.files.len()).sum()
     }
 
     /// Accesses of one row of the syscall table, whatever became of them. Over all rows this is
@@ -391,7 +405,7 @@ impl Collector {
     /// All that the report lacks, by reason: lost accesses, files that were evicted, containers that ran
     /// before tracing began.
     pub fn gaps(&self, counts: &Counts) -> [(&'static str, u64); GAPS] {
-        let late = self.containers.iter().filter(|c| c.late).count() as u64;
+        let late = self.containers().filter(|c| c.late).count() as u64;
         let mut gaps = [("", 0); GAPS];
         gaps[..LOST].copy_from_slice(&self.lost(counts));
         gaps[LOST] = ("evicted", self.evicted);

@@ -113,7 +113,7 @@ pub const METRICS: &[Metric] = &[
         |v| v.scrape.report_write_errors as f64,
     ),
     gauge("snoop_containers", "Containers traced.", |v| {
-        let containers = v.scrape.collector.containers.iter();
+        let containers = v.scrape.collector.containers();
         containers.filter(|container| !container.ended).count() as f64
     }),
     metric(
@@ -180,7 +180,7 @@ fn by_container(values: &Values, value: fn(&Container, u64) -> u64) -> Vec<(Stri
     let Scrape {
         collector, counts, ..
     } = values.scrape;
-    let series = collector.containers.iter().map(|container| {
+    let series = collector.containers().map(|container| {
         let path = escaped(&text(&container.cgroup.path));
         let events = container.events(counts);
         (

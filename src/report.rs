@@ -123,8 +123,8 @@ impl Snapshot<'_> {
 
         out.write_all(b"{\n")?;
         write_fields(out, "  ", &head)?;
-        let containers = &self.collector.containers;
-        let sets: Vec<_> = containers.iter().map(sorted).collect();
+        let containers: Vec<_> = self.collector.containers().collect();
+        let sets: Vec<_> = containers.iter().copied().map(sorted).collect();
         write_files(out, "  ", union(&sets).into_iter())?;
         out.write_all(b",\n  \"containers\": [")?;
         for (i, (container, files)) in containers.iter().zip(&sets).enumerate() {

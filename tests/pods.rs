@@ -390,23 +390,75 @@ fn nginx() {
     last.assert_complete();
 }
 
-/// older-clusters.yaml: the application may be there first; then the report says so.
+/// older-clusters.yaml: the application may be there first; then the report says so. Where processes are shared, what
+/// it has open is listed at once; the pause container is not.
 #[test]
 fn without_native_sidecars() {
-    let mut pod = Pod::of("older-clusters.yaml", Driver::Systemd);
+    for shared in [false, true] {
+        let mut pod = Pod::of("older-clusters.yaml", Driver::Systemd);
+        let root = busybox_root();
+        fs::write(root.path().join("etc/passwd"), "").unwrap();
+        fs::write(root.path().join("etc/hosts"), "").unwrap();
+        pod.start_app("app", root.path(), &[]);
+        std::thread::sleep(Duration::from_millis(500));
+        let mut snoop = pod.snoop();
+        if shared {
+            let namespaces = snoop.config["linux"]["namespaces"].as_array_mut();
+            namespaces
+                .unwrap()
+                .retain(|namespace| namespace["type"] != "pid");
+        }
+        pod.start(snoop);
+        wait_until(|| TcpStream::connect(("127.0.0.1", 9090)).is_ok());
+        if shared {
+            assert!(pod.report().files.contains(&b"/bin/busybox"[..]));
+        }
+        wait_until(|| pod.report().files.contains(&b"/etc/passwd"[..]));
+        let report = pod.report();
+        assert_eq!(report.json["containers"].as_array().unwrap().len(), 1);
+        assert_eq!(report.json["containers"][0]["attached_late"], true);
+        assert_eq!(
+            report.json["missing"],
+            serde_json::json!({"late_attach": 1})
+        );
+        assert!(!report.files.contains(&b"/pause"[..]));
+    }
+}
+
+/// The ways of older instructions: the node's cgroups mounted, and paths given, in a file too.
+#[test]
+fn with_the_nodes_cgroups_mounted() {
+    let mut pod = Pod::of("deployment.yaml", Driver::Cgroupfs);
     let root = busybox_root();
     fs::write(root.path().join("etc/passwd"), "").unwrap();
     fs::write(root.path().join("etc/hosts"), "").unwrap();
     pod.start_app("app", root.path(), &[]);
-    std::thread::sleep(Duration::from_millis(500));
-    pod.start_snoop();
-    wait_until(|| pod.report().files.contains(&b"/etc/passwd"[..]));
-    let report = pod.report();
-    assert_eq!(report.json["containers"][0]["attached_late"], true);
-    assert_eq!(
-        report.json["missing"],
-        serde_json::json!({"late_attach": 1})
-    );
+    let app = pod.running[1].0.config["linux"]["cgroupsPath"]
+        .as_str()
+        .unwrap()
+        .to_string();
+    wait_until(|| Path::new(MOUNT).join(&app[1..]).exists());
+    fs::write(pod.data.path().join("cgroup-paths"), format!("{app}\n")).unwrap();
+    for flag in [
+        format!("-cgroup={MOUNT}{app}"),
+        "-cgroups=@/data/cgroup-paths".into(),
+    ] {
+        let mut snoop = pod.snoop();
+        snoop.bind(Path::new(MOUNT), MOUNT, &["ro"]);
+        snoop.config["process"]["args"]
+            .as_array_mut()
+            .unwrap()
+            .push(flag.into());
+        pod.start(snoop);
+        wait_until(|| TcpStream::connect(("127.0.0.1", 9090)).is_ok());
+        wait_until(|| pod.report().files.contains(&b"/etc/hosts"[..]));
+        let report = pod.report();
+        assert_eq!(report.json["containers"].as_array().unwrap().len(), 1);
+        assert_eq!(report.json["containers"][0]["cgroup_path"], app);
+        let (snoop, mut child) = pod.running.pop().unwrap();
+        snoop.kill("TERM");
+        assert!(child.wait().unwrap().success());
+    }
 }
 
 /// What a node or a manifest may lack: one line that names cause and remedy, status 1.
