@@ -4,6 +4,8 @@
 #              real applications in full and in rebuilt roots: all of them, which takes minutes
 # make static  target/ARCH/snoop, static binaries; ARCHES="x86_64 aarch64"
 # make image   an image of the static binary, by buildah; prints its size
+# make test-kernels
+#              the static binary on kernels from 5.10 on, under qemu
 # make fuzz    hostile input for the parsers, SECONDS for each
 # Both need root, as tracing does, and install what they lack (Debian, Ubuntu).
 
@@ -21,7 +23,7 @@ TEST_NEEDS = c++:g++ strace:strace git:git curl:curl prometheus:prometheus rsync
 
 SECONDS ?= 60
 
-.PHONY: all run test static image test-slim fuzz check-root build-needs test-needs clean
+.PHONY: all run test static image test-slim test-kernels fuzz check-root build-needs test-needs clean
 
 all: build-needs
 	$(CARGO) build --release --locked
@@ -38,6 +40,7 @@ test: check-root build-needs test-needs
 	@size=$$(stat -c %s $(STATIC)); echo "static binary: $$size bytes"; \
 	[ $$size -le $(BUDGET) ] || { echo "make: that is more than $(BUDGET)" >&2; exit 1; }
 	SNOOP_BINARY=$(CURDIR)/$(STATIC) $(CARGO) test --workspace --release --locked
+	scripts/test-kernels bullseye
 	scripts/fuzz 5
 
 static: build-needs
@@ -51,6 +54,9 @@ image: build-needs
 
 test-slim: check-root build-needs test-needs
 	$(CARGO) test --release --locked --test slim -- --include-ignored --nocapture --test-threads=1
+
+test-kernels: build-needs
+	scripts/test-kernels bullseye bookworm trixie trixie-backports
 
 fuzz: build-needs
 	scripts/need c++:g++
