@@ -7,7 +7,7 @@
 # make test-kernels
 #              the static binary on kernels from 5.10 on, under qemu
 # make fuzz    hostile input for the parsers, SECONDS for each
-# Both need root, as tracing does, and install what they lack (Debian, Ubuntu).
+# All but static, image and fuzz need root, as tracing does; all install what they lack (Debian, Ubuntu).
 
 CARGO ?= cargo
 SNOOP = target/release/snoop

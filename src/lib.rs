@@ -35,4 +35,6 @@ pub mod args;
 pub mod preflight;
 pub mod run;
 
+pub mod aim;
+
 pub mod tracer;

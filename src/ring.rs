@@ -1,8 +1,10 @@
 //! Consumer of the BPF ring buffer (Linux 5.8): hands out the bytes of each record, in order.
 //!
-//! The buffer is shared memory: a page with the consumer's position, one with the producer's, then
-//! the data, mapped twice in a row so that a record never wraps. Each record begins with its length
-//! and two flags (kernel/bpf/ringbuf.c, Documentation/bpf/ringbuf.rst).
+//! The buffer is shared memory: a page with the consumer's position, one with the producer's, then the data. Each
+//! record begins with its length and two flags (kernel/bpf/ringbuf.c, Documentation/bpf/ringbuf.rst).
+//!
+//! The kernel offers the data twice in a row, so that no record wraps. Mapped twice it counts twice as resident
+//! memory; here it is mapped once, and the rare record that wraps is put together.
 
 use crate::sys::{self, Mapping};
 use std::io;
@@ -20,6 +22,8 @@ pub struct Ring<F> {
     consumer: Mapping,
     /// The producer's page, and behind it the data.
     producer: Mapping,
+    /// A record that wrapped.
+    whole: Vec<u8>,
 }
 
 impl<F: AsFd> Ring<F> {
@@ -27,12 +31,13 @@ impl<F: AsFd> Ring<F> {
     pub fn new(map: F, size: usize) -> io::Result<Ring<F>> {
         let page = sys::page_size();
         let consumer = Mapping::new(map.as_fd(), 0, page, true)?;
-        let producer = Mapping::new(map.as_fd(), page, page + 2 * size, false)?;
+        let producer = Mapping::new(map.as_fd(), page, page + size, false)?;
         Ok(Ring {
             map,
             size,
             consumer,
             producer,
+            whole: Vec::new(),
         })
     }
 
@@ -47,31 +52,44 @@ impl<F: AsFd> Ring<F> {
         }
     }
 
+    /// `len` bytes of the data.
+    fn data(&self, at: usize, len: usize) -> &[u8] {
+        assert!(at + len <= self.size, "the kernel wrote past the ring");
+        // SAFETY: the data is mapped as long as self lives; the caller takes bytes of a record that is complete,
+        // which the kernel leaves alone until the consumer's position has passed it.
+        unsafe { slice::from_raw_parts(self.producer.at(sys::page_size()).add(at), len) }
+    }
+
     /// Calls `each` with the records that are there, `limit` at most; answers how many were.
     pub fn read(&mut self, limit: usize, mut each: impl FnMut(&[u8])) -> usize {
-        let (consumer, producer) = self.positions();
-        let mut at = consumer.load(Ordering::Relaxed);
+        let mut at = self.positions().0.load(Ordering::Relaxed);
         let mut count = 0;
-        while count < limit && at < producer.load(Ordering::Acquire) {
-            let record = self.producer.at(sys::page_size() + (at & (self.size - 1)));
+        while count < limit && at < self.positions().1.load(Ordering::Acquire) {
+            let offset = at & (self.size - 1);
+            let record = self.producer.at(sys::page_size() + offset);
             // SAFETY: records begin at multiples of eight inside the data.
             let head = unsafe { &*record.cast::<AtomicU32>() }.load(Ordering::Acquire);
             if head & BUSY != 0 {
                 break;
             }
             let len = (head & !DISCARDED) as usize;
-            assert!(
-                len <= self.size,
-                "the kernel wrote a record larger than the ring"
-            );
             if head & DISCARDED == 0 {
-                // SAFETY: the second mapping of the data makes `len` bytes from any position
-                // readable, and the kernel leaves them alone until the position below is stored.
-                each(unsafe { slice::from_raw_parts(record.add(HEADER), len) });
+                let start = (offset + HEADER) & (self.size - 1);
+                let before_end = len.min(self.size - start);
+                if before_end == len {
+                    each(self.data(start, len));
+                } else {
+                    let mut whole = std::mem::take(&mut self.whole);
+                    whole.clear();
+                    whole.extend(self.data(start, before_end));
+                    whole.extend(self.data(0, len - before_end));
+                    each(&whole);
+                    self.whole = whole;
+                }
                 count += 1;
             }
             at += (len + HEADER).next_multiple_of(8);
-            consumer.store(at, Ordering::Release);
+            self.positions().0.store(at, Ordering::Release);
         }
         count
     }
