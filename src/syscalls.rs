@@ -192,9 +192,8 @@ pub const TABLE: &[Syscall] = &[
     Syscall::new("getcpu", SYS_getcpu).is(ROW_OWN),
 ];
 
-/// The calls of 32-bit programs (arch/x86/entry/syscalls/syscall_32.tbl, Linux 6.17): number, name, and the
-/// row above that takes the same arguments.
-#[cfg(target_arch = "x86_64")]
+/// The calls of 32-bit programs, on i386 and on arm (arch/x86/entry/syscalls/syscall_32.tbl,
+/// arch/arm64/tools/syscall_32.tbl, Linux 6.17): number, name, and the row above that takes the same arguments.
 const TABLE32: &[(u16, &str, &str)] = &[
     (5, "open", "open"),
     (8, "creat", "creat"),
@@ -205,10 +204,7 @@ const TABLE32: &[(u16, &str, &str)] = &[
     (14, "mknod", "mknod"),
     (15, "chmod", "chmod"),
     (16, "lchown", "lchown"),
-    (18, "oldstat", "stat"),
     (21, "mount", "mount"),
-    (22, "umount", "umount2"),
-    (30, "utime", "utime"),
     (33, "access", "access"),
     (38, "rename", "rename"),
     (39, "mkdir", "mkdir"),
@@ -218,11 +214,9 @@ const TABLE32: &[(u16, &str, &str)] = &[
     (52, "umount2", "umount2"),
     (61, "chroot", "chroot"),
     (83, "symlink", "symlink"),
-    (84, "oldlstat", "lstat"),
     (85, "readlink", "readlink"),
     (86, "uselib", "uselib"),
     (87, "swapon", "swapon"),
-    (90, "mmap", "mmap"),
     (92, "truncate", "truncate"),
     (99, "statfs", "statfs"),
     (106, "stat", "stat"),
@@ -238,7 +232,6 @@ const TABLE32: &[(u16, &str, &str)] = &[
     (196, "lstat64", "lstat"),
     (198, "lchown32", "lchown"),
     (212, "chown32", "chown"),
-    (217, "pivot_root", "pivot_root"),
     (226, "setxattr", "setxattr"),
     (227, "lsetxattr", "lsetxattr"),
     (229, "getxattr", "getxattr"),
@@ -247,6 +240,18 @@ const TABLE32: &[(u16, &str, &str)] = &[
     (233, "llistxattr", "llistxattr"),
     (235, "removexattr", "removexattr"),
     (236, "lremovexattr", "lremovexattr"),
+    (412, "utimensat_time64", "utimensat"),
+];
+
+/// Those that have other numbers on the two, or are on one only.
+#[cfg(target_arch = "x86_64")]
+const TABLE32_HERE: &[(u16, &str, &str)] = &[
+    (18, "oldstat", "stat"),
+    (22, "umount", "umount2"),
+    (30, "utime", "utime"),
+    (84, "oldlstat", "lstat"),
+    (90, "mmap", "mmap"),
+    (217, "pivot_root", "pivot_root"),
     (268, "statfs64", "statfs"),
     (271, "utimes", "utimes"),
     (292, "inotify_add_watch", "inotify_add_watch"),
@@ -270,58 +275,10 @@ const TABLE32: &[(u16, &str, &str)] = &[
     (353, "renameat2", "renameat2"),
     (358, "execveat", "execveat"),
     (383, "statx", "statx"),
-    (412, "utimensat_time64", "utimensat"),
 ];
-
-/// The same of arch/arm64/tools/syscall_32.tbl.
 #[cfg(target_arch = "aarch64")]
-const TABLE32: &[(u16, &str, &str)] = &[
-    (5, "open", "open"),
-    (8, "creat", "creat"),
-    (9, "link", "link"),
-    (10, "unlink", "unlink"),
-    (11, "execve", "execve"),
-    (12, "chdir", "chdir"),
-    (14, "mknod", "mknod"),
-    (15, "chmod", "chmod"),
-    (16, "lchown", "lchown"),
-    (21, "mount", "mount"),
-    (33, "access", "access"),
-    (38, "rename", "rename"),
-    (39, "mkdir", "mkdir"),
-    (40, "rmdir", "rmdir"),
-    (45, "brk", "brk"),
-    (51, "acct", "acct"),
-    (52, "umount2", "umount2"),
-    (61, "chroot", "chroot"),
-    (83, "symlink", "symlink"),
-    (85, "readlink", "readlink"),
-    (86, "uselib", "uselib"),
-    (87, "swapon", "swapon"),
-    (92, "truncate", "truncate"),
-    (99, "statfs", "statfs"),
-    (106, "stat", "stat"),
-    (107, "lstat", "lstat"),
-    (115, "swapoff", "swapoff"),
-    (125, "mprotect", "mprotect"),
-    (131, "quotactl", "quotactl"),
-    (133, "fchdir", "fchdir"),
-    (182, "chown", "chown"),
-    (192, "mmap2", "mmap"),
-    (193, "truncate64", "truncate"),
-    (195, "stat64", "stat"),
-    (196, "lstat64", "lstat"),
-    (198, "lchown32", "lchown"),
-    (212, "chown32", "chown"),
+const TABLE32_HERE: &[(u16, &str, &str)] = &[
     (218, "pivot_root", "pivot_root"),
-    (226, "setxattr", "setxattr"),
-    (227, "lsetxattr", "lsetxattr"),
-    (229, "getxattr", "getxattr"),
-    (230, "lgetxattr", "lgetxattr"),
-    (232, "listxattr", "listxattr"),
-    (233, "llistxattr", "llistxattr"),
-    (235, "removexattr", "removexattr"),
-    (236, "lremovexattr", "lremovexattr"),
     (266, "statfs64", "statfs"),
     (269, "utimes", "utimes"),
     (317, "inotify_add_watch", "inotify_add_watch"),
@@ -345,7 +302,6 @@ const TABLE32: &[(u16, &str, &str)] = &[
     (382, "renameat2", "renameat2"),
     (387, "execveat", "execveat"),
     (397, "statx", "statx"),
-    (412, "utimensat_time64", "utimensat"),
 ];
 
 /// From here on a number means the same on every architecture (Linux 5.1).
@@ -415,7 +371,7 @@ fn table() -> [Row; SYSCALLS] {
 fn table32() -> [Row; SYSCALLS] {
     let mut rows = table();
     rows[..SAME_EVERYWHERE].fill(Row::default());
-    for (number, name, like) in TABLE32 {
+    for (number, name, like) in TABLE32.iter().chain(TABLE32_HERE) {
         let id = id_of(like).expect("the row is in the table");
         let s = &TABLE[id as usize - 1];
         let row = &mut rows[*number as usize];
@@ -454,7 +410,7 @@ mod tests {
     fn numbers_of_32_bit_calls() {
         let header = "/usr/include/x86_64-linux-gnu/asm/unistd_32.h";
         let header = std::fs::read_to_string(header).unwrap();
-        for (number, name, _) in TABLE32 {
+        for (number, name, _) in TABLE32.iter().chain(TABLE32_HERE) {
             let line = format!("#define __NR_{name} {number}");
             assert!(header.lines().any(|l| l == line), "{line}");
         }

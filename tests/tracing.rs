@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{Files, TestCgroup, assert_has, assert_same, bytes, helper, run, run_quietly, show};
+use common::{
+    Files, Report, TestCgroup, assert_has, assert_same, bytes, helper, run, run_quietly, show,
+};
 use snoop::path::{Excludes, Named};
 use snoop::preflight;
 use snoop::probe::{Probe, Settings};
@@ -387,16 +389,21 @@ fn mounts_are_told_and_those_that_show_the_kernel_left_out() {
     report.assert_complete();
 }
 
+/// Traces a program that prints the names a tracer must report.
+fn run_and_expect(program: &Path, top: &str) -> (Report, Files) {
+    let (output, report) = run(&[], &[program.to_str().unwrap(), top]);
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    (report, text.lines().map(bytes).collect())
+}
+
 #[test]
 fn requests_of_io_uring() {
     let directory = tempfile::tempdir().unwrap();
     let program = common::compile("uring", &["-static", "-luring"]);
     let top = directory.path().to_str().unwrap();
-    let (output, report) = run(&[], &[program.to_str().unwrap(), top]);
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
-    assert!(output.status.success());
-    let text = String::from_utf8(output.stdout).unwrap();
-    let mut expected: Files = text.lines().map(bytes).collect();
+    let (report, mut expected) = run_and_expect(&program, top);
     assert_eq!(expected.len(), 11);
     expected.insert(bytes(&program));
     assert_same(&report.files, &expected);
@@ -409,11 +416,7 @@ fn programs_of_32_bits() {
     let directory = tempfile::tempdir().unwrap();
     let program = common::compile("narrow", &["-m32"]);
     let top = directory.path().to_str().unwrap();
-    let (output, report) = run(&[], &[program.to_str().unwrap(), top]);
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
-    assert!(output.status.success());
-    let text = String::from_utf8(output.stdout).unwrap();
-    let mut expected: Files = text.lines().map(bytes).collect();
+    let (report, mut expected) = run_and_expect(&program, top);
     assert_eq!(expected.len(), 10);
     expected.insert(bytes(&program));
     // What any dynamic program needs: its loader by name and in fact, and its library.
