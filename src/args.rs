@@ -181,11 +181,10 @@ pub fn parse(
             Some(word) => Err(unexpected(&word)),
         };
     }
-    if words.next_if(|word| word == "closure").is_some() {
-        return closure(words);
-    }
-    if words.next_if(|word| word == "unused").is_some() {
-        return unused(words);
+    for name in ["closure", "unused"] {
+        if words.next_if(|word| word == name).is_some() {
+            return tool(name, words);
+        }
     }
     let run = words.next_if(|word| word == "run").is_some();
 
@@ -230,14 +229,17 @@ pub fn parse(
     }
 }
 
-fn closure(words: impl Iterator<Item = OsString>) -> Result<Command> {
+/// The words behind `closure` or `unused`: a root, reports, and flags of each one's own.
+fn tool(name: &str, words: impl Iterator<Item = OsString>) -> Result<Command> {
+    let is_closure = name == "closure";
     let (mut root, mut reports, mut format, mut nul) = (None, Vec::new(), None, false);
+    let mut form = Form::Summary;
     let mut parser = lexopt::Parser::from_args(words.map(two_dashes));
     while let Some(arg) = parser.next().map_err(wrong)? {
         match arg {
             Long("help") | Short('h') => return Ok(Command::Help),
             Long("root") => root = Some(parser.value().map_err(wrong)?),
-            Long("format") => {
+            Long("format") if is_closure => {
                 let name = parser.value().map_err(wrong)?;
                 let known = name.to_str().and_then(Format::parse);
                 format = Some(known.ok_or_else(|| {
@@ -245,7 +247,9 @@ fn closure(words: impl Iterator<Item = OsString>) -> Result<Command> {
                     Error::usage(format!("-format: {name:?} is not one of {names}"))
                 })?);
             }
-            Short('0') => nul = true,
+            Short('0') if is_closure => nul = true,
+            Long("paths") if !is_closure => form = Form::Paths,
+            Long("json") if !is_closure => form = Form::Json,
             Value(report) => reports.push(report),
             Long(flag) => return Err(unknown(flag)),
             Short(letter) => return Err(unknown(&letter.to_string())),
@@ -256,42 +260,27 @@ fn closure(words: impl Iterator<Item = OsString>) -> Result<Command> {
         (true, Some(_)) => return Err(Error::usage("-0 is for -format=paths only")),
         (false, format) => format.unwrap_or(Format::Lines),
     };
-    Ok(Command::Closure(Closure {
-        root: root_of("closure", root, &reports)?,
-        reports,
-        format,
-    }))
-}
-
-fn unused(words: impl Iterator<Item = OsString>) -> Result<Command> {
-    let (mut root, mut reports, mut form) = (None, Vec::new(), Form::Summary);
-    let mut parser = lexopt::Parser::from_args(words.map(two_dashes));
-    while let Some(arg) = parser.next().map_err(wrong)? {
-        match arg {
-            Long("help") | Short('h') => return Ok(Command::Help),
-            Long("root") => root = Some(parser.value().map_err(wrong)?),
-            Long("paths") => form = Form::Paths,
-            Long("json") => form = Form::Json,
-            Value(report) => reports.push(report),
-            Long(flag) => return Err(unknown(flag)),
-            Short(letter) => return Err(unknown(&letter.to_string())),
+    let root: PathBuf = match root {
+        Some(root) if !root.is_empty() && !reports.is_empty() => root.into(),
+        _ => {
+            return Err(Error::usage(format!(
+                "snoop {name} needs an image and reports: snoop {name} -root DIR REPORT..."
+            )));
         }
-    }
-    Ok(Command::Unused(Unused {
-        root: root_of("unused", root, &reports)?,
-        reports,
-        form,
-    }))
-}
-
-/// What both commands on images need.
-fn root_of(command: &str, root: Option<OsString>, reports: &[OsString]) -> Result<PathBuf> {
-    match root {
-        Some(root) if !root.is_empty() && !reports.is_empty() => Ok(root.into()),
-        _ => Err(Error::usage(format!(
-            "snoop {command} needs an image and reports: snoop {command} -root DIR REPORT..."
-        ))),
-    }
+    };
+    Ok(if is_closure {
+        Command::Closure(Closure {
+            root,
+            reports,
+            format,
+        })
+    } else {
+        Command::Unused(Unused {
+            root,
+            reports,
+            form,
+        })
+    })
 }
 
 /// Takes the flags and their values from the front of `words`, and a `--` behind them; what is left is

@@ -200,6 +200,9 @@ pub fn short_name(name: &[u8]) -> &[u8] {
 /// `proc` (the pod shares its process namespace): the kubelet mounts a file of its own directory into it.
 pub fn kubernetes_name(proc: &Path, cgroup: &[u8]) -> Option<String> {
     let leaf = cgroup.rsplit(|b| *b == b'/').next()?;
+    if short_name(leaf) == leaf {
+        return None; // not a container's: spares the search
+    }
     let entries = fs::read_dir(proc).ok()?.flatten();
     let processes = entries.filter(|e| e.file_name().as_bytes()[0].is_ascii_digit());
     let is_in = |path: &PathBuf| {

@@ -281,12 +281,12 @@ impl Collector {
     }
 
     fn access(&mut self, event: &Event) {
-        if self.find(event.container).is_none() {
+        let of = |c: &Container| c.cgroup.id == event.container;
+        let at = self.containers.iter().position(of).unwrap_or_else(|| {
             self.add(event.container, upward(event.cgroup));
-        }
-        let of = |c: &&mut Container| c.cgroup.id == event.container;
-        let container = self.containers.iter_mut().find(of);
-        let container = container.expect("it was added if it was not there");
+            self.containers.len() - 1
+        });
+        let container = &mut self.containers[at];
         if event.has(RECORD_LATE) && !container.late {
             container.late = true;
             self.changed = true;

@@ -30,52 +30,38 @@ pub struct Tail {
     pub map: &'static str,
 }
 
+/// The hook at a tracepoint, whose name determines all others.
+macro_rules! hook {
+    ($name:literal, $needed:ident, sends) => {
+        hook!(
+            $name,
+            $needed,
+            Some(Tail {
+                program: concat!("tp_btf/", $name, "/send"),
+                map: concat!($name, "_tail"),
+            })
+        )
+    };
+    ($name:literal, $needed:ident) => {
+        hook!($name, $needed, None)
+    };
+    ($name:literal, $needed:ident, $tail:expr) => {
+        Hook {
+            program: concat!("tp_btf/", $name),
+            tail: $tail,
+            btf_type: concat!("btf_trace_", $name),
+            needed: Needed::$needed,
+        }
+    };
+}
+
 pub const HOOKS: [Hook; 6] = [
-    Hook {
-        program: "tp_btf/sys_exit",
-        tail: Some(Tail {
-            program: "tp_btf/sys_exit/send",
-            map: "sys_exit_tail",
-        }),
-        btf_type: "btf_trace_sys_exit",
-        needed: Needed::Always,
-    },
-    Hook {
-        program: "tp_btf/sched_process_exec",
-        tail: Some(Tail {
-            program: "tp_btf/sched_process_exec/send",
-            map: "sched_process_exec_tail",
-        }),
-        btf_type: "btf_trace_sched_process_exec",
-        needed: Needed::Always,
-    },
-    Hook {
-        program: "tp_btf/cgroup_mkdir",
-        tail: None,
-        btf_type: "btf_trace_cgroup_mkdir",
-        needed: Needed::Always,
-    },
-    Hook {
-        program: "tp_btf/cgroup_rmdir",
-        tail: None,
-        btf_type: "btf_trace_cgroup_rmdir",
-        needed: Needed::Always,
-    },
-    Hook {
-        program: "tp_btf/io_uring_submit_req",
-        tail: Some(Tail {
-            program: "tp_btf/io_uring_submit_req/send",
-            map: "io_uring_submit_req_tail",
-        }),
-        btf_type: "btf_trace_io_uring_submit_req",
-        needed: Needed::ForRequests,
-    },
-    Hook {
-        program: "tp_btf/io_uring_complete",
-        tail: None,
-        btf_type: "btf_trace_io_uring_complete",
-        needed: Needed::ForRequests,
-    },
+    hook!("sys_exit", Always, sends),
+    hook!("sched_process_exec", Always, sends),
+    hook!("cgroup_mkdir", Always),
+    hook!("cgroup_rmdir", Always),
+    hook!("io_uring_submit_req", ForRequests, sends),
+    hook!("io_uring_complete", ForRequests),
 ];
 
 /// A kind of request of io_uring that takes a path: the syscall that does the same, the structure that begins

@@ -81,7 +81,7 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "snoop_events_excluded_total",
-        "Accesses left out by -exclude.",
+        "Accesses left out: by -exclude, of the container runtime, of files that show the kernel.",
         |v| v.totals.excluded as f64,
     ),
     counter(

@@ -164,11 +164,11 @@ impl Probe {
     pub fn release(&self, container: u64) -> Result<u64> {
         let release = || {
             let mut events = 0;
-            for number in self.numbers_of(Some(container))? {
+            for (number, _) in self.numbers()?.iter().filter(|(_, id)| *id == container) {
                 events += self.events_of_number(number)?;
                 let none = vec![0; self.events.value_size()];
-                self.events.update(&number.to_ne_bytes(), &none)?;
-                self.containers.delete(&number.to_ne_bytes())?;
+                self.events.update(number, &none)?;
+                self.containers.delete(number)?;
             }
             // It is there only if it was named by itself.
             let _ = self.targets.delete(&container.to_ne_bytes());
@@ -254,15 +254,7 @@ impl Probe {
     /// Gives up the loaders that are awaited for a minute: their processes ended before they told.
     /// With none left the programs stop looking for them.
     fn give_up_loaders(&mut self) -> io::Result<()> {
-        let mut awaited = Vec::new();
-        let (mut key, mut next) = (None, [0; 4]);
-        while self
-            .loaders
-            .next_key(key.as_ref().map(|k: &[u8; 4]| &k[..]), &mut next)
-        {
-            awaited.push(next);
-            key = Some(next);
-        }
+        let mut awaited = keys(&self.loaders);
         let old = |process: &[u8; 4]| self.awaited_before.contains(process);
         for process in awaited.iter().filter(|process| old(process)) {
             // It fails if the process has told just now.
@@ -271,7 +263,7 @@ impl Probe {
         awaited.retain(|process| !old(process));
         if awaited.is_empty() {
             self.awaited.update(&FIRST, &0u64.to_ne_bytes())?;
-            if self.loaders.next_key(None, &mut next) {
+            if self.loaders.next_key(None, &mut [0; 4]) {
                 // One came meanwhile. More than there are does no harm until the next minute.
                 self.awaited.update(&FIRST, &(1u64 << 32).to_ne_bytes())?;
             }
@@ -305,44 +297,36 @@ impl Probe {
         rows[syscalls::LOADER_ID as usize][Outcome::Unreadable as usize] += self.given_up;
 
         let mut events = Vec::new();
-        for number in self.numbers_of(None)? {
-            let id = self.container_of(number)?;
-            events.push((id, self.events_of_number(number)?));
+        for (number, id) in self.numbers()? {
+            events.push((id, self.events_of_number(&number)?));
         }
         Ok(Counts { rows, events })
     }
-}
 
-impl Probe {
-    /// The numbers of all containers, or of one.
-    fn numbers_of(&self, container: Option<u64>) -> io::Result<Vec<u32>> {
-        let mut numbers = Vec::new();
-        let (mut key, mut next) = (None, [0; 4]);
-        while self
-            .containers
-            .next_key(key.as_ref().map(|k: &[u8; 4]| &k[..]), &mut next)
-        {
-            let number = u32::from_ne_bytes(next);
-            if container.is_none_or(|id| self.container_of(number).is_ok_and(|of| of == id)) {
-                numbers.push(number);
-            }
-            key = Some(next);
-        }
-        Ok(numbers)
+    /// The numbers that containers have, as keys of the maps, and the containers' ids.
+    fn numbers(&self) -> io::Result<Vec<([u8; 4], u64)>> {
+        let id_of = |number: [u8; 4]| {
+            let mut container = [0; size_of::<Container>()];
+            self.containers.lookup(&number, &mut container)?;
+            Ok((number, number_at_start(&container)))
+        };
+        keys(&self.containers).into_iter().map(id_of).collect()
     }
 
-    fn container_of(&self, number: u32) -> io::Result<u64> {
-        let mut container = [0; size_of::<Container>()];
-        self.containers
-            .lookup(&number.to_ne_bytes(), &mut container)?;
-        Ok(number_at_start(&container))
-    }
-
-    fn events_of_number(&self, number: u32) -> io::Result<u64> {
+    fn events_of_number(&self, number: &[u8; 4]) -> io::Result<u64> {
         let mut values = vec![0; self.events.value_size()];
-        self.events.lookup(&number.to_ne_bytes(), &mut values)?;
+        self.events.lookup(number, &mut values)?;
         Ok(values.chunks_exact(8).map(number_at_start).sum())
     }
+}
+
+/// The keys of a map whose keys have four bytes.
+fn keys(map: &Map) -> Vec<[u8; 4]> {
+    let (mut keys, mut next) = (Vec::<[u8; 4]>::new(), [0; 4]);
+    while map.next_key(keys.last().map(|key| &key[..]), &mut next) {
+        keys.push(next);
+    }
+    keys
 }
 
 /// The key of an array's only element.

@@ -33,6 +33,16 @@ impl Syscall {
         self
     }
 
+    fn row(&self, id: u16) -> Row {
+        Row {
+            path: self.path,
+            dir: self.dir,
+            kind: self.kind,
+            pad: 0,
+            id,
+        }
+    }
+
     /// Does this row stand for file accesses, or only follow the process?
     pub fn is_counted(&self) -> bool {
         let is_access = self.path[0] != ARG_NONE || self.kind & (ROW_OPENS | ROW_UNTRACED) != 0;
@@ -357,13 +367,7 @@ pub fn tables(traces_requests: bool) -> [[Row; SYSCALLS]; 2] {
 fn table() -> [Row; SYSCALLS] {
     let mut rows = [Row::default(); SYSCALLS];
     for (s, id) in TABLE.iter().zip(1..).filter(|(s, _)| s.number != NO_NUMBER) {
-        rows[s.number as usize] = Row {
-            path: s.path,
-            dir: s.dir,
-            kind: s.kind,
-            pad: 0,
-            id,
-        };
+        rows[s.number as usize] = s.row(id);
     }
     rows
 }
@@ -375,13 +379,7 @@ fn table32() -> [Row; SYSCALLS] {
         let id = id_of(like).expect("the row is in the table");
         let s = &TABLE[id as usize - 1];
         let row = &mut rows[*number as usize];
-        *row = Row {
-            path: s.path,
-            dir: s.dir,
-            kind: s.kind,
-            pad: 0,
-            id,
-        };
+        *row = s.row(id);
         if *name == "fanotify_mark" {
             // Its mask of 64 bits takes two registers.
             (row.dir[0], row.path[0]) = (4, 5);

@@ -2,11 +2,11 @@
 
 mod common;
 
-use common::container::{Container, become_node, busybox_root, copy_program};
-use common::{Files, Report, Sidecar, TestCgroup, assert_same, snoop, wait_until};
+use common::container::{Container, become_node, busybox_root, copy_program, snoop_apart};
+use common::{Files, Report, Sidecar, TestCgroup, assert_same, wait_until};
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 fn files(paths: &[&str]) -> Files {
     paths.iter().map(|path| path.as_bytes().to_vec()).collect()
@@ -27,10 +27,7 @@ fn traced(name: &str) -> Traced {
     let cgroup = above.nested(&format!("docker-{}.scope", "ab".repeat(32)));
     let report = tempfile::tempdir().unwrap();
     let flag = format!("-cgroup={}", cgroup.path());
-    // As a container of its own: in another mount namespace than the runtime.
-    let mut apart = Command::new("unshare");
-    apart.arg("-m").arg(snoop().get_program());
-    let sidecar = Sidecar::start_by(apart, &[&flag], &report.path().join("r.json"));
+    let sidecar = Sidecar::start_by(snoop_apart(), &[&flag], &report.path().join("r.json"));
     Traced {
         sidecar,
         cgroup,
@@ -110,10 +107,7 @@ fn programs_without_a_home_are_the_applications() {
         &cgroup.path(),
         &["/bin/helper", "homeless", "/etc/app.conf", "/tmp"],
     );
-    for set in ["bounding", "effective", "permitted"] {
-        let set = container.config["process"]["capabilities"][set].as_array_mut();
-        set.unwrap().push("CAP_SYS_ADMIN".into());
-    }
+    container.capabilities(|set| set.push("CAP_SYS_ADMIN".into()));
     assert!(container.command().status().unwrap().success());
     let report = last_report(sidecar, report.path());
     let expected = [

@@ -193,10 +193,9 @@ impl Pod {
         let added: Vec<_> = added
             .map(|name| format!("CAP_{}", name.as_str().unwrap()))
             .collect();
+        container
+            .capabilities(|set| *set = added.iter().map(|name| name.as_str().into()).collect());
         let process = &mut container.config["process"];
-        for set in ["bounding", "effective", "permitted"] {
-            process["capabilities"][set] = added.clone().into();
-        }
         process["noNewPrivileges"] = (security["allowPrivilegeEscalation"] == false).into();
         process["user"]["uid"] = security["runAsUser"].clone();
         let env = [
@@ -224,12 +223,17 @@ impl Pod {
         container
     }
 
+    /// Starts a snoop and waits until it listens.
+    fn start_and_wait(&mut self, snoop: Container) {
+        self.start(snoop);
+        wait_until(|| TcpStream::connect(("127.0.0.1", 9090)).is_ok());
+    }
+
     /// Starts snoop, and waits for the start-up probe.
     fn start_snoop(&mut self) -> Duration {
         let container = self.snoop();
         let begun = Instant::now();
-        self.start(container);
-        wait_until(|| TcpStream::connect(("127.0.0.1", 9090)).is_ok());
+        self.start_and_wait(container);
         assert_eq!(status(&get(9090, "/healthz").0), 200);
         begun.elapsed()
     }
@@ -300,6 +304,15 @@ impl Drop for Pod {
     }
 }
 
+/// What the application of deployment.yaml reads.
+fn app_root() -> TempDir {
+    let root = busybox_root();
+    for file in ["etc/passwd", "etc/hosts"] {
+        fs::write(root.path().join(file), "").unwrap();
+    }
+    root
+}
+
 fn containers(report: &Report) -> Vec<(Files, bool)> {
     let all = report.json["containers"].as_array().unwrap().iter();
     all.map(|c| (names(&c["files"]), c["ended"] == true))
@@ -316,9 +329,7 @@ fn a_pod_with_a_sidecar() {
     for driver in [Driver::Systemd, Driver::Cgroupfs] {
         let mut pod = Pod::of("deployment.yaml", driver);
         let started = pod.start_snoop();
-        let root = busybox_root();
-        fs::write(root.path().join("etc/passwd"), "").unwrap();
-        fs::write(root.path().join("etc/hosts"), "").unwrap();
+        let root = app_root();
         let app = pod.start_app("app", root.path(), &[]);
         let expected = files(&["/bin/busybox", "/bin/sh", "/etc/hosts", "/etc/passwd"]);
         wait_until(|| pod.report().files.is_superset(&expected));
@@ -396,9 +407,7 @@ fn nginx() {
 fn without_native_sidecars() {
     for shared in [false, true] {
         let mut pod = Pod::of("older-clusters.yaml", Driver::Systemd);
-        let root = busybox_root();
-        fs::write(root.path().join("etc/passwd"), "").unwrap();
-        fs::write(root.path().join("etc/hosts"), "").unwrap();
+        let root = app_root();
         pod.start_app("app", root.path(), &[]);
         std::thread::sleep(Duration::from_millis(500));
         let mut snoop = pod.snoop();
@@ -408,8 +417,7 @@ fn without_native_sidecars() {
                 .unwrap()
                 .retain(|namespace| namespace["type"] != "pid");
         }
-        pod.start(snoop);
-        wait_until(|| TcpStream::connect(("127.0.0.1", 9090)).is_ok());
+        pod.start_and_wait(snoop);
         if shared {
             assert!(pod.report().files.contains(&b"/bin/busybox"[..]));
         }
@@ -429,9 +437,7 @@ fn without_native_sidecars() {
 #[test]
 fn with_the_nodes_cgroups_mounted() {
     let mut pod = Pod::of("deployment.yaml", Driver::Cgroupfs);
-    let root = busybox_root();
-    fs::write(root.path().join("etc/passwd"), "").unwrap();
-    fs::write(root.path().join("etc/hosts"), "").unwrap();
+    let root = app_root();
     pod.start_app("app", root.path(), &[]);
     let app = pod.running[1].0.config["linux"]["cgroupsPath"]
         .as_str()
@@ -449,8 +455,7 @@ fn with_the_nodes_cgroups_mounted() {
             .as_array_mut()
             .unwrap()
             .push(flag.into());
-        pod.start(snoop);
-        wait_until(|| TcpStream::connect(("127.0.0.1", 9090)).is_ok());
+        pod.start_and_wait(snoop);
         wait_until(|| pod.report().files.contains(&b"/etc/hosts"[..]));
         let report = pod.report();
         assert_eq!(report.json["containers"].as_array().unwrap().len(), 1);
@@ -465,35 +470,32 @@ fn with_the_nodes_cgroups_mounted() {
 #[test]
 fn bad_surroundings() {
     let mut pod = Pod::of("deployment.yaml", Driver::Systemd);
-    let lacking = |config: &mut Value, capability: &str| {
-        for set in ["bounding", "effective", "permitted"] {
-            let set = config["process"]["capabilities"][set].as_array_mut();
-            set.unwrap().retain(|name| name != capability);
-        }
+    let lacking = |container: &mut Container, capability: &str| {
+        container.capabilities(|set| set.retain(|name| name != capability));
     };
     let refusing = serde_json::json!({
         "defaultAction": "SCMP_ACT_ALLOW",
         "syscalls": [{"names": ["bpf"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}],
     });
-    type Change<'a> = &'a dyn Fn(&mut Value);
+    type Change<'a> = &'a dyn Fn(&mut Container);
     let cases: [(Change, &[&str]); 4] = [
         (
-            &|config| lacking(config, "CAP_BPF"),
+            &|container| lacking(container, "CAP_BPF"),
             &["capability BPF is missing", "capabilities.add"],
         ),
         (
-            &|config| lacking(config, "CAP_PERFMON"),
+            &|container| lacking(container, "CAP_PERFMON"),
             &["capability PERFMON is missing", "capabilities.add"],
         ),
         (
-            &|config| config["linux"]["seccomp"] = refusing.clone(),
+            &|container| container.config["linux"]["seccomp"] = refusing.clone(),
             &[
                 "Operation not permitted",
                 "no seccomp profile refuses bpf(2)",
             ],
         ),
         (
-            &|config| config["linux"]["cgroupsPath"] = "/elsewhere-snoop-test".into(),
+            &|container| container.config["linux"]["cgroupsPath"] = "/elsewhere-snoop-test".into(),
             &[
                 "cannot find the own pod",
                 "/elsewhere-snoop-test",
@@ -503,7 +505,7 @@ fn bad_surroundings() {
     ];
     for (change, words) in cases {
         let mut container = pod.snoop();
-        change(&mut container.config);
+        change(&mut container);
         let output = container.command().stdin(Stdio::null()).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         let status = output.status.code();

@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::container::{Container, become_node};
+use common::container::{Container, become_node, snoop_apart};
 use common::debian::{SMALL, debian_root};
 use common::{Sidecar, TestCgroup, snoop};
 use std::fs;
@@ -163,9 +163,11 @@ fn compare(name: &str, root: &Path, apps: &[App]) {
         ));
         let scratch = tempfile::tempdir().unwrap();
         let report = scratch.path().join("report.json");
-        let mut apart = Command::new("unshare");
-        apart.arg("-m").arg(snoop().get_program());
-        let sidecar = Sidecar::start_by(apart, &[&format!("-cgroup={}", cgroup.path())], &report);
+        let sidecar = Sidecar::start_by(
+            snoop_apart(),
+            &[&format!("-cgroup={}", cgroup.path())],
+            &report,
+        );
         let first = run(root, app.script, &cgroup.path());
         sidecar.stop("TERM");
 

@@ -103,6 +103,14 @@ impl Container {
         }
     }
 
+    /// Changes each of the sets of capabilities.
+    pub fn capabilities(&mut self, change: impl Fn(&mut Vec<Value>)) {
+        for set in ["bounding", "effective", "permitted"] {
+            let set = &mut self.config["process"]["capabilities"][set];
+            change(set.as_array_mut().unwrap());
+        }
+    }
+
     /// Mounts a directory of this machine in the container.
     pub fn bind(&mut self, from: &Path, to: &str, options: &[&str]) {
         let mut all = vec!["rbind"];
@@ -156,6 +164,13 @@ impl Drop for Container {
         // After a failure; it is gone otherwise.
         self.delete();
     }
+}
+
+/// The command that runs snoop as a container of its own: in another mount namespace than the runtime.
+pub fn snoop_apart() -> Command {
+    let mut command = Command::new("unshare");
+    command.arg("-m").arg(super::snoop().get_program());
+    command
 }
 
 /// A root directory with busybox and nothing else.
