@@ -6,6 +6,7 @@
 # make image   an image of the static binary, by buildah; prints its size
 # make test-kernels
 #              the static binary on kernels from 5.10 on, under qemu
+# make bench   what tracing costs the traced programs and their neighbours, in tables
 # make fuzz    hostile input for the parsers, SECONDS for each
 # All but static, image and fuzz need root, as tracing does; all install what they lack (Debian, Ubuntu).
 
@@ -23,7 +24,7 @@ TEST_NEEDS = c++:g++ strace:strace git:git curl:curl prometheus:prometheus rsync
 
 SECONDS ?= 60
 
-.PHONY: all run test static image test-slim test-kernels fuzz check-root build-needs test-needs clean
+.PHONY: all run test static image test-slim test-kernels bench fuzz check-root build-needs test-needs clean
 
 all: build-needs
 	$(CARGO) build --release --locked
@@ -57,6 +58,10 @@ test-slim: check-root build-needs test-needs
 
 test-kernels: build-needs
 	scripts/test-kernels bullseye bookworm trixie trixie-backports
+
+bench: check-root build-needs
+	scripts/need python3:python3 git:git find:findutils
+	$(CARGO) bench --locked --bench overhead
 
 fuzz: build-needs
 	scripts/need c++:g++

@@ -5,71 +5,15 @@
 #include "home.h"
 #include "path.h"
 
-/* The access in s->access and s->data succeeded. Counts it if it is known or excluded and answers 0;
- * else prepares its record. */
-static __always_inline int is_news(struct draft *s, void *task, struct verdict *verdict)
+/* Finds the file that an access led to; absent if the call does not tell. */
+static __always_inline void find_real(struct access *a, void *task)
 {
-	struct access *a = &s->access;
-	void *fs = (void *)load(task, OFF(task_fs));
-	__u64 key = mix(config.seed, verdict->container);
-
-	end_string(s, a->len);
-	forget();
-	count_event(verdict);
-	if (a->start == START_ROOT && !(a->flags & RECORD_REAL_ONLY) && is_excluded(s, a->len) &&
-	    is_namespace_root(place_at(fs + OFF(fs_root)))) {
-		/* An excluded name can still open a file that is not: /proc/self/exe. */
-		if (!a->real.dentry || is_pseudo(a->real)) {
-			count(a->row, OUTCOME_EXCLUDED);
-			return 0;
-		}
-		a->flags |= RECORD_REAL_ONLY;
-		a->excluded = 1;
-	}
-	if (a->flags & RECORD_REAL_ONLY) {
-		key = hash_place(a->real, ~key);
-		a->len = 0;
-	} else {
-		if (a->start == START_ROOT)
-			key = hash_typed(s, fs + OFF(fs_root), key);
-		else if (a->start == START_PWD)
-			key = hash_typed(s, fs + OFF(fs_pwd), key);
-		else
-			key = hash_place(a->place, key);
-		/* A name that was only looked at has not told yet what it leads to. */
-		key = hash_string(s, a->len, key ^ (a->real.dentry != 0));
-	}
-	key = finish(key);
-	if (a->len <= HASHED && is_known(key)) {
-		count(a->row, a->excluded ? OUTCOME_EXCLUDED : OUTCOME_DUPLICATE);
-		return 0;
-	}
-
-	if (is_foreign(verdict)) {
-		count(a->row, OUTCOME_EXCLUDED);
-		return 0;
-	}
-
-	struct places now = places_now(task);
-
-	if (is_older(bpf_get_current_task()))
-		a->flags |= RECORD_LATE;
-	s->verdict = *verdict;
-	s->head.container = verdict->container;
-	s->head.key = key;
-	s->head.result = a->result;
-	s->head.pid = bpf_get_current_pid_tgid() >> 32;
-	s->head.row = a->row;
-	s->rounds = 0;
-	s->head.len[PART_ASKED] = a->len;
-	s->todo[PART_BASE] = ABSENT;
-	if (a->start == START_PLACE)
-		s->todo[PART_BASE] = a->place;
-	else if (a->start == START_PWD)
-		s->todo[PART_BASE] = now.pwd;
-	s->todo[PART_ROOT] = now.root;
-	s->todo[PART_REAL] = a->real;
-	return 1;
+	if (a->leads == LEADS_FD)
+		a->real = place_of_fd(task, a->result);
+	else if (a->leads == LEADS_PWD)
+		a->real = places_now(task).pwd;
+	else if (a->leads == LEADS_ROOT)
+		a->real = places_now(task).root;
 }
 
 static __always_inline void note_file_system(struct draft *s, struct place file)
@@ -80,12 +24,81 @@ static __always_inline void note_file_system(struct draft *s, struct place file)
 	bpf_probe_read_kernel_str(s->head.fs, sizeof(s->head.fs), (void *)peek((void *)type, OFF(fs_type_name)));
 }
 
+/* The access in s->access and s->data succeeded. Answers whether it is news, with its key in s->head; else counts
+ * it: it is known or excluded. */
+static __always_inline int is_news(struct draft *s, void *task)
+{
+	struct access *a = &s->access;
+	void *fs = (void *)load(task, OFF(task_fs));
+	__u64 key = mix(config.seed, s->verdict.container);
+	enum outcome known = OUTCOME_DUPLICATE;
+
+	end_string(s, a->len);
+	forget();
+	if (a->start == START_ROOT && !(a->flags & RECORD_REAL_ONLY) && is_excluded(s, a->len) &&
+	    is_namespace_root(place_at(fs + OFF(fs_root)))) {
+		find_real(a, task);
+		/* An excluded name can still open a file that is not: /proc/self/exe. */
+		if (!a->real.dentry || is_pseudo(a->real)) {
+			count(s->verdict.number, a->row, OUTCOME_EXCLUDED);
+			return 0;
+		}
+		a->flags |= RECORD_REAL_ONLY;
+		known = OUTCOME_EXCLUDED;
+	}
+	if (a->flags & RECORD_REAL_ONLY) {
+		find_real(a, task);
+		key = hash_place(a->real, ~key);
+		a->len = 0;
+	} else {
+		if (a->start == START_ROOT)
+			key = hash_typed(s, fs + OFF(fs_root), key);
+		else if (a->start == START_PWD)
+			key = hash_typed(s, fs + OFF(fs_pwd), key);
+		else
+			key = hash_place(a->place, key);
+		/* A name that was only looked at has not told yet what it leads to. */
+		key = hash_string(s, a->len, key ^ (a->leads != LEADS_NOWHERE));
+	}
+	key = finish(key);
+	s->head.key = key;
+	if (a->len > HASHED || !is_known(key))
+		return 1;
+	count(s->verdict.number, a->row, known);
+	return 0;
+}
+
+/* Prepares the record of an access that is news. */
+static __always_inline void prepare(struct draft *s, void *task)
+{
+	struct access *a = &s->access;
+	struct places now = places_now(task);
+
+	find_real(a, task);
+	if (is_older(bpf_get_current_task()))
+		a->flags |= RECORD_LATE;
+	s->head.container = s->verdict.container;
+	s->head.result = a->result;
+	s->head.pid = bpf_get_current_pid_tgid() >> 32;
+	s->head.row = a->row;
+	s->head.len[PART_ASKED] = a->len;
+	s->todo[PART_BASE] = ABSENT;
+	if (a->start == START_PLACE)
+		s->todo[PART_BASE] = a->place;
+	else if (a->start == START_PWD)
+		s->todo[PART_BASE] = now.pwd;
+	s->todo[PART_ROOT] = now.root;
+	s->todo[PART_REAL] = a->real;
+	note_file_system(s, a->real);
+	begin_walk(s, a->len);
+}
+
 /* A request of io_uring that was submitted and whose result is not known. */
 struct pending_request {
 	__u64 container;
 	__u64 key[DRAFTS]; /* of its accesses; 0 for one that is not pending */
 	__u32 row;
-	__u32 pad;
+	__u32 number; /* of the container */
 };
 
 /* Request -> what is pending. Full: the access is counted as lost. */
@@ -95,18 +108,22 @@ MAP(requests) = { BPF_MAP_TYPE_HASH, 8, sizeof(struct pending_request), 1024, 0 
 static __always_inline void send_pending(struct draft *s, __u64 bytes)
 {
 	__u64 request = s->access.request;
-	struct pending_request fresh = { .container = s->head.container, .row = s->access.row };
+	struct pending_request fresh = {
+		.container = s->head.container,
+		.row = s->access.row,
+		.number = s->verdict.number,
+	};
 	struct pending_request *pending;
+	enum outcome outcome = OUTCOME_FULL;
 
-	opaque(bytes);
 	bpf_map_update_elem(&requests, &request, &fresh, BPF_NOEXIST);
 	pending = bpf_map_lookup_elem(&requests, &request);
-	if (bytes > DATA_MAX)
-		count(s->access.row, OUTCOME_TOO_LONG);
-	else if (!pending || bpf_ringbuf_output(&ring, &s->head, sizeof(s->head) + bytes, 0))
-		count(s->access.row, OUTCOME_FULL);
-	else
+	if (pending)
+		outcome = send(s, bytes);
+	if (pending && outcome == OUTCOME_SUBMITTED)
 		pending->key[pending->key[0] != 0] = s->head.key;
+	else
+		count(s->verdict.number, s->access.row, outcome);
 }
 
 /* Completes a record when its walk is done, and sends it, for a process in the cgroup of `node`. */
@@ -135,7 +152,10 @@ static __always_inline void finish_record(struct draft *s, void *node)
 		send_pending(s, end);
 		return;
 	}
-	if (!emit(s, s->access.row, end))
+	enum outcome outcome = send(s, end);
+
+	count(s->verdict.number, s->access.row, outcome);
+	if (outcome != OUTCOME_SUBMITTED)
 		return;
 	if (s->head.len[PART_ASKED] <= HASHED)
 		remember(s->head.key);
@@ -143,47 +163,92 @@ static __always_inline void finish_record(struct draft *s, void *node)
 		container->named = 1;
 }
 
-/* A hook's program ends where nothing is new. The rest, which few calls reach, is a program of its own
- * that the first one goes on with (a tail call): the verifier takes each by itself, and what it has to
- * follow in one does not multiply with the other. For the same reason the second one goes on with itself
- * where a walk is long. The kernel wants one table per hook. */
-MAP(sys_exit_tail) = { BPF_MAP_TYPE_PROG_ARRAY, 4, 4, 1, 0 };
-MAP(io_uring_submit_req_tail) = { BPF_MAP_TYPE_PROG_ARRAY, 4, 4, 1, 0 };
-MAP(sched_process_exec_tail) = { BPF_MAP_TYPE_PROG_ARRAY, 4, 4, 1, 0 };
+/* A hook's work is split into three programs, each of which goes on with the next where there is something left to
+ * do (a tail call): what happened, is it news, send it. The verifier takes each by itself, and what it has to follow
+ * in one does not multiply with the others. For the same reason the last one goes on with itself where a walk
+ * is long. The kernel wants one table per hook. */
+enum tail {
+	TAIL_SIFT,
+	TAIL_SEND,
+	TAILS,
+};
+MAP(sys_exit_tail) = { BPF_MAP_TYPE_PROG_ARRAY, 4, 4, TAILS, 0 };
+MAP(io_uring_submit_req_tail) = { BPF_MAP_TYPE_PROG_ARRAY, 4, 4, TAILS, 0 };
+MAP(sched_process_exec_tail) = { BPF_MAP_TYPE_PROG_ARRAY, 4, 4, TAILS, 0 };
+
+static __always_inline void await_none(struct draft *first)
+{
+	first->waiting = 0;
+	first->news = 0;
+}
+
+/* The access in that draft is to be looked at. */
+static __always_inline void await(struct draft *first, struct draft *s, __u32 which, struct verdict *verdict)
+{
+	s->verdict = *verdict;
+	s->rounds = 0;
+	first->waiting |= 1 << which;
+}
+
+/* The draft of the lowest bit that is set in `bits`: one way for the verifier to follow, not one for each. */
+static __always_inline struct draft *first_of(__u32 bits)
+{
+	__u32 index = ~bits & 1;
+
+	opaque(index);
+	return draft(index);
+}
+
+/* Is the first draft that waits news? Goes on until none waits, then sends those that are. */
+static __always_inline void sift(void *ctx, void *tails)
+{
+	struct draft *first = draft(0), *s;
+
+	if (!first || !first->waiting)
+		return;
+	s = first->waiting & 1 ? first : draft(1);
+	if (s && is_news(s, current_task()))
+		first->news |= first->waiting & -first->waiting;
+	first->waiting &= first->waiting - 1;
+	if (first->waiting)
+		bpf_tail_call(ctx, tails, TAIL_SIFT);
+	else if (first->news)
+		bpf_tail_call(ctx, tails, TAIL_SEND);
+}
 
 /* 15 rounds of 40 steps for each of two drafts: the kernel allows 33 tail calls in a row. */
 #define STEPS_PER_ROUND 40
 #define ROUNDS 15
 
-/* Goes on with the first draft that waits, until none does. */
-static __always_inline void send_next(void *ctx, void *tail)
+/* Goes on with the first draft that is news, until none is left. */
+static __always_inline void send_next(void *ctx, void *tails)
 {
-	struct draft *first = draft(0), *s;
 	__u64 task = bpf_get_current_task();
-	__u32 index;
+	struct draft *first = draft(0), *s;
 
-	if (!first || !first->waiting)
+	if (!first || !first->news)
 		return;
-	index = ~first->waiting & 1;
-	opaque(index); /* one way for the verifier to follow, not one for each draft */
-	s = draft(index);
+	s = first_of(first->news);
 	if (!s)
 		return;
-	if (!s->rounds) {
-		note_file_system(s, s->todo[PART_REAL]);
-		begin_walk(s, s->head.len[PART_ASKED]);
+	if (!s->rounds && is_foreign(&s->verdict)) {
+		count(s->verdict.number, s->access.row, OUTCOME_EXCLUDED);
+	} else {
+		if (!s->rounds)
+			prepare(s, current_task());
+		forget();
+		if (!walk_on(s, mount_namespace(task), STEPS_PER_ROUND) && ++s->rounds < ROUNDS) {
+			bpf_tail_call(ctx, tails, TAIL_SEND);
+			return;
+		}
+		if (s->rounds == ROUNDS)
+			count(s->verdict.number, s->access.row, OUTCOME_TOO_LONG);
+		else
+			finish_record(s, node_of(task));
 	}
-	if (!walk_on(s, mount_namespace(task), STEPS_PER_ROUND) && ++s->rounds < ROUNDS) {
-		bpf_tail_call(ctx, tail, 0);
-		return;
-	}
-	if (s->rounds == ROUNDS)
-		count(s->access.row, OUTCOME_TOO_LONG);
-	else
-		finish_record(s, node_of(task));
-	first->waiting &= first->waiting - 1;
-	if (first->waiting)
-		bpf_tail_call(ctx, tail, 0);
+	first->news &= first->news - 1;
+	if (first->news)
+		bpf_tail_call(ctx, tails, TAIL_SEND);
 }
 
 #endif

@@ -7,44 +7,37 @@
 /* Cgroup -> enum target. Written by user space; it says so if they do not fit. */
 MAP(targets) = { BPF_MAP_TYPE_HASH, 8, 4, TARGETS, 0 };
 
-/* Cgroup -> verdict. Full: cgroups that were not heard of for long leave, and are judged again. */
-MAP(verdicts) = { BPF_MAP_TYPE_LRU_HASH, 8, sizeof(struct verdict), 4096, 0 };
+/* The verdicts on cgroups, by the lower bits of their ids. This stands before all that is done for the node's other
+ * processes: an array, and per CPU, because a look-up is then a few instructions, and no other CPU writes. Where
+ * two cgroups meet, each is judged again. */
+#define VERDICTS 1024
+MAP(verdicts) = { BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(struct verdict), VERDICTS, 0 };
 
 /* Number -> container. A hash, because only that can be asked to enter a key no two CPUs have. User space
- * takes out those that ended. Full: the rest share the last number. */
+ * takes out those that ended. Full, or nearly: the rest share the last number. */
 MAP(containers) = { BPF_MAP_TYPE_HASH, 4, sizeof(struct container), CONTAINERS, 0 };
 
 /* Cgroup -> 1, of those in pods that were made while we watched. Full: those not asked for the longest leave, and
  * would count as older than the tracing. */
 MAP(watched) = { BPF_MAP_TYPE_LRU_HASH, 8, 4, CONTAINERS, 0 };
 
-/* Number of a container -> its events. */
-MAP(events) = { BPF_MAP_TYPE_PERCPU_ARRAY, 4, 8, CONTAINERS, 0 };
-
-static __always_inline void count_event(struct verdict *verdict)
-{
-	__u32 number = verdict->number;
-	__u64 *counter = bpf_map_lookup_elem(&events, &number);
-
-	if (counter)
-		++*counter;
-}
+#define NUMBERS_TRIED 16
 
 /* The number by which a container's events are counted; a new one if it has none. */
 static __always_inline __u32 number_of_container(__u64 id)
 {
-	for (__u32 i = 0; i < CONTAINERS - 1; i++) {
+	for (__u32 i = 0; i < NUMBERS_TRIED; i++) {
 		struct container fresh = { .id = id };
-		__u32 number = i;
+		__u32 number = (id + i) % (CONTAINERS - 1);
 		struct container *there = bpf_map_lookup_elem(&containers, &number);
 
 		if (!there && !bpf_map_update_elem(&containers, &number, &fresh, BPF_NOEXIST))
-			return i;
+			return number;
 		/* Perhaps another CPU came first, with the same container. */
 		if (!there)
 			there = bpf_map_lookup_elem(&containers, &number);
 		if (there && there->id == id)
-			return i;
+			return number;
 	}
 	return CONTAINERS - 1;
 }
@@ -76,9 +69,9 @@ static __always_inline int is_older_container(__u64 id)
 }
 
 /* Finds what a task belongs to: its nearest ancestor cgroup that is traced, or the cgroup in a pod. */
-static __always_inline struct verdict judge(__u64 task)
+static __always_inline struct verdict judge(__u64 task, __u64 cgroup)
 {
-	struct verdict verdict = { .generation = control.generation };
+	struct verdict verdict = { .cgroup = cgroup, .generation = control.generation };
 	void *node = node_of(task);
 	__u64 below = 0;
 
@@ -102,24 +95,20 @@ static __always_inline struct verdict judge(__u64 task)
 	return verdict;
 }
 
-/* The verdict on a task in the cgroup with that id; null if it is not traced, or snoop itself. */
-static __always_inline struct verdict *verdict_on(__u64 task, __u64 id, __u32 tgid)
-{
-	struct verdict *known = bpf_map_lookup_elem(&verdicts, &id);
-
-	if (!known || known->generation != control.generation) {
-		struct verdict fresh = judge(task);
-
-		bpf_map_update_elem(&verdicts, &id, &fresh, BPF_ANY);
-		known = bpf_map_lookup_elem(&verdicts, &id);
-	}
-	return known && known->container && tgid != own.tgid ? known : 0;
-}
-
-/* The same for the current process. */
+/* The verdict on the current process; null if it is not traced, or snoop itself. */
 static __always_inline struct verdict *traced(void)
 {
-	return verdict_on(bpf_get_current_task(), bpf_get_current_cgroup_id(), bpf_get_current_pid_tgid() >> 32);
+	__u64 cgroup = bpf_get_current_cgroup_id();
+	__u32 slot = cgroup % VERDICTS;
+	struct verdict *verdict = bpf_map_lookup_elem(&verdicts, &slot);
+
+	if (!verdict)
+		return 0;
+	if (verdict->cgroup != cgroup || verdict->generation != control.generation)
+		*verdict = judge(bpf_get_current_task(), cgroup);
+	if (!verdict->container || bpf_get_current_pid_tgid() >> 32 == own.tgid)
+		return 0;
+	return verdict;
 }
 
 /* Appends the names of the cgroup with that id, an ancestor of `node`, to s->data, from the leaf up. Returns

@@ -20,8 +20,8 @@ struct bpf_map_def {
  * the next one offers it again. */
 MAP(ring) = { BPF_MAP_TYPE_RINGBUF, 0, 0, RING_BYTES, 0 };
 
-/* Row -> outcomes. Per CPU, so that counting takes no lock; user space sums. */
-MAP(counts) = { BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(struct counts), ROWS, 0 };
+/* Per CPU, so that counting takes no lock; user space sums. */
+MAP(counts) = { BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(struct counts), 1, 0 };
 
 /* Bucket -> known accesses. An array, because a look-up in it is a few inlined instructions and it
  * never fills up: a new key takes the place of the oldest in its bucket, whose next use is then
@@ -40,17 +40,28 @@ enum start {
 	START_PLACE, /* a descriptor, or where the process was before it moved */
 };
 
+/* How to find the file that an access led to. */
+enum leads {
+	LEADS_NOWHERE, /* the call does not tell */
+	LEADS_FD,      /* its result is a descriptor */
+	LEADS_PWD,     /* it is the directory where the process is now */
+	LEADS_ROOT,    /* … or its root directory */
+	LEADS_PLACE,
+};
+
 /* What is known about an access besides the string in draft.data. */
 struct access {
 	__u32 row;
 	__u32 flags;        /* enum record_flag */
 	__u32 excluded;     /* its name is: only the file it led to counts */
 	__u32 start;        /* enum start */
+	__u32 leads;        /* enum leads */
 	struct place place; /* for START_PLACE */
-	struct place real;  /* the file it led to, if the call tells */
+	struct place real;  /* for LEADS_PLACE */
 	__u64 request;      /* for RECORD_PENDING */
 	__u32 len;          /* of the string, without its NUL */
 	__s32 result;
+	__u32 pad;
 };
 
 /* Where the walk over directories is: kept in memory, not in registers, because the verifier follows every value
@@ -77,8 +88,10 @@ struct draft {
 	struct verdict verdict;
 	struct walk walk;
 	__u64 number;  /* see number_of() */
-	__u32 waiting; /* in the first one: which drafts are to be sent, a bit each */
+	__u32 waiting; /* in the first one: which drafts hold an access that was not looked at yet, a bit each */
+	__u32 news;    /* … and which are to be sent */
 	__u32 rounds;  /* of the walk: 0 before it has begun */
+	__u32 pad;
 };
 MAP(drafts) = { BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(struct draft), DRAFTS + 1, 0 };
 
@@ -87,18 +100,22 @@ static __always_inline struct draft *draft(__u32 index)
 	return bpf_map_lookup_elem(&drafts, &index);
 }
 
-static __always_inline void count(__u32 row, enum outcome outcome)
+/* Counts what became of an access in the container with that number. */
+static __always_inline void count(__u32 number, __u32 row, enum outcome outcome)
 {
-	struct counts *counters = bpf_map_lookup_elem(&counts, &row);
+	__u32 first = 0;
+	struct counts *counters = bpf_map_lookup_elem(&counts, &first);
 
-	if (counters)
-		counters->of[outcome]++;
+	if (counters && row < ROWS && number < CONTAINERS) {
+		counters->of[row][outcome]++;
+		counters->events[number]++;
+	}
 }
 
 /* ---- keys ---- */
 
 /* The key of a longer string covers its beginning only: every use of one is sent. */
-#define HASHED 1024
+#define HASHED 512
 
 /* One step of MurmurHash64A: bijective in `word`, so that different words never meet. */
 static __always_inline __u64 mix(__u64 hash, __u64 word)
@@ -180,20 +197,15 @@ struct container *container_type;
 struct cgroup_path *cgroup_path_type;
 #endif
 
-/* Sends the record with `bytes` of data; counts it, and answers whether it was sent. */
-static __always_inline int emit(struct draft *s, __u32 row, __u64 bytes)
+/* Sends the record with `bytes` of data; answers what became of it. */
+static __always_inline enum outcome send(struct draft *s, __u64 bytes)
 {
 	opaque(bytes);
-	if (bytes > DATA_MAX) {
-		count(row, OUTCOME_TOO_LONG);
-		return 0;
-	}
-	if (bpf_ringbuf_output(&ring, &s->head, sizeof(s->head) + bytes, 0)) {
-		count(row, OUTCOME_FULL);
-		return 0;
-	}
-	count(row, OUTCOME_SUBMITTED);
-	return 1;
+	if (bytes > DATA_MAX)
+		return OUTCOME_TOO_LONG;
+	if (bpf_ringbuf_output(&ring, &s->head, sizeof(s->head) + bytes, 0))
+		return OUTCOME_FULL;
+	return OUTCOME_SUBMITTED;
 }
 
 #endif

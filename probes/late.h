@@ -12,18 +12,18 @@ static __always_inline void late_file(__u64 task, struct place file)
 	struct draft *s = draft(LATE_DRAFT);
 	void *node = node_of(task);
 	__u32 tgid = peek((void *)task, OFF(task_tgid));
-	struct verdict *verdict = verdict_on(task, peek(node, OFF(kernfs_id)), tgid);
+	/* The verdicts at hand are of the CPU, which an iterator may leave. */
+	struct verdict verdict = judge(task, peek(node, OFF(kernfs_id)));
 
-	if (!s || !verdict || !is_older(task))
+	if (!s || !verdict.container || tgid == own.tgid || !is_older(task))
 		return;
-	__u64 key = finish(hash_place(file, ~mix(config.seed, verdict->container)));
+	__u64 key = finish(hash_place(file, ~mix(config.seed, verdict.container)));
 
 	if (is_known(key))
 		return;
-	count_event(verdict);
-	s->verdict = *verdict;
+	s->verdict = verdict;
 	s->access = (struct access){ .row = config.late_id, .flags = RECORD_REAL_ONLY | RECORD_LATE };
-	s->head.container = verdict->container;
+	s->head.container = verdict.container;
 	s->head.key = key;
 	s->head.result = 0;
 	s->head.pid = tgid;
@@ -37,7 +37,7 @@ static __always_inline void late_file(__u64 task, struct place file)
 	if (walk_on(s, mount_namespace(task), LATE_STEPS))
 		finish_record(s, node);
 	else
-		count(config.late_id, OUTCOME_TOO_LONG);
+		count(s->verdict.number, config.late_id, OUTCOME_TOO_LONG);
 }
 
 #endif

@@ -16,7 +16,7 @@ static __always_inline void tell(struct draft *s, __u64 id, void *node, __u32 fl
 	s->head.container = id;
 	s->head.flags = flag;
 	s->head.cgroup = end;
-	emit(s, 0, end);
+	send(s, end);
 }
 
 static __always_inline void cgroup_made(struct draft *s, void *node)

@@ -49,7 +49,7 @@ struct program_header32 {
 #define AT_BASE 7
 #define AUXV_MAX 26 /* pairs; x86-64 and arm64 have fewer */
 
-static __always_inline void await_loader(struct draft *s, void *task)
+static __always_inline void await_loader(struct draft *s, void *task, struct verdict *verdict)
 {
 	__u32 pid = bpf_get_current_pid_tgid() >> 32;
 	void *mm = (void *)load(task, OFF(task_mm));
@@ -79,7 +79,7 @@ static __always_inline void await_loader(struct draft *s, void *task)
 	if (!bpf_map_update_elem(&loaders, &pid, &fresh, BPF_NOEXIST))
 		__sync_fetch_and_add(&awaited, 1);
 	else if (bpf_map_update_elem(&loaders, &pid, &fresh, BPF_EXIST))
-		count(config.loader_id, OUTCOME_UNREADABLE);
+		count(verdict->number, config.loader_id, OUTCOME_UNREADABLE);
 }
 
 static __always_inline void forget_loader(__u32 pid)
@@ -136,13 +136,13 @@ static __always_inline int loader_access(struct draft *s, void *task, struct ver
 
 	forget_loader(pid);
 	if (!len) {
-		count_event(verdict);
-		count(config.loader_id, OUTCOME_UNREADABLE);
+		count(verdict->number, config.loader_id, OUTCOME_UNREADABLE);
 		return 0;
 	}
 	s->access = (struct access){
 		.row = config.loader_id,
 		.start = s->data[0] == '/' ? START_ROOT : START_PWD,
+		.leads = real.dentry ? LEADS_PLACE : LEADS_NOWHERE,
 		.real = real,
 		.len = len,
 	};

@@ -103,7 +103,7 @@ static __always_inline __u64 number_of(struct draft *s, const void *pointer)
 	return *(volatile __u64 *)&s->number;
 }
 
-#define HASH_DEPTH 64
+#define HASH_DEPTH 32
 
 /* Identity of a directory: its mount, and the hashes of the names up to the mount's root, so that
  * a renamed directory (or one that reuses another's memory) makes another key. The kernel keeps

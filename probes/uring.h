@@ -24,8 +24,7 @@ static __always_inline int request_access(struct draft *s, void *task, void *req
 	len = bpf_probe_read_kernel_str(s->data, PATH_MAX_BYTES,
 					(void *)peek((void *)peek(request, path), OFF(filename_name)));
 	if (len < 0) {
-		count_event(verdict);
-		count(row->id, OUTCOME_UNREADABLE);
+		count(verdict->number, row->id, OUTCOME_UNREADABLE);
 		return 0;
 	}
 	if (len < 2)
@@ -60,11 +59,15 @@ static __always_inline void complete_request(struct draft *s, __u64 request, int
 		s->head.flags = RECORD_COMPLETE;
 		if (result < 0) {
 			/* If it does not fit in, user space keeps what is pending a little longer. */
-			count(pending.row, OUTCOME_FAILED);
-			bpf_ringbuf_output(&ring, &s->head, sizeof(s->head), 0);
-		} else if (emit(s, pending.row, 0)) {
-			remember(pending.key[which]);
+			count(pending.number, pending.row, OUTCOME_FAILED);
+			send(s, 0);
+			continue;
 		}
+		enum outcome outcome = send(s, 0);
+
+		count(pending.number, pending.row, outcome);
+		if (outcome == OUTCOME_SUBMITTED)
+			remember(pending.key[which]);
 	}
 }
 

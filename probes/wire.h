@@ -140,6 +140,8 @@ struct config {
 	__u32 pad;
 };
 
+#define CONTAINERS 256 /* numbers of containers */
+
 /* ---- what user space may change while the programs run ---- */
 
 struct control {
@@ -152,7 +154,7 @@ struct control {
  * mean another file. */
 #define SEEN_EPOCHS 5
 
-/* ---- what the programs count, per CPU and row of the table ---- */
+/* ---- what the programs count, per CPU ---- */
 
 enum outcome {
 	OUTCOME_FAILED,     /* the kernel answered with an error */
@@ -166,18 +168,19 @@ enum outcome {
 	OUTCOMES,
 };
 
-struct counts {
-	__u64 of[OUTCOMES];
-};
+#define ROWS 160 /* row 0 is of records that are no access */
 
-#define ROWS 160 /* rows of `counts`; row 0 is not used */
+/* Counters only grow: user space remembers what it has taken. */
+struct counts {
+	__u64 of[ROWS][OUTCOMES];
+	__u64 events[CONTAINERS]; /* of each container, by its number */
+};
 
 /* ---- whose accesses count ---- */
 
 #define CGROUP_DEPTH 24  /* levels of cgroups that are looked at; a container's is at 5 or so */
 #define CGROUP_NAME_BYTES 128 /* of a cgroup's name, with the NUL; a container's takes 90 at most */
 #define TARGETS 1024
-#define CONTAINERS 256
 
 /* What a cgroup that user space names means. The nearest one above a process counts. */
 enum target {
@@ -189,6 +192,7 @@ enum target {
 
 /* What is known about a cgroup: the container it belongs to (0 if none) and that one's number. */
 struct verdict {
+	__u64 cgroup;
 	__u64 container;
 	__u16 number;
 	__u16 contained; /* a container runtime works in it too */

@@ -11,7 +11,7 @@ use std::io::{Read, Seek};
 pub struct Hook {
     /// The program that is attached, by its section.
     pub program: &'static str,
-    pub tail: Option<Tail>,
+    pub tails: Option<Tails>,
     /// The type the kernel gives to the tracepoint's function (`btf_trace_NAME`, Linux 5.5).
     btf_type: &'static str,
     needed: Needed,
@@ -24,9 +24,9 @@ enum Needed {
     ForRequests,
 }
 
-/// The program that a hook's one goes on with where there is something to send, and the table that holds it.
-pub struct Tail {
-    pub program: &'static str,
+/// The programs that a hook's one goes on with, and the table that holds them: enum tail of probes/access.h.
+pub struct Tails {
+    pub programs: [&'static str; 2],
     pub map: &'static str,
 }
 
@@ -36,8 +36,11 @@ macro_rules! hook {
         hook!(
             $name,
             $needed,
-            Some(Tail {
-                program: concat!("tp_btf/", $name, "/send"),
+            Some(Tails {
+                programs: [
+                    concat!("tp_btf/", $name, "/sift"),
+                    concat!("tp_btf/", $name, "/send"),
+                ],
                 map: concat!($name, "_tail"),
             })
         )
@@ -45,10 +48,10 @@ macro_rules! hook {
     ($name:literal, $needed:ident) => {
         hook!($name, $needed, None)
     };
-    ($name:literal, $needed:ident, $tail:expr) => {
+    ($name:literal, $needed:ident, $tails:expr) => {
         Hook {
             program: concat!("tp_btf/", $name),
-            tail: $tail,
+            tails: $tails,
             btf_type: concat!("btf_trace_", $name),
             needed: Needed::$needed,
         }

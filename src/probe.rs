@@ -7,8 +7,9 @@ use crate::path::Excludes;
 use crate::sys;
 use crate::syscalls;
 use crate::wire::{
-    CGROUP_DEPTH, CGROUP_NAME_BYTES, CgroupPath, Config, Container, Control, EXCLUDE_WORDS,
-    EXCLUDES, Exclude, OUTCOMES, Outcome, Own, Plain, REQUESTS, ROWS, Request, Target, until_nul,
+    self, CGROUP_DEPTH, CGROUP_NAME_BYTES, CONTAINERS, CgroupPath, Config, Container, Control,
+    EXCLUDE_WORDS, EXCLUDES, Exclude, OUTCOMES, Outcome, Own, Plain, REQUESTS, ROWS, Request,
+    Target, until_nul,
 };
 use bpf_sys::direct::{self, Map};
 use redbpf::Module;
@@ -43,7 +44,8 @@ pub struct Probe {
     targets: Map,
     paths: Map,
     containers: Map,
-    events: Map,
+    /// By number of a container: its events that [`Probe::release`] handed out.
+    released: Vec<u64>,
     /// Process -> where to find the name of its loader; and how many there are.
     loaders: Map,
     awaited: Map,
@@ -59,6 +61,12 @@ pub struct Counts {
     rows: Vec<[u64; OUTCOMES]>,
     /// Events of each container, by the id of its cgroup.
     events: Vec<(u64, u64)>,
+}
+
+/// The same as the programs keep it: by row, and by number of a container.
+struct Counters {
+    rows: Vec<[u64; OUTCOMES]>,
+    events: Vec<u64>,
 }
 
 impl Counts {
@@ -85,8 +93,8 @@ impl Probe {
         let wanted: Vec<_> = wanted.filter_map(|(hook, id)| Some((hook, id?))).collect();
         for (hook, id) in wanted.iter().copied() {
             direct::set_attach_id(hook.program, id);
-            if let Some(tail) = &hook.tail {
-                direct::set_attach_id(tail.program, id);
+            for program in hook.tails.iter().flat_map(|tails| tails.programs) {
+                direct::set_attach_id(program, id);
             }
         }
         let mut module = Module::parse(&OBJECT.0).map_err(why)?;
@@ -99,11 +107,13 @@ impl Probe {
 
         let (mut programs, mut tail_maps) = (Vec::new(), Vec::new());
         for (hook, _) in wanted {
-            if let Some(tail) = &hook.tail {
-                let program = load_program(&mut module, tail.program)?;
-                let map = take_map(tail.map)?;
-                map.update(&FIRST, &program.as_raw_fd().to_ne_bytes())
-                    .map_err(|e| refused("link the BPF programs", e))?;
+            if let Some(tails) = &hook.tails {
+                let map = take_map(tails.map)?;
+                for (i, program) in (0u32..).zip(tails.programs) {
+                    let program = load_program(&mut module, program)?;
+                    map.update(&i.to_ne_bytes(), &program.as_raw_fd().to_ne_bytes())
+                        .map_err(|e| refused("link the BPF programs", e))?;
+                }
                 tail_maps.push(map);
             }
             programs.push((hook.program, load_program(&mut module, hook.program)?));
@@ -118,7 +128,7 @@ impl Probe {
             targets: take_map("targets")?,
             paths: take_map("paths")?,
             containers: take_map("containers")?,
-            events: take_map("events")?,
+            released: vec![0; CONTAINERS],
             loaders: take_map("loaders")?,
             awaited: take_map(".data.awaited")?,
             own: take_map(".data.own")?,
@@ -161,14 +171,15 @@ impl Probe {
     }
 
     /// Forgets a container whose cgroup was removed; answers its events.
-    pub fn release(&self, container: u64) -> Result<u64> {
-        let release = || {
+    pub fn release(&mut self, container: u64) -> Result<u64> {
+        let mut release = || {
             let mut events = 0;
+            let counters = self.counters()?;
             for (number, _) in self.numbers()?.iter().filter(|(_, id)| *id == container) {
-                events += self.events_of_number(number)?;
-                let none = vec![0; self.events.value_size()];
-                self.events.update(number, &none)?;
-                self.containers.delete(number)?;
+                let now = counters.events[*number as usize];
+                events += now - self.released[*number as usize];
+                self.released[*number as usize] = now;
+                self.containers.delete(&number.to_ne_bytes())?;
             }
             // It is there only if it was named by itself.
             let _ = self.targets.delete(&container.to_ne_bytes());
@@ -284,39 +295,41 @@ impl Probe {
     }
 
     fn read_counts(&self) -> io::Result<Counts> {
-        let mut rows = vec![[0; OUTCOMES]; ROWS];
-        let mut values = vec![0; self.counts.value_size()];
-        for (row, _) in syscalls::counted_rows() {
-            self.counts
-                .lookup(&u32::from(row).to_ne_bytes(), &mut values)?;
-            for (i, value) in values.chunks_exact(8).enumerate() {
-                // One CPU's outcomes after the other's.
-                rows[row as usize][i % OUTCOMES] += number_at_start(value);
-            }
-        }
+        let Counters { mut rows, events } = self.counters()?;
         rows[syscalls::LOADER_ID as usize][Outcome::Unreadable as usize] += self.given_up;
-
-        let mut events = Vec::new();
-        for (number, id) in self.numbers()? {
-            events.push((id, self.events_of_number(&number)?));
-        }
+        let of = |(number, id)| {
+            let number = number as usize;
+            (id, events[number] - self.released[number])
+        };
+        let events = self.numbers()?.into_iter().map(of).collect();
         Ok(Counts { rows, events })
     }
 
-    /// The numbers that containers have, as keys of the maps, and the containers' ids.
-    fn numbers(&self) -> io::Result<Vec<([u8; 4], u64)>> {
+    /// All counters, each CPU's added up.
+    fn counters(&self) -> io::Result<Counters> {
+        let mut values = vec![0; self.counts.value_size()];
+        self.counts.lookup(&FIRST, &mut values)?;
+        let mut sums = vec![0; size_of::<wire::Counts>() / 8];
+        for of_cpu in values.chunks_exact(size_of::<wire::Counts>()) {
+            for (sum, value) in sums.iter_mut().zip(of_cpu.chunks_exact(8)) {
+                *sum += number_at_start(value);
+            }
+        }
+        let (rows, events) = sums.split_at(ROWS * OUTCOMES);
+        Ok(Counters {
+            rows: rows.as_chunks().0.to_vec(),
+            events: events.to_vec(),
+        })
+    }
+
+    /// The numbers that containers have, and the containers' ids.
+    fn numbers(&self) -> io::Result<Vec<(u32, u64)>> {
         let id_of = |number: [u8; 4]| {
             let mut container = [0; size_of::<Container>()];
             self.containers.lookup(&number, &mut container)?;
-            Ok((number, number_at_start(&container)))
+            Ok((u32::from_ne_bytes(number), number_at_start(&container)))
         };
         keys(&self.containers).into_iter().map(id_of).collect()
-    }
-
-    fn events_of_number(&self, number: &[u8; 4]) -> io::Result<u64> {
-        let mut values = vec![0; self.events.value_size()];
-        self.events.lookup(number, &mut values)?;
-        Ok(values.chunks_exact(8).map(number_at_start).sum())
     }
 }
 

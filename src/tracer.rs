@@ -47,7 +47,7 @@ pub const FIRST_CONNECTION: u64 = TOKENS.len() as u64;
 const EXPIRY: Duration = Duration::from_secs(1);
 
 /// Records taken per turn of the loop, so that signals and timers are heard during a storm.
-const RECORDS_PER_TURN: usize = 4096;
+const RECORDS_PER_TURN: usize = 1024;
 
 /// How often the programs' knowledge ages: see SEEN_EPOCHS in probes/wire.h.
 const EPOCH: Duration = Duration::from_secs(60);

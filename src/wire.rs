@@ -10,6 +10,7 @@ pub const EXCLUDES: usize = 8;
 pub const EXCLUDE_WORDS: usize = 4;
 pub const ARG_NONE: u8 = 0xff;
 pub const OFFSET_NONE: u32 = u32::MAX;
+pub const CONTAINERS: usize = 256;
 pub const ROWS: usize = 160;
 pub const CGROUP_DEPTH: usize = 24;
 pub const CGROUP_NAME_BYTES: usize = 128;
@@ -190,7 +191,7 @@ pub struct Own {
     pub name: [[u8; CGROUP_NAME_BYTES]; CGROUP_DEPTH],
 }
 
-/// Why an access was not sent, or that it was: the columns of the map `counts`.
+/// Why an access was not sent, or that it was: the columns of [`Counts`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Failed,
@@ -204,6 +205,12 @@ pub enum Outcome {
 }
 
 pub const OUTCOMES: usize = Outcome::TooLong as usize + 1;
+
+#[repr(C)]
+pub struct Counts {
+    pub of: [[u64; OUTCOMES]; ROWS],
+    pub events: [u64; CONTAINERS],
+}
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]

@@ -79,6 +79,8 @@ fn constants() {
     equal("ARG_NONE", wire::ARG_NONE.into());
     equal("OFFSET_NONE", wire::OFFSET_NONE as usize);
     equal("ROWS", wire::ROWS);
+    equal("CONTAINERS", wire::CONTAINERS);
+    equal("sizeof(struct counts)", size_of::<wire::Counts>());
     equal("PARTS", wire::PARTS);
     equal("RING_BYTES", wire::RING_BYTES);
     equal("ROW_OPENS", wire::ROW_OPENS.into());
