@@ -197,13 +197,25 @@ struct container *container_type;
 struct cgroup_path *cgroup_path_type;
 #endif
 
+/* The kernel wakes user space up for the first record of an empty ring, and user space then lets some more come
+ * together. It is woken up again where a record makes the ring this full. */
+#define RING_URGENT (RING_BYTES / 4)
+
+static __always_inline __u64 wake_up(__u64 bytes)
+{
+	__u64 waiting = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA);
+
+	return waiting < RING_URGENT && waiting + bytes >= RING_URGENT ? BPF_RB_FORCE_WAKEUP : 0;
+}
+
 /* Sends the record with `bytes` of data; answers what became of it. */
 static __always_inline enum outcome send(struct draft *s, __u64 bytes)
 {
 	opaque(bytes);
 	if (bytes > DATA_MAX)
 		return OUTCOME_TOO_LONG;
-	if (bpf_ringbuf_output(&ring, &s->head, sizeof(s->head) + bytes, 0))
+	bytes += sizeof(s->head);
+	if (bpf_ringbuf_output(&ring, &s->head, bytes, wake_up(bytes)))
 		return OUTCOME_FULL;
 	return OUTCOME_SUBMITTED;
 }

@@ -6,6 +6,7 @@ use crate::path::{Excludes, Named, is_below, upward};
 use crate::probe::Counts;
 use crate::seen::{Added, Seen};
 use crate::syscalls;
+use crate::tree::Tree;
 use crate::wire::{
     Event, Outcome, RECORD_COMPLETE, RECORD_ENDED, RECORD_LATE, RECORD_MADE, RECORD_PENDING, ROWS,
 };
@@ -45,9 +46,13 @@ impl Container {
     }
 
     /// Does it only hold a pod's namespaces? Such a one is of no interest to anybody.
-    fn is_pause(&self) -> bool {
-        let mut files = self.files.iter();
-        !self.files.is_empty() && files.all(|path| PAUSE.contains(&path))
+    fn is_pause(&self, tree: &Tree) -> bool {
+        let mut path = Vec::new();
+        let mut is_one = |id| {
+            tree.path(id, &mut path);
+            PAUSE.contains(&&path[..])
+        };
+        (1..=PAUSE.len()).contains(&self.files.len()) && self.files.iter().all(&mut is_one)
     }
 
     pub fn events(&self, counts: &Counts) -> u64 {
@@ -106,6 +111,8 @@ impl Mounts {
 
 pub struct Collector {
     containers: Vec<Container>,
+    /// The files of all of them.
+    tree: Tree,
     pending: Pending,
     /// Of each container's set of files.
     capacity: usize,
@@ -120,6 +127,16 @@ pub struct Collector {
     evicted: u64,
     /// Something was added since [`Collector::take_changed`].
     changed: bool,
+    /// What the programs are to be told: see [`Collector::take_orders`].
+    orders: Orders,
+}
+
+#[derive(Default)]
+pub struct Orders {
+    /// Ids of containers that ended.
+    pub release: Vec<u64>,
+    /// Keys of accesses to files that were evicted.
+    pub forget: Vec<u64>,
 }
 
 /// Records of requests whose result is not known yet, by key, the oldest first.
@@ -175,6 +192,7 @@ impl Collector {
         let container = |cgroup| Container::new(cgroup, capacity);
         Collector {
             containers: cgroups.into_iter().map(container).collect(),
+            tree: Tree::default(),
             pending: Pending::default(),
             capacity,
             excludes,
@@ -186,26 +204,27 @@ impl Collector {
             malformed: 0,
             evicted: 0,
             changed: true,
+            orders: Orders::default(),
         }
     }
 
-    /// Takes one record as the ring buffer holds it; answers the id of a container that ended.
-    pub fn record(&mut self, bytes: &[u8]) -> Option<u64> {
+    /// Takes one record as the ring buffer holds it.
+    pub fn record(&mut self, bytes: &[u8]) {
         let event = Event::decode(bytes);
         let Some(event) = event.filter(|event| (event.row as usize) < ROWS) else {
             self.malformed += 1;
-            return None;
+            return;
         };
         if event.has(RECORD_ENDED | RECORD_MADE) {
             return self.lifecycle(&event);
         }
         if event.has(RECORD_PENDING) {
             self.pending.push(event.key, bytes);
-            return None;
+            return;
         }
         if event.has(RECORD_COMPLETE) && event.result < 0 {
             self.pending.take(event.key);
-            return None;
+            return;
         }
         self.received[event.row as usize] += 1;
         if event.has(RECORD_COMPLETE) {
@@ -216,16 +235,17 @@ impl Collector {
         } else {
             self.access(&event);
         }
-        None
     }
 
     /// A container's cgroup was removed, or one made where we expected it.
-    fn lifecycle(&mut self, event: &Event) -> Option<u64> {
+    fn lifecycle(&mut self, event: &Event) {
         if event.has(RECORD_ENDED) {
-            let container = self.find(event.container)?;
-            container.ended = true;
-            self.changed = true;
-            return Some(event.container);
+            if let Some(container) = self.find(event.container) {
+                container.ended = true;
+                self.changed = true;
+                self.orders.release.push(event.container);
+            }
+            return;
         }
         let path = upward(event.cgroup);
         let again = |c: &&mut Container| c.ended && path.ends_with(&c.cgroup.path);
@@ -237,7 +257,6 @@ impl Collector {
             }
             None => self.add(event.container, path),
         }
-        None
     }
 
     /// Gives names to the containers that came since the last call. One with the name of a container that ended
@@ -255,9 +274,8 @@ impl Collector {
                 let old = &mut self.containers[before - usize::from(before > at)];
                 old.cgroup = new.cgroup;
                 (old.ended, old.late) = (new.ended, old.late || new.late);
-                for path in new.files.iter() {
-                    old.files.add(path);
-                }
+                let forget = &mut self.orders.forget;
+                self.evicted += old.files.absorb(&mut self.tree, new.files, forget);
                 old.mounts.0.extend(new.mounts.0);
                 old.past_events += new.past_events;
             }
@@ -306,7 +324,8 @@ impl Collector {
             // What was only looked at there, before the file system was known, has to go again.
             if container.mounts.note(point, event.fs) && PSEUDO.contains(&event.fs) {
                 let mounts = &container.mounts;
-                container.files.retain(|path| !mounts.is_pseudo(path));
+                let keep = |path: &[u8]| !mounts.is_pseudo(path);
+                container.files.retain(&mut self.tree, keep);
             }
         }
         let (mut added, mut wanted) = (false, false);
@@ -315,7 +334,8 @@ impl Collector {
                 continue;
             }
             wanted = true;
-            match container.files.add(path) {
+            let (tree, forget) = (&mut self.tree, &mut self.orders.forget);
+            match container.files.add(tree, path, event.key, forget) {
                 Added::Known => (),
                 Added::New => added = true,
                 Added::Evicting => {
@@ -341,6 +361,16 @@ impl Collector {
         std::mem::take(&mut self.changed)
     }
 
+    /// What the programs are to be told since the last call.
+    pub fn take_orders(&mut self) -> Orders {
+        std::mem::take(&mut self.orders)
+    }
+
+    /// Where the files are that [`Container::files`] has.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
     /// What was taken could not be written.
     pub fn set_changed(&mut self) {
         self.changed = true;
@@ -348,7 +378,7 @@ impl Collector {
 
     /// The containers to tell of.
     pub fn containers(&self) -> impl Iterator<Item = &Container> {
-        self.containers.iter().filter(|c| !c.is_pause())
+        self.containers.iter().filter(|c| !c.is_pause(&self.tree))
     }
 
     /// Files of all containers together.
@@ -426,11 +456,15 @@ mod tests {
         };
         let web = |_: &Cgroup| Some("web".to_string());
         let mut collector = Collector::new(vec![cgroup(1)], Excludes::default(), 0);
-        collector.containers[0].files.add(b"/a");
+        let add = |collector: &mut Collector, at: usize, path: &[u8]| {
+            let files = &mut collector.containers[at].files;
+            files.add(&mut collector.tree, path, 0, &mut Vec::new());
+        };
+        add(&mut collector, 0, b"/a");
         collector.name_containers(web);
         collector.containers[0].ended = true;
         collector.add(2, b"/pod/2".to_vec());
-        collector.containers[1].files.add(b"/b");
+        add(&mut collector, 1, b"/b");
         collector.name_containers(web);
         let again = &collector.containers[0];
         assert_eq!(collector.containers.len(), 1);

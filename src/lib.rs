@@ -12,9 +12,11 @@ pub mod cgroup;
 pub mod http;
 pub mod path;
 pub mod ring;
-pub mod seen;
 pub mod syscalls;
+pub mod tree;
 pub mod wire;
+
+pub mod seen;
 
 pub mod kernel;
 pub mod probe;

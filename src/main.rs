@@ -93,6 +93,7 @@ fn trace(config: Config, command: Option<Vec<OsString>>) -> Result<u8> {
         server,
         writes: Writes::default(),
         progress: Progress::default(),
+        due: None,
         said: Default::default(),
     }
     .run(&signals)

@@ -9,7 +9,7 @@ use crate::syscalls;
 use crate::wire::{
     self, CGROUP_DEPTH, CGROUP_NAME_BYTES, CONTAINERS, CgroupPath, Config, Container, Control,
     EXCLUDE_WORDS, EXCLUDES, Exclude, OUTCOMES, Outcome, Own, Plain, REQUESTS, ROWS, Request,
-    Target, until_nul,
+    SEEN_BITS, Target, until_nul,
 };
 use bpf_sys::direct::{self, Map};
 use redbpf::Module;
@@ -40,6 +40,7 @@ pub struct Probe {
     _tail_maps: Vec<Map>,
     links: Vec<OwnedFd>,
     control: Map,
+    seen: Map,
     counts: Map,
     targets: Map,
     paths: Map,
@@ -124,6 +125,7 @@ impl Probe {
             _tail_maps: tail_maps,
             links: Vec::new(),
             control: take_map(".data.control")?,
+            seen: take_map("seen")?,
             counts: take_map("counts")?,
             targets: take_map("targets")?,
             paths: take_map("paths")?,
@@ -186,6 +188,22 @@ impl Probe {
             Ok(events)
         };
         release().map_err(|e| refused("forget a cgroup", e))
+    }
+
+    /// Makes the programs offer the access with that key again. They may enter others meanwhile: one that is lost
+    /// thereby is offered once more than needed.
+    pub fn forget(&self, key: u64) -> Result<()> {
+        let forget = || {
+            let bucket = (key as u32 & ((1 << SEEN_BITS) - 1)).to_ne_bytes();
+            let mut slots = vec![0; self.seen.value_size()];
+            self.seen.lookup(&bucket, &mut slots)?;
+            let is_it = |slot: &&mut [u8]| number_at_start(slot) >> 16 == key >> 16;
+            for slot in slots.chunks_exact_mut(8).filter(is_it) {
+                slot.fill(0);
+            }
+            self.seen.update(&bucket, &slots)
+        };
+        forget().map_err(|e| refused("make the BPF programs forget a file", e))
     }
 
     /// Lists what processes of the traced cgroups have open and mapped; answers what could not be done.

@@ -9,6 +9,7 @@ use crate::collect::{Collector, Container, Totals};
 use crate::error::{Error, Result};
 use crate::probe::Counts;
 use crate::time::rfc3339;
+use crate::tree::{Id, Tree};
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -124,17 +125,19 @@ impl Snapshot<'_> {
         out.write_all(b"{\n")?;
         write_fields(out, "  ", &head)?;
         let containers: Vec<_> = self.collector.containers().collect();
-        let sets: Vec<_> = containers.iter().copied().map(sorted).collect();
-        write_files(out, "  ", union(&sets).into_iter())?;
+        let tree = self.collector.tree();
+        let sorted = tree.sorted(|id| containers.iter().any(|c| c.files.has(id)));
+        write_files(out, "  ", tree, sorted.iter().copied())?;
         out.write_all(b",\n  \"containers\": [")?;
-        for (i, (container, files)) in containers.iter().zip(&sets).enumerate() {
+        for (i, container) in containers.iter().enumerate() {
             out.write_all(if i == 0 { b"\n    {\n" } else { b",\n    {\n" })?;
             write_fields(
                 out,
                 "      ",
                 &describe(container, container.events(self.counts)),
             )?;
-            write_files(out, "      ", files.iter().copied())?;
+            let files = sorted.iter().copied().filter(|id| container.files.has(*id));
+            write_files(out, "      ", tree, files)?;
             out.write_all(b"\n    }")?;
         }
         out.write_all(b"\n  ],\n")?;
@@ -185,22 +188,6 @@ fn describe(container: &Container, events: u64) -> Fields {
     fields
 }
 
-fn sorted(container: &Container) -> Vec<&[u8]> {
-    let mut files: Vec<_> = container.files.iter().collect();
-    files.sort_unstable();
-    files
-}
-
-/// The union of sorted sets, sorted.
-fn union<'a>(sets: &[Vec<&'a [u8]>]) -> Vec<&'a [u8]> {
-    let mut all = sets.concat();
-    if sets.len() > 1 {
-        all.sort_unstable();
-        all.dedup();
-    }
-    all
-}
-
 /// Each field with a comma behind it.
 fn write_fields(out: &mut impl Write, indent: &str, fields: &Fields) -> io::Result<()> {
     for (key, value) in fields {
@@ -210,16 +197,18 @@ fn write_fields(out: &mut impl Write, indent: &str, fields: &Fields) -> io::Resu
 }
 
 /// `"files": […]`, a name per line.
-fn write_files<'a>(
+fn write_files(
     out: &mut impl Write,
     indent: &str,
-    files: impl Iterator<Item = &'a [u8]>,
+    tree: &Tree,
+    files: impl Iterator<Item = Id>,
 ) -> io::Result<()> {
     write!(out, "{indent}\"files\": [")?;
-    let mut separator = "";
+    let (mut separator, mut path) = ("", Vec::new());
     for file in files {
+        tree.path(file, &mut path);
         write!(out, "{separator}\n{indent}  ")?;
-        serde_json::to_writer(&mut *out, &text(file))?;
+        serde_json::to_writer(&mut *out, &text(&path))?;
         separator = ",";
     }
     if !separator.is_empty() {

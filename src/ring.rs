@@ -60,11 +60,21 @@ impl<F: AsFd> Ring<F> {
         unsafe { slice::from_raw_parts(self.producer.at(sys::page_size()).add(at), len) }
     }
 
+    /// How many bytes were read so far.
+    pub fn position(&self) -> usize {
+        self.positions().0.load(Ordering::Relaxed)
+    }
+
+    /// How many were written.
+    pub fn end(&self) -> usize {
+        self.positions().1.load(Ordering::Acquire)
+    }
+
     /// Calls `each` with the records that are there, `limit` at most; answers how many were.
     pub fn read(&mut self, limit: usize, mut each: impl FnMut(&[u8])) -> usize {
-        let mut at = self.positions().0.load(Ordering::Relaxed);
+        let mut at = self.position();
         let mut count = 0;
-        while count < limit && at < self.positions().1.load(Ordering::Acquire) {
+        while count < limit && at < self.end() {
             let offset = at & (self.size - 1);
             let record = self.producer.at(sys::page_size() + offset);
             // SAFETY: records begin at multiples of eight inside the data.

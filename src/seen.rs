@@ -2,25 +2,21 @@
 //!
 //! At the capacity the file that was used longest ago leaves, by the clock algorithm: each file has a
 //! mark that its use sets; a hand goes round, takes marks away, and evicts the first file it finds
-//! without one.
+//! without one. The programs in the kernel must then forget the accesses that led to it, or its next use would
+//! not be told.
 
-use fxhash::FxHasher;
+use crate::tree::{Id, Tree};
 use hashbrown::HashTable;
-use std::hash::{BuildHasher, Hasher, RandomState};
 
-struct File {
-    path: Box<[u8]>,
-    used: bool,
-}
-
+#[derive(Default)]
 pub struct Seen {
-    files: Vec<File>,
-    hash: PathHash,
-    /// Indices into `files`, by hash of the path.
-    index: HashTable<u32>,
+    files: Bits,
+    used: Bits,
+    len: usize,
     /// 0 is unbounded.
     capacity: usize,
-    hand: usize,
+    hand: Id,
+    keys: Keys,
 }
 
 /// What adding a path did.
@@ -32,115 +28,191 @@ pub enum Added {
     Evicting,
 }
 
-/// fxhash is fast, but the lower half of what it makes depends on the lower halves of what goes in: names that
-/// end in numbers meet, and a container that wants to can make names that do. So each word is mixed with a secret
-/// first, by a multiplication whose halves are folded together, and what comes out is mixed likewise.
-#[derive(Clone, Copy)]
-struct PathHash {
-    secret: u64,
-}
-
-impl PathHash {
-    fn new() -> PathHash {
-        PathHash {
-            secret: RandomState::new().hash_one(0) | 1,
-        }
-    }
-
-    fn mix(&self, word: u64) -> u64 {
-        let product = u128::from(word ^ self.secret.rotate_left(32)) * u128::from(self.secret);
-        product as u64 ^ (product >> 64) as u64
-    }
-
-    fn of(&self, path: &[u8]) -> u64 {
-        let mut hasher = FxHasher::default();
-        let (words, rest) = path.as_chunks::<8>();
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        for word in words.iter().chain([&last]) {
-            hasher.write_u64(self.mix(u64::from_le_bytes(*word)));
-        }
-        self.mix(hasher.finish() ^ path.len() as u64)
-    }
-}
-
 impl Seen {
     pub fn new(capacity: usize) -> Seen {
         Seen {
-            files: Vec::new(),
-            hash: PathHash::new(),
-            index: HashTable::new(),
             capacity,
-            hand: 0,
+            ..Seen::default()
         }
     }
 
     pub fn len(&self) -> usize {
-        self.files.len()
+        self.len
     }
 
     pub fn is_empty(&self) -> bool {
-        self.files.is_empty()
+        self.len == 0
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        self.files.iter().map(|file| &*file.path)
+    pub fn has(&self, id: Id) -> bool {
+        self.files.has(id)
     }
 
-    pub fn add(&mut self, path: &[u8]) -> Added {
-        let hash = self.hash;
-        let hash_of = |files: &[File], at: u32| hash.of(&files[at as usize].path);
-        let found = self
-            .index
-            .find(hash.of(path), |at| *self.files[*at as usize].path == *path);
-        if let Some(at) = found {
-            self.files[*at as usize].used = true;
-            return Added::Known;
-        }
-        let file = File {
-            path: path.into(),
-            used: false,
-        };
-        let (at, added) = if self.capacity == 0 || self.files.len() < self.capacity {
-            self.files.push(file);
-            (self.files.len() - 1, Added::New)
+    pub fn iter(&self) -> impl Iterator<Item = Id> {
+        self.files.iter()
+    }
+
+    /// Adds the file of an access that the programs know by `key`. Keys to be forgotten are added to `forgotten`.
+    pub fn add(
+        &mut self,
+        tree: &mut Tree,
+        path: &[u8],
+        key: u64,
+        forgotten: &mut Vec<u64>,
+    ) -> Added {
+        let id = tree.hold(path);
+        let added = if self.files.has(id) {
+            tree.release(id);
+            self.used.set(id, true);
+            Added::Known
+        } else if self.capacity == 0 || self.len < self.capacity {
+            self.insert(id);
+            Added::New
         } else {
-            let at = self.make_room();
-            let old = self
-                .index
-                .find_entry(hash_of(&self.files, at as u32), |i| *i as usize == at);
-            old.expect("every file is in the index").remove();
-            self.files[at] = file;
-            (at, Added::Evicting)
+            let leaving = self.make_room();
+            self.remove(tree, leaving);
+            self.keys.take(leaving, forgotten);
+            self.insert(id);
+            Added::Evicting
         };
-        let files = &self.files;
-        self.index
-            .insert_unique(hash.of(path), at as u32, |at| hash_of(files, *at));
+        if self.capacity > 0 {
+            self.keys.note(id, key, forgotten);
+        }
         added
     }
 
+    fn insert(&mut self, id: Id) {
+        self.files.set(id, true);
+        self.used.set(id, false);
+        self.len += 1;
+    }
+
+    fn remove(&mut self, tree: &mut Tree, id: Id) {
+        self.files.set(id, false);
+        self.len -= 1;
+        tree.release(id);
+    }
+
+    /// Takes over all of another set; answers how many files had to leave.
+    pub fn absorb(&mut self, tree: &mut Tree, mut other: Seen, forgotten: &mut Vec<u64>) -> u64 {
+        let (mut path, mut keys, mut evicted) = (Vec::new(), Vec::new(), 0);
+        for id in other.files.iter() {
+            tree.path(id, &mut path);
+            other.keys.take(id, &mut keys);
+            if keys.is_empty() {
+                keys.push(0); // no access has it
+            }
+            for key in keys.drain(..) {
+                let added = self.add(tree, &path, key, forgotten);
+                evicted += u64::from(added == Added::Evicting);
+            }
+            tree.release(id);
+        }
+        evicted
+    }
+
     /// Lets go of the files for which `keep` does not hold.
-    pub fn retain(&mut self, mut keep: impl FnMut(&[u8]) -> bool) {
-        self.files.retain(|file| keep(&file.path));
-        self.index.clear();
-        self.hand = 0;
-        let (files, hash) = (&self.files, self.hash);
-        for (at, file) in files.iter().enumerate() {
-            self.index
-                .insert_unique(hash.of(&file.path), at as u32, |at| {
-                    hash.of(&files[*at as usize].path)
-                });
+    pub fn retain(&mut self, tree: &mut Tree, mut keep: impl FnMut(&[u8]) -> bool) {
+        let mut path = Vec::new();
+        for id in self.files.iter().collect::<Vec<_>>() {
+            tree.path(id, &mut path);
+            if !keep(&path) {
+                self.remove(tree, id);
+                self.keys.take(id, &mut Vec::new());
+            }
         }
     }
 
-    /// The place of the file that has to leave.
-    fn make_room(&mut self) -> usize {
+    /// The file that has to leave.
+    fn make_room(&mut self) -> Id {
         loop {
-            let at = self.hand;
-            self.hand = (at + 1) % self.files.len();
-            if !std::mem::take(&mut self.files[at].used) {
+            let at = self.files.next(self.hand).or_else(|| self.files.next(0));
+            let at = at.expect("a set at its capacity holds files");
+            self.hand = at + 1;
+            if !self.used.has(at) {
                 return at;
             }
+            self.used.set(at, false);
+        }
+    }
+}
+
+/// A set of small numbers, a bit each.
+#[derive(Default)]
+struct Bits(Vec<u64>);
+
+impl Bits {
+    fn has(&self, at: Id) -> bool {
+        self.0
+            .get(at as usize / 64)
+            .is_some_and(|word| word >> (at % 64) & 1 == 1)
+    }
+
+    fn set(&mut self, at: Id, value: bool) {
+        let word = at as usize / 64;
+        if word >= self.0.len() {
+            self.0.resize(word + 1, 0);
+        }
+        let bit = 1 << (at % 64);
+        if value {
+            self.0[word] |= bit;
+        } else {
+            self.0[word] &= !bit;
+        }
+    }
+
+    /// The first one that is not below `at`.
+    fn next(&self, at: Id) -> Option<Id> {
+        let mut word = at as usize / 64;
+        let mut bits = self.0.get(word)? & u64::MAX << (at % 64);
+        while bits == 0 {
+            word += 1;
+            bits = *self.0.get(word)?;
+        }
+        Some(word as Id * 64 + bits.trailing_zeros())
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Id> {
+        std::iter::successors(self.next(0), |at| self.next(at + 1))
+    }
+}
+
+/// By which keys the programs know accesses to a file.
+#[derive(Default)]
+struct Keys(HashTable<(Id, u64)>);
+
+/// A file is asked for by few names; of more than these an older key is forgotten, and its next use told again.
+const KEYS_PER_FILE: usize = 8;
+
+/// Ids are given out in a row; the odd constant (of Fibonacci hashing) spreads them.
+fn hash((id, _): &(Id, u64)) -> u64 {
+    u64::from(*id).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+impl Keys {
+    fn note(&mut self, id: Id, key: u64, forgotten: &mut Vec<u64>) {
+        let new = (id, key);
+        let of_file = self.0.iter_hash(hash(&new)).filter(|known| known.0 == id);
+        let (mut count, mut oldest) = (0, None);
+        for known in of_file {
+            if known.1 == key {
+                return;
+            }
+            (count, oldest) = (count + 1, oldest.or(Some(*known)));
+        }
+        if let Some(oldest) = oldest.filter(|_| count == KEYS_PER_FILE) {
+            if let Ok(entry) = self.0.find_entry(hash(&oldest), |known| *known == oldest) {
+                entry.remove();
+            }
+            forgotten.push(oldest.1);
+        }
+        self.0.insert_unique(hash(&new), new, hash);
+    }
+
+    /// Hands out the keys of a file.
+    fn take(&mut self, id: Id, keys: &mut Vec<u64>) {
+        while let Ok(entry) = self.0.find_entry(hash(&(id, 0)), |known| known.0 == id) {
+            keys.push(entry.remove().0.1);
         }
     }
 }
@@ -149,84 +221,116 @@ impl Seen {
 mod tests {
     use super::*;
 
-    fn paths(seen: &Seen) -> Vec<&str> {
-        let mut paths: Vec<_> = seen
-            .iter()
-            .map(|p| std::str::from_utf8(p).unwrap())
-            .collect();
-        paths.sort_unstable();
-        paths
+    /// A set with its tree; keys are the lengths of the paths.
+    struct Set {
+        tree: Tree,
+        seen: Seen,
+        forgotten: Vec<u64>,
+    }
+
+    impl Set {
+        fn new(capacity: usize) -> Set {
+            Set {
+                tree: Tree::default(),
+                seen: Seen::new(capacity),
+                forgotten: Vec::new(),
+            }
+        }
+
+        fn add(&mut self, path: &str) -> Added {
+            self.add_by(path, path.len() as u64)
+        }
+
+        fn add_by(&mut self, path: &str, key: u64) -> Added {
+            let path = path.as_bytes();
+            self.seen
+                .add(&mut self.tree, path, key, &mut self.forgotten)
+        }
+
+        fn paths(&self) -> Vec<String> {
+            let ids = self.tree.sorted(|id| self.seen.has(id));
+            let mut path = Vec::new();
+            let mut text = |id| {
+                self.tree.path(id, &mut path);
+                String::from_utf8(path.clone()).unwrap()
+            };
+            ids.into_iter().map(&mut text).collect()
+        }
     }
 
     #[test]
     fn without_a_capacity_everything_stays() {
-        let mut seen = Seen::new(0);
-        for i in 0..10_000 {
-            assert_eq!(seen.add(format!("/f/{i}").as_bytes()), Added::New);
+        let mut set = Set::new(0);
+        for expected in [Added::New, Added::Known] {
+            for i in 0..10_000 {
+                assert_eq!(set.add(&format!("/f/{i}")), expected);
+            }
         }
-        for i in 0..10_000 {
-            assert_eq!(seen.add(format!("/f/{i}").as_bytes()), Added::Known);
-        }
-        assert_eq!(seen.len(), 10_000);
+        assert_eq!(set.seen.len(), 10_000);
+        assert_eq!(set.paths().len(), 10_000);
+        assert!(set.forgotten.is_empty());
     }
 
     #[test]
     fn at_the_capacity_what_was_used_longest_ago_leaves() {
-        let mut seen = Seen::new(3);
+        let mut set = Set::new(3);
         for path in ["/a", "/b", "/c"] {
-            assert_eq!(seen.add(path.as_bytes()), Added::New);
+            assert_eq!(set.add(path), Added::New);
         }
-        assert_eq!(seen.add(b"/a"), Added::Known);
-        assert_eq!(seen.add(b"/d"), Added::Evicting);
-        assert_eq!(paths(&seen), ["/a", "/c", "/d"]);
-        assert_eq!(seen.add(b"/b"), Added::Evicting);
-        assert_eq!(paths(&seen), ["/a", "/b", "/d"]);
+        assert_eq!(set.add("/a"), Added::Known);
+        assert_eq!(set.add("/d"), Added::Evicting);
+        assert_eq!(set.paths(), ["/a", "/c", "/d"]);
+        assert_eq!(set.add("/b"), Added::Evicting);
+        assert_eq!(set.paths().len(), 3);
     }
 
-    /// The names of real programs: what differs stands at any place of a word.
     #[test]
-    fn numbered_names_do_not_meet() {
-        let hash = PathHash::new();
-        for (width, prefix) in [
-            (60, "/f/"),
-            (8, "/data/file-"),
-            (3, "/very/long/directory/x"),
-            (21, ""),
-        ] {
-            let names = (0..1000).map(|i| format!("{prefix}{i:0width$}"));
-            let hashes: Vec<_> = names.map(|name| hash.of(name.as_bytes())).collect();
-            // A set of 1,000 has 2,048 buckets: the lower bits choose one, the upper ones are compared first.
-            for (what, part) in [("lower", 0), ("upper", 53)] {
-                let mut used = vec![0; 2048];
-                for hash in &hashes {
-                    used[(hash >> part) as usize & 2047] += 1;
-                }
-                let most = used.iter().max().unwrap();
-                assert!(
-                    *most < 10,
-                    "{most} of 1000 {prefix} names meet in the {what} bits"
-                );
-            }
+    fn the_keys_of_what_leaves_are_forgotten() {
+        let mut set = Set::new(1);
+        for key in [10, 11, 10, 12] {
+            set.add_by("/a", key);
         }
+        assert!(set.forgotten.is_empty());
+        set.add_by("/b", 20);
+        set.forgotten.sort_unstable();
+        assert_eq!(set.forgotten, [10, 11, 12]);
+        // As are those of a file with a great many names.
+        set.forgotten.clear();
+        (21..40).for_each(|key| _ = set.add_by("/b", key));
+        set.add_by("/c", 50);
+        set.forgotten.sort_unstable();
+        assert_eq!(set.forgotten, (20..40).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn memory_is_used_again() {
+        let mut set = Set::new(100);
+        for i in 0..100_000 {
+            set.add_by(&format!("/directory-{}/file-{i}", i / 7), i);
+        }
+        assert_eq!(set.seen.len(), 100);
+        assert_eq!(set.forgotten.len(), 100_000 - 100);
+        assert!(set.seen.files.0.len() < 10, "{}", set.seen.files.0.len());
+        assert_eq!(set.seen.keys.0.len(), 100);
     }
 
     #[test]
     fn what_is_not_kept_is_new_again() {
-        let mut seen = Seen::new(2);
-        seen.add(b"/a");
-        seen.add(b"/b");
-        seen.retain(|path| path != b"/a");
-        assert_eq!(paths(&seen), ["/b"]);
-        assert_eq!(seen.add(b"/b"), Added::Known);
-        assert_eq!(seen.add(b"/a"), Added::New);
+        let mut set = Set::new(2);
+        set.add("/a");
+        set.add("/b");
+        set.seen.retain(&mut set.tree, |path| path != b"/a");
+        assert_eq!(set.paths(), ["/b"]);
+        assert_eq!(set.add("/b"), Added::Known);
+        assert_eq!(set.add("/a"), Added::New);
     }
 
     #[test]
     fn a_capacity_of_one_holds_the_last() {
-        let mut seen = Seen::new(1);
+        let mut set = Set::new(1);
         for i in 0..1000 {
-            seen.add(format!("/{i}").as_bytes());
+            set.add(&format!("/{i}"));
         }
-        assert_eq!(paths(&seen), ["/999"]);
+        assert_eq!(set.paths(), ["/999"]);
     }
 }

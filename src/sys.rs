@@ -27,6 +27,8 @@ fn c_path(path: &Path) -> io::Result<CString> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Interest {
     Read,
+    /// To be told when more arrives, not of what is there.
+    Arrivals,
     Write,
 }
 
@@ -55,6 +57,7 @@ impl Epoll {
         let mut event = libc::epoll_event {
             events: match interest {
                 Interest::Read => libc::EPOLLIN as u32,
+                Interest::Arrivals => (libc::EPOLLIN | libc::EPOLLET) as u32,
                 Interest::Write => libc::EPOLLOUT as u32,
             },
             u64: token,
@@ -68,7 +71,8 @@ impl Epoll {
     pub fn wait(&self, tokens: &mut Vec<u64>, timeout: Option<Duration>) -> io::Result<()> {
         const AT_ONCE: usize = 16;
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; AT_ONCE];
-        let timeout = timeout.map_or(-1, |t| t.as_millis().min(60_000) as i32);
+        // Rounded up: whoever waits for a point in time wants it to be past.
+        let timeout = timeout.map_or(-1, |t| t.as_micros().div_ceil(1000).min(60_000) as i32);
         tokens.clear();
         // SAFETY: the kernel writes at most AT_ONCE events into the array.
         let n = check(unsafe {

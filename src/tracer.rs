@@ -13,7 +13,7 @@ use crate::ring::Ring;
 use crate::run::Running;
 use crate::sys::{self, Epoll, Interest, SignalFd, Timer};
 use crate::syscalls;
-use crate::wire::Outcome;
+use crate::wire::{Outcome, RING_BYTES};
 use std::fs::File;
 use std::io::{self, IsTerminal, Seek, Write};
 use std::os::fd::AsFd;
@@ -46,6 +46,12 @@ pub const FIRST_CONNECTION: u64 = TOKENS.len() as u64;
 /// How often connections are looked at while there are any.
 const EXPIRY: Duration = Duration::from_secs(1);
 
+/// How long records come together before they are taken, unless they are many.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// As many: see RING_URGENT in probes/emit.h.
+const URGENT: usize = RING_BYTES / 4;
+
 /// Records taken per turn of the loop, so that signals and timers are heard during a storm.
 const RECORDS_PER_TURN: usize = 1024;
 
@@ -63,6 +69,8 @@ pub struct Tracer {
     pub server: Option<Server>,
     pub writes: Writes,
     pub progress: Progress,
+    /// When to take the records that wait.
+    pub due: Option<Instant>,
     /// Gaps of the report that the log told of.
     pub said: [u64; GAPS],
 }
@@ -117,20 +125,35 @@ impl Tracer {
                     None => continue,
                 },
             };
+            let interest = match token {
+                Token::Records => Interest::Arrivals,
+                _ => Interest::Read,
+            };
             epoll
-                .add(fd, token as u64, Interest::Read)
+                .add(fd, token as u64, interest)
                 .map_err(|e| cannot("watch a descriptor", e))?;
         }
         let mut ready = Vec::new();
         let status = 'turns: loop {
             let connected = self.server.as_ref().is_some_and(Server::has_connections);
+            let until_due = self
+                .due
+                .map(|due| due.saturating_duration_since(Instant::now()));
+            let timeout = until_due
+                .into_iter()
+                .chain(connected.then_some(EXPIRY))
+                .min();
             epoll
-                .wait(&mut ready, connected.then_some(EXPIRY))
+                .wait(&mut ready, timeout)
                 .map_err(|e| cannot("wait for events", e))?;
             let now = Instant::now();
+            if self.due.is_some_and(|due| due <= now) {
+                self.due = None;
+                self.take_records()?;
+            }
             for token in &ready {
                 match TOKENS.get(*token as usize) {
-                    Some(Token::Records) => _ = self.take_records()?,
+                    Some(Token::Records) => self.await_records(now),
                     Some(Token::Signal) => {
                         if let Some(status) = self.take_signals(signals)? {
                             break 'turns status;
@@ -138,6 +161,7 @@ impl Tracer {
                     }
                     Some(Token::Report) => {
                         report.ticks();
+                        self.take_all()?;
                         let counts = self.probe.counts()?;
                         self.write_if_changed(&counts);
                         let sent = counts.sum(Outcome::Submitted);
@@ -159,7 +183,7 @@ impl Tracer {
                 server.expire(now);
             }
         };
-        while self.take_records()? > 0 {}
+        self.take_all()?;
         self.finish(status)
     }
 
@@ -173,6 +197,9 @@ impl Tracer {
     }
 
     fn answer(&mut self, path: &str) -> Response {
+        if let Err(e) = self.take_all() {
+            log::error(e);
+        }
         let answered = match path {
             "/metrics" => self.metrics(),
             "/healthz" => Ok(self.health()),
@@ -246,15 +273,40 @@ impl Tracer {
         Ok(file)
     }
 
+    /// Records came.
+    fn await_records(&mut self, now: Instant) {
+        let patience = match self.ring.end() - self.ring.position() {
+            URGENT.. => Duration::ZERO,
+            _ => PATIENCE,
+        };
+        let due = now + patience;
+        self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
+    }
+
+    /// Takes what waits now.
+    fn take_all(&mut self) -> Result<()> {
+        let end = self.ring.end();
+        while self.ring.position() < end && self.take_records()? > 0 {}
+        Ok(())
+    }
+
+    /// Takes some of the records that wait, and sees to it that the others are taken; answers how many it took.
     fn take_records(&mut self) -> Result<usize> {
-        let (collector, mut ended) = (&mut self.collector, Vec::new());
-        let taken = self.ring.read(RECORDS_PER_TURN, |bytes| {
-            ended.extend(collector.record(bytes));
-        });
+        let collector = &mut self.collector;
+        let taken = self
+            .ring
+            .read(RECORDS_PER_TURN, |bytes| collector.record(bytes));
         collector.name_containers(|cgroup| kubernetes_name(Path::new("/proc"), &cgroup.path));
-        for cgroup in ended {
+        let orders = collector.take_orders();
+        for cgroup in orders.release {
             let events = self.probe.release(cgroup)?;
             self.collector.released(cgroup, events);
+        }
+        for key in orders.forget {
+            self.probe.forget(key)?;
+        }
+        if taken == RECORDS_PER_TURN {
+            self.due = Some(Instant::now());
         }
         Ok(taken)
     }

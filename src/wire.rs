@@ -16,6 +16,8 @@ pub const CGROUP_DEPTH: usize = 24;
 pub const CGROUP_NAME_BYTES: usize = 128;
 pub const PARTS: usize = 4;
 pub const FS_NAME_BYTES: usize = 16;
+/// Bits of a key that choose its bucket.
+pub const SEEN_BITS: u32 = 15;
 pub const RING_BYTES: usize = 4 << 20;
 
 pub const ROW_OPENS: u8 = 1 << 0;

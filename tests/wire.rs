@@ -82,6 +82,7 @@ fn constants() {
     equal("CONTAINERS", wire::CONTAINERS);
     equal("sizeof(struct counts)", size_of::<wire::Counts>());
     equal("PARTS", wire::PARTS);
+    equal("SEEN_BITS", wire::SEEN_BITS as usize);
     equal("RING_BYTES", wire::RING_BYTES);
     equal("ROW_OPENS", wire::ROW_OPENS.into());
     equal("ROW_CHDIR", wire::ROW_CHDIR.into());
