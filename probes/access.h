@@ -166,15 +166,14 @@ static __always_inline void finish_record(struct draft *s, void *node)
 /* A hook's work is split into three programs, each of which goes on with the next where there is something left to
  * do (a tail call): what happened, is it news, send it. The verifier takes each by itself, and what it has to follow
  * in one does not multiply with the others. For the same reason the last one goes on with itself where a walk
- * is long. The kernel wants one table per hook. */
+ * is long. The kernel wants a table for each type of program. */
 enum tail {
 	TAIL_SIFT,
 	TAIL_SEND,
 	TAILS,
 };
-MAP(sys_exit_tail) = { BPF_MAP_TYPE_PROG_ARRAY, 4, 4, TAILS, 0 };
-MAP(io_uring_submit_req_tail) = { BPF_MAP_TYPE_PROG_ARRAY, 4, 4, TAILS, 0 };
-MAP(sched_process_exec_tail) = { BPF_MAP_TYPE_PROG_ARRAY, 4, 4, TAILS, 0 };
+MAP(sys_exit_tails) = { BPF_MAP_TYPE_PROG_ARRAY, 4, 4, TAILS, 0 };
+MAP(tails) = { BPF_MAP_TYPE_PROG_ARRAY, 4, 4, TAILS, 0 };
 
 static __always_inline void await_none(struct draft *first)
 {
@@ -200,7 +199,7 @@ static __always_inline struct draft *first_of(__u32 bits)
 }
 
 /* Is the first draft that waits news? Goes on until none waits, then sends those that are. */
-static __always_inline void sift(void *ctx, void *tails)
+static __always_inline void sift(void *ctx, void *table)
 {
 	struct draft *first = draft(0), *s;
 
@@ -211,9 +210,9 @@ static __always_inline void sift(void *ctx, void *tails)
 		first->news |= first->waiting & -first->waiting;
 	first->waiting &= first->waiting - 1;
 	if (first->waiting)
-		bpf_tail_call(ctx, tails, TAIL_SIFT);
+		bpf_tail_call(ctx, table, TAIL_SIFT);
 	else if (first->news)
-		bpf_tail_call(ctx, tails, TAIL_SEND);
+		bpf_tail_call(ctx, table, TAIL_SEND);
 }
 
 /* 15 rounds of 40 steps for each of two drafts: the kernel allows 33 tail calls in a row. */
@@ -221,7 +220,7 @@ static __always_inline void sift(void *ctx, void *tails)
 #define ROUNDS 15
 
 /* Goes on with the first draft that is news, until none is left. */
-static __always_inline void send_next(void *ctx, void *tails)
+static __always_inline void send_next(void *ctx, void *table)
 {
 	__u64 task = bpf_get_current_task();
 	struct draft *first = draft(0), *s;
@@ -238,7 +237,7 @@ static __always_inline void send_next(void *ctx, void *tails)
 			prepare(s, current_task());
 		forget();
 		if (!walk_on(s, mount_namespace(task), STEPS_PER_ROUND) && ++s->rounds < ROUNDS) {
-			bpf_tail_call(ctx, tails, TAIL_SEND);
+			bpf_tail_call(ctx, table, TAIL_SEND);
 			return;
 		}
 		if (s->rounds == ROUNDS)
@@ -248,7 +247,7 @@ static __always_inline void send_next(void *ctx, void *tails)
 	}
 	first->news &= first->news - 1;
 	if (first->news)
-		bpf_tail_call(ctx, tails, TAIL_SEND);
+		bpf_tail_call(ctx, table, TAIL_SEND);
 }
 
 #endif

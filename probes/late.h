@@ -4,7 +4,7 @@
 
 #include "access.h"
 
-#define LATE_STEPS 200
+#define LATE_STEPS 100
 
 /* Lists a file of a task, both without a type. */
 static __always_inline void late_file(__u64 task, struct place file)

@@ -16,13 +16,14 @@ static __always_inline void end_string(struct draft *s, __u32 len)
 	*(__u64 *)(s->data + (len & (PATH_MAX_BYTES - 1))) = 0;
 }
 
-/* Key of the string, or of its first HASHED bytes. */
+/* Key of the string, or of its first HASHED bytes. The words are made secret first: there are pairs of words that
+ * meet in MurmurHash whatever it begins with, and a container could hide a file behind another's key. */
 static __always_inline __u64 hash_string(struct draft *s, __u32 len, __u64 hash)
 {
 	for (__u32 at = 0; at < HASHED; at += 8) {
 		if (at >= len)
 			break;
-		hash = mix(hash, *(__u64 *)(s->data + at));
+		hash = mix(hash, *(__u64 *)(s->data + at) ^ config.seed);
 	}
 	return hash;
 }

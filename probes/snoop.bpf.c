@@ -99,6 +99,8 @@ static __always_inline int path_access(struct draft *s, void *task, struct call 
 	return 1;
 }
 
+/* A BTF raw tracepoint, whose arguments carry types: the registers are read by plain loads. The other hooks are
+ * plain raw tracepoints, which load faster. */
 SEC("kprobe/tp_btf/sys_exit")
 int sys_exit(__u64 *ctx)
 {
@@ -149,21 +151,21 @@ int sys_exit(__u64 *ctx)
 	if (kind & (ROW_CHDIR | ROW_CHROOT))
 		note_places(task);
 	/* The first one here and not behind a tail call, which would cost known files 10 ns. */
-	sift(ctx, &sys_exit_tail);
+	sift(ctx, &sys_exit_tails);
 	return 0;
 }
 
 SEC("kprobe/tp_btf/sys_exit/sift")
 int sys_exit_sift(__u64 *ctx)
 {
-	sift(ctx, &sys_exit_tail);
+	sift(ctx, &sys_exit_tails);
 	return 0;
 }
 
 SEC("kprobe/tp_btf/sys_exit/send")
 int sys_exit_send(__u64 *ctx)
 {
-	send_next(ctx, &sys_exit_tail);
+	send_next(ctx, &sys_exit_tails);
 	return 0;
 }
 
@@ -195,7 +197,7 @@ static __always_inline int name_access(struct draft *s, struct verdict *verdict,
 
 /* The program runs from here on. The kernel itself opened it, its interpreter (for "#!") and its
  * loader; no syscall shows them. */
-SEC("kprobe/tp_btf/sched_process_exec")
+SEC("kprobe/raw_tp/sched_process_exec")
 int sched_process_exec(__u64 *ctx)
 {
 	void *bprm = (void *)ctx[2];
@@ -205,8 +207,8 @@ int sched_process_exec(__u64 *ctx)
 
 	if (!verdict || !first)
 		return 0;
-	void *filename = (void *)load(bprm, OFF(bprm_filename));
-	void *interp = (void *)load(bprm, OFF(bprm_interp));
+	void *filename = (void *)peek(bprm, OFF(bprm_filename));
+	void *interp = (void *)peek(bprm, OFF(bprm_interp));
 	void *file = (void *)load((void *)load(task, OFF(task_mm)), OFF(mm_exe_file));
 	struct place program = place_at(file + OFF(file_path));
 
@@ -222,25 +224,11 @@ int sched_process_exec(__u64 *ctx)
 			await(first, s, which, verdict);
 	}
 	if (first->waiting)
-		bpf_tail_call(ctx, &sched_process_exec_tail, TAIL_SIFT);
+		bpf_tail_call(ctx, &tails, TAIL_SIFT);
 	return 0;
 }
 
-SEC("kprobe/tp_btf/sched_process_exec/sift")
-int sched_process_exec_sift(__u64 *ctx)
-{
-	sift(ctx, &sched_process_exec_tail);
-	return 0;
-}
-
-SEC("kprobe/tp_btf/sched_process_exec/send")
-int sched_process_exec_send(__u64 *ctx)
-{
-	send_next(ctx, &sched_process_exec_tail);
-	return 0;
-}
-
-SEC("kprobe/tp_btf/cgroup_mkdir")
+SEC("kprobe/raw_tp/cgroup_mkdir")
 int cgroup_mkdir(__u64 *ctx)
 {
 	struct draft *s = draft(0);
@@ -250,7 +238,7 @@ int cgroup_mkdir(__u64 *ctx)
 	return 0;
 }
 
-SEC("kprobe/tp_btf/cgroup_rmdir")
+SEC("kprobe/raw_tp/cgroup_rmdir")
 int cgroup_rmdir(__u64 *ctx)
 {
 	struct draft *s = draft(0);
@@ -260,7 +248,7 @@ int cgroup_rmdir(__u64 *ctx)
 	return 0;
 }
 
-SEC("kprobe/tp_btf/io_uring_submit_req")
+SEC("kprobe/raw_tp/io_uring_submit_req")
 int io_uring_submit_req(__u64 *ctx)
 {
 	struct draft *first = draft(0);
@@ -268,7 +256,7 @@ int io_uring_submit_req(__u64 *ctx)
 
 	if (!first)
 		return 0;
-	void *request = (void *)number_of(first, (void *)ctx[0]);
+	void *request = (void *)ctx[0];
 
 	opcode = peek(request, OFF(request_opcode)) & 0xff;
 	if (opcode >= REQUESTS || !config.request[opcode].id)
@@ -286,25 +274,11 @@ int io_uring_submit_req(__u64 *ctx)
 			await(first, s, which, verdict);
 	}
 	if (first->waiting)
-		bpf_tail_call(ctx, &io_uring_submit_req_tail, TAIL_SIFT);
+		bpf_tail_call(ctx, &tails, TAIL_SIFT);
 	return 0;
 }
 
-SEC("kprobe/tp_btf/io_uring_submit_req/sift")
-int io_uring_submit_req_sift(__u64 *ctx)
-{
-	sift(ctx, &io_uring_submit_req_tail);
-	return 0;
-}
-
-SEC("kprobe/tp_btf/io_uring_submit_req/send")
-int io_uring_submit_req_send(__u64 *ctx)
-{
-	send_next(ctx, &io_uring_submit_req_tail);
-	return 0;
-}
-
-SEC("kprobe/tp_btf/io_uring_complete")
+SEC("kprobe/raw_tp/io_uring_complete")
 int io_uring_complete(__u64 *ctx)
 {
 	struct draft *s = draft(0);
@@ -312,6 +286,21 @@ int io_uring_complete(__u64 *ctx)
 
 	if (s && request)
 		complete_request(s, request, (int)peek((void *)request, OFF(request_result)));
+	return 0;
+}
+
+/* What the hooks above go on with. */
+SEC("kprobe/raw_tp/sift")
+int raw_tp_sift(void *ctx)
+{
+	sift(ctx, &tails);
+	return 0;
+}
+
+SEC("kprobe/raw_tp/send")
+int raw_tp_send(void *ctx)
+{
+	send_next(ctx, &tails);
 	return 0;
 }
 

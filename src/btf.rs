@@ -5,7 +5,9 @@
 //! distribution's kernel), so that it does not set the memory's peak. The input is not trusted:
 //! whatever it holds, the answer is offsets or an error.
 
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use fxhash::FxBuildHasher;
+use hashbrown::HashMap;
+use std::io::{self, Read, Seek, SeekFrom};
 
 /// A member to look for. Kernels rename members; the first of the names that exists counts.
 #[derive(Clone, Copy, Debug)]
@@ -85,43 +87,90 @@ fn read_header(input: &mut impl Read) -> Result<Header, Error> {
     })
 }
 
-fn section<R: Read + Seek>(
-    input: &mut R,
-    at: u64,
-    len: u64,
-) -> Result<BufReader<io::Take<&mut R>>, Error> {
-    input.seek(SeekFrom::Start(at))?;
-    Ok(BufReader::with_capacity(64 << 10, input.take(len)))
+/// A section of the input, seen through a window. Its millions of small pieces are looked at where they are.
+struct Section<'a, R> {
+    input: io::Take<&'a mut R>,
+    window: Vec<u8>,
+    /// What of the window was not handed out yet.
+    from: usize,
+    to: usize,
 }
 
-/// The offset of each name in the section of names.
+const WINDOW: usize = 64 << 10;
+
+impl<R: Read + Seek> Section<'_, R> {
+    fn new(input: &mut R, at: u64, len: u64) -> Result<Section<'_, R>, Error> {
+        input.seek(SeekFrom::Start(at))?;
+        Ok(Section {
+            input: input.take(len),
+            window: vec![0; WINDOW],
+            from: 0,
+            to: 0,
+        })
+    }
+
+    /// Reads on behind what is left, of which there is less than a window; answers whether there was more.
+    fn read_on(&mut self) -> Result<bool, Error> {
+        self.window.copy_within(self.from..self.to, 0);
+        (self.from, self.to) = (0, self.to - self.from);
+        let n = self.input.read(&mut self.window[self.to..])?;
+        self.to += n;
+        Ok(n > 0)
+    }
+
+    /// The next `len` bytes.
+    fn take(&mut self, len: usize) -> Result<&[u8], Error> {
+        if self.window.len() < len {
+            self.window.resize(len, 0);
+        }
+        while self.to - self.from < len {
+            if !self.read_on()? {
+                return Err(Error::Malformed("it ends too early"));
+            }
+        }
+        self.from += len;
+        Ok(&self.window[self.from - len..self.from])
+    }
+
+    /// The bytes up to the next NUL, and without it; `None` at the end. No name of the kernel is as long as the
+    /// window, and one that is comes in pieces.
+    fn name(&mut self) -> Result<Option<&[u8]>, Error> {
+        loop {
+            let left = &self.window[self.from..self.to];
+            let end = left.iter().position(|b| *b == 0);
+            let end = end.or((left.len() == self.window.len()).then(|| left.len() - 1));
+            if let Some(end) = end {
+                let from = self.from;
+                self.from += end + 1;
+                return Ok(Some(&self.window[from..from + end]));
+            }
+            if !self.read_on()? {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+/// Where names are in the section of names.
+type Places<'a> = HashMap<&'a [u8], Option<u32>, FxBuildHasher>;
+
 fn find_names<R: Read + Seek>(
     input: &mut R,
     header: &Header,
-    names: &[&str],
-) -> Result<Vec<Option<u32>>, Error> {
-    use std::io::BufRead;
-    let mut found = vec![None; names.len()];
-    let mut section = section(input, header.names_at, header.names_len)?;
-    let (mut at, mut name) = (0u32, Vec::new());
-    loop {
-        name.clear();
-        // A name of the kernel is short; what is longer is cut and matches nothing.
-        let n = (&mut section).take(4096).read_until(0, &mut name)?;
-        if n == 0 {
-            return Ok(found);
+    places: &mut Places,
+) -> Result<(), Error> {
+    let mut section = Section::new(input, header.names_at, header.names_len)?;
+    let mut at = 0u32;
+    while let Some(name) = section.name()? {
+        if let Some(place) = places.get_mut(name) {
+            *place = place.or(Some(at));
         }
-        if name.pop() == Some(0) {
-            for (slot, wanted) in found.iter_mut().zip(names) {
-                if slot.is_none() && wanted.as_bytes() == name {
-                    *slot = Some(at);
-                }
-            }
-        }
-        at = at
-            .checked_add(n as u32)
+        at = u32::try_from(name.len() + 1)
+            .ok()
+            .and_then(|len| at.checked_add(len))
             .ok_or(Error::Malformed("its names are too long"))?;
     }
+    Ok(())
 }
 
 /// One type as the stream shows it: its id, kind, name and, for a structure or union, the members.
@@ -153,15 +202,14 @@ fn each_type<R: Read + Seek>(
     header: &Header,
     mut visit: impl FnMut(Type),
 ) -> Result<(), Error> {
-    let mut section = section(input, header.types_at, header.types_len)?;
-    let (mut left, mut members) = (header.types_len, Vec::new());
+    let mut section = Section::new(input, header.types_at, header.types_len)?;
+    let mut left = header.types_len;
     for id in 1.. {
         if left == 0 {
             break;
         }
-        let mut head = [0; 12];
-        section.read_exact(&mut head)?;
-        let info = u32_at(&head, 4);
+        let head = section.take(12)?;
+        let (name, info) = (u32_at(head, 0), u32_at(head, 4));
         let (kind, vlen) = (info >> 24 & 0x1f, (info & 0xffff) as u64);
         let extra = match kind {
             1 | 14 | 17 => 4,             // int, variable, declaration tag
@@ -174,14 +222,13 @@ fn each_type<R: Read + Seek>(
         left = left
             .checked_sub(12 + extra)
             .ok_or(Error::Malformed("a type reaches past the end"))?;
-        members.resize(extra as usize, 0);
-        section.read_exact(&mut members)?;
+        let members = section.take(extra as usize)?;
         visit(Type {
             id,
             kind,
-            name: u32_at(&head, 0),
+            name,
             members: if matches!(kind, KIND_STRUCT | KIND_UNION) {
-                &members
+                members
             } else {
                 &[]
             },
@@ -200,21 +247,17 @@ pub fn find<R: Read + Seek>(
     input.seek(SeekFrom::Start(0))?;
     let header = read_header(input)?;
 
-    // All names in one list: structures, their members' alternatives, types.
-    let mut names: Vec<&str> = Vec::new();
+    let mut places = Places::default();
     for member in members {
-        names.push(member.structure);
-        names.extend(member.names);
+        places.insert(member.structure.as_bytes(), None);
+        places.extend(member.names.iter().map(|name| (name.as_bytes(), None)));
     }
-    names.extend(types);
-    names.sort_unstable();
-    names.dedup();
-    let at = find_names(input, &header, &names)?;
-    let place = |name: &str| {
-        at[names
-            .binary_search(&name)
-            .expect("every name is in the list")]
-    };
+    places.extend(types.iter().map(|name| (name.as_bytes(), None)));
+    find_names(input, &header, &mut places)?;
+    let place = |name: &&str| places[name.as_bytes()];
+    let types: Vec<_> = types.iter().map(place).collect();
+    let names_of = |member: &Member| member.names.iter().filter_map(place).collect();
+    let names: Vec<Vec<u32>> = members.iter().map(names_of).collect();
 
     let mut found = Found {
         members: vec![None; members.len()],
@@ -230,7 +273,7 @@ pub fn find<R: Read + Seek>(
     }
     let mut open: Vec<Open> = (0..members.len())
         .filter_map(|member| {
-            let name = Some(place(members[member].structure)?);
+            let name = Some(place(&members[member].structure)?);
             Some(Open {
                 member,
                 name,
@@ -243,8 +286,8 @@ pub fn find<R: Read + Seek>(
         let mut deeper = Vec::new();
         each_type(input, &header, |t| {
             if matches!(t.kind, KIND_TYPEDEF | KIND_FUNCTION) && depth == 0 {
-                for (slot, name) in found.types.iter_mut().zip(types) {
-                    if slot.is_none() && place(name) == Some(t.name) {
+                for (slot, name) in found.types.iter_mut().zip(&types) {
+                    if slot.is_none() && *name == Some(t.name) {
                         *slot = Some(t.id);
                     }
                 }
@@ -264,12 +307,7 @@ pub fn find<R: Read + Seek>(
                             id,
                             bits,
                         });
-                    } else if slot.is_none()
-                        && members[o.member]
-                            .names
-                            .iter()
-                            .any(|n| place(n) == Some(name))
-                    {
+                    } else if slot.is_none() && names[o.member].contains(&name) {
                         *slot = Some(bits / 8);
                     }
                 }

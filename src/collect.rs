@@ -62,7 +62,11 @@ impl Container {
 
 /// Mount points that files were seen on, and what is mounted there.
 #[derive(Default)]
-pub struct Mounts(BTreeMap<Vec<u8>, Vec<u8>>);
+pub struct Mounts {
+    points: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// One of them shows the kernel.
+    any_pseudo: bool,
+}
 
 /// File systems that show the kernel, not files of an image.
 const PSEUDO: [&[u8]; 16] = [
@@ -87,16 +91,23 @@ const PSEUDO: [&[u8]; 16] = [
 impl Mounts {
     /// Notes one; was it not known?
     fn note(&mut self, point: &[u8], fs: &[u8]) -> bool {
-        if self.0.get(point).is_some_and(|known| known == fs) {
+        if self.points.get(point).is_some_and(|known| known == fs) {
             return false;
         }
-        self.0.insert(point.into(), fs.into());
+        self.any_pseudo |= PSEUDO.contains(&fs);
+        self.points.insert(point.into(), fs.into());
         true
     }
 
     /// Does the path lie on a pseudo file system, as far as is known?
     fn is_pseudo(&self, path: &[u8]) -> bool {
-        let around = self.0.iter().filter(|(point, _)| is_below(path, point));
+        if !self.any_pseudo {
+            return false;
+        }
+        let around = self
+            .points
+            .iter()
+            .filter(|(point, _)| is_below(path, point));
         around
             .max_by_key(|(point, _)| point.len())
             .is_some_and(|(_, fs)| PSEUDO.contains(&fs.as_slice()))
@@ -104,7 +115,7 @@ impl Mounts {
 
     /// Those that hold files: mount point and type.
     pub fn of_files(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let all = self.0.iter().map(|(point, fs)| (&point[..], &fs[..]));
+        let all = self.points.iter().map(|(point, fs)| (&point[..], &fs[..]));
         all.filter(|(_, fs)| !PSEUDO.contains(fs))
     }
 }
@@ -113,6 +124,8 @@ pub struct Collector {
     containers: Vec<Container>,
     /// The files of all of them.
     tree: Tree,
+    /// Of the record at hand.
+    named: Named,
     pending: Pending,
     /// Of each container's set of files.
     capacity: usize,
@@ -137,6 +150,12 @@ pub struct Orders {
     pub release: Vec<u64>,
     /// Keys of accesses to files that were evicted.
     pub forget: Vec<u64>,
+}
+
+fn path_of(cgroup: &[u8]) -> Vec<u8> {
+    let mut path = Vec::new();
+    upward(cgroup, &mut path);
+    path
 }
 
 /// Records of requests whose result is not known yet, by key, the oldest first.
@@ -193,6 +212,7 @@ impl Collector {
         Collector {
             containers: cgroups.into_iter().map(container).collect(),
             tree: Tree::default(),
+            named: Named::default(),
             pending: Pending::default(),
             capacity,
             excludes,
@@ -247,7 +267,7 @@ impl Collector {
             }
             return;
         }
-        let path = upward(event.cgroup);
+        let path = path_of(event.cgroup);
         let again = |c: &&mut Container| c.ended && path.ends_with(&c.cgroup.path);
         match self.containers.iter_mut().find(again) {
             Some(container) => {
@@ -276,7 +296,9 @@ impl Collector {
                 (old.ended, old.late) = (new.ended, old.late || new.late);
                 let forget = &mut self.orders.forget;
                 self.evicted += old.files.absorb(&mut self.tree, new.files, forget);
-                old.mounts.0.extend(new.mounts.0);
+                for (point, fs) in &new.mounts.points {
+                    old.mounts.note(point, fs);
+                }
                 old.past_events += new.past_events;
             }
         }
@@ -301,7 +323,7 @@ impl Collector {
     fn access(&mut self, event: &Event) {
         let of = |c: &Container| c.cgroup.id == event.container;
         let at = self.containers.iter().position(of).unwrap_or_else(|| {
-            self.add(event.container, upward(event.cgroup));
+            self.add(event.container, path_of(event.cgroup));
             self.containers.len() - 1
         });
         let container = &mut self.containers[at];
@@ -310,17 +332,18 @@ impl Collector {
             self.changed = true;
         }
 
-        let named = Named::of(event);
+        let is_unresolved = self.named.take(event);
+        let named = &self.named;
         if log::is_on(Level::Debug) {
             log::debug(format_args!(
                 "process {}: {} asked {:?} real {:?}",
                 event.pid,
                 syscalls::name_of(event.row),
-                named.asked.as_deref().map(String::from_utf8_lossy),
-                named.real.as_deref().map(String::from_utf8_lossy),
+                named.asked().map(String::from_utf8_lossy),
+                named.real().map(String::from_utf8_lossy),
             ));
         }
-        if let Some(point) = &named.mount {
+        if let Some(point) = named.mount() {
             // What was only looked at there, before the file system was known, has to go again.
             if container.mounts.note(point, event.fs) && PSEUDO.contains(&event.fs) {
                 let mounts = &container.mounts;
@@ -329,7 +352,7 @@ impl Collector {
             }
         }
         let (mut added, mut wanted) = (false, false);
-        for path in [&named.asked, &named.real].into_iter().flatten() {
+        for path in [named.asked(), named.real()].into_iter().flatten() {
             if self.excludes.matches(path) || container.mounts.is_pseudo(path) {
                 continue;
             }
@@ -345,7 +368,7 @@ impl Collector {
             }
         }
         self.changed |= added;
-        if named.unresolved {
+        if is_unresolved {
             self.unresolved += 1;
         } else if added {
             self.processed += 1;

@@ -9,9 +9,8 @@ use std::io::{Read, Seek};
 
 /// A tracepoint of the kernel where a program of ours runs.
 pub struct Hook {
-    /// The program that is attached, by its section.
+    /// The program that is attached, by its section: the type of the program and the tracepoint's name.
     pub program: &'static str,
-    pub tails: Option<Tails>,
     /// The type the kernel gives to the tracepoint's function (`btf_trace_NAME`, Linux 5.5).
     btf_type: &'static str,
     needed: Needed,
@@ -24,34 +23,17 @@ enum Needed {
     ForRequests,
 }
 
-/// The programs that a hook's one goes on with, and the table that holds them: enum tail of probes/access.h.
-pub struct Tails {
-    pub programs: [&'static str; 2],
-    pub map: &'static str,
+impl Hook {
+    /// The name to attach a plain raw tracepoint's program by; one with types knows where it belongs.
+    pub fn raw_tracepoint(&self) -> Option<&'static str> {
+        self.program.strip_prefix("raw_tp/")
+    }
 }
 
-/// The hook at a tracepoint, whose name determines all others.
 macro_rules! hook {
-    ($name:literal, $needed:ident, sends) => {
-        hook!(
-            $name,
-            $needed,
-            Some(Tails {
-                programs: [
-                    concat!("tp_btf/", $name, "/sift"),
-                    concat!("tp_btf/", $name, "/send"),
-                ],
-                map: concat!($name, "_tail"),
-            })
-        )
-    };
-    ($name:literal, $needed:ident) => {
-        hook!($name, $needed, None)
-    };
-    ($name:literal, $needed:ident, $tails:expr) => {
+    ($kind:literal, $name:literal, $needed:ident) => {
         Hook {
-            program: concat!("tp_btf/", $name),
-            tails: $tails,
+            program: concat!($kind, "/", $name),
             btf_type: concat!("btf_trace_", $name),
             needed: Needed::$needed,
         }
@@ -59,12 +41,29 @@ macro_rules! hook {
 }
 
 pub const HOOKS: [Hook; 6] = [
-    hook!("sys_exit", Always, sends),
-    hook!("sched_process_exec", Always, sends),
-    hook!("cgroup_mkdir", Always),
-    hook!("cgroup_rmdir", Always),
-    hook!("io_uring_submit_req", ForRequests, sends),
-    hook!("io_uring_complete", ForRequests),
+    hook!("tp_btf", "sys_exit", Always),
+    hook!("raw_tp", "sched_process_exec", Always),
+    hook!("raw_tp", "cgroup_mkdir", Always),
+    hook!("raw_tp", "cgroup_rmdir", Always),
+    hook!("raw_tp", "io_uring_submit_req", ForRequests),
+    hook!("raw_tp", "io_uring_complete", ForRequests),
+];
+
+/// Programs that hooks' ones go on with, and the table that holds them: enum tail of probes/access.h.
+pub struct Tails {
+    pub programs: [&'static str; 2],
+    pub table: &'static str,
+}
+
+pub const TAILS: [Tails; 2] = [
+    Tails {
+        programs: ["tp_btf/sys_exit/sift", "tp_btf/sys_exit/send"],
+        table: "sys_exit_tails",
+    },
+    Tails {
+        programs: ["raw_tp/sift", "raw_tp/send"],
+        table: "tails",
+    },
 ];
 
 /// A kind of request of io_uring that takes a path: the syscall that does the same, the structure that begins
@@ -145,12 +144,27 @@ fn requests(found: &[Option<u32>]) -> Option<[Request; REQUESTS]> {
     Some(table)
 }
 
-/// Programs that user space runs once, and the kernel's function that each belongs to. The second stands in for
-/// the first, as well as it can.
-pub const ITERATORS: [(&str, &str); 3] = [
-    ("iter/task_vma", "bpf_iter_task_vma"),
-    ("iter/task", "bpf_iter_task"),
-    ("iter/task_file", "bpf_iter_task_file"),
+/// A program that user space runs once, on each of some things that the kernel has.
+pub struct Listing {
+    pub program: &'static str,
+    /// The kernel's function that it belongs to.
+    function: &'static str,
+    /// Stands in for the one before it, as well as it can, where the kernel does not have that.
+    pub stands_in: bool,
+}
+
+const fn iterator(program: &'static str, function: &'static str, stands_in: bool) -> Listing {
+    Listing {
+        program,
+        function,
+        stands_in,
+    }
+}
+
+pub const ITERATORS: [Listing; 3] = [
+    iterator("iter/task_vma", "bpf_iter_task_vma", false),
+    iterator("iter/task", "bpf_iter_task", true),
+    iterator("iter/task_file", "bpf_iter_task_file", false),
 ];
 
 macro_rules! offsets {
@@ -319,7 +333,7 @@ pub struct Layout {
 /// Reads a kernel's layout from its BTF; the error says what is missing.
 pub fn layout<R: Read + Seek>(input: &mut R) -> Result<Layout, String> {
     let mut types = HOOKS.map(|hook| hook.btf_type).to_vec();
-    types.extend(ITERATORS.map(|(_, function)| function));
+    types.extend(ITERATORS.map(|iterator| iterator.function));
     let mut members = MEMBERS.to_vec();
     members.extend(REQUEST_KINDS.iter().flat_map(RequestKind::members));
     let found = btf::find(input, &members, &types)

@@ -4,6 +4,7 @@
 
 pub mod error;
 pub mod log;
+mod mem;
 pub mod sys;
 pub mod time;
 

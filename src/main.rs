@@ -77,13 +77,8 @@ fn trace(config: Config, command: Option<Vec<OsString>>) -> Result<u8> {
         server.as_ref().map_or("nothing".into(), Server::address)
     ));
     let running = aim.start()?;
-    if running.is_none() {
-        for e in probe.list_open(&layout) {
-            log::warn(format_args!("what is open already is not all listed: {e}"));
-        }
-    }
     let (excludes, capacity) = (config.excludes.clone(), config.max_unique_files);
-    Tracer {
+    let mut tracer = Tracer {
         config,
         started_at: SystemTime::now(),
         probe,
@@ -95,6 +90,10 @@ fn trace(config: Config, command: Option<Vec<OsString>>) -> Result<u8> {
         progress: Progress::default(),
         due: None,
         said: Default::default(),
+    };
+    if tracer.running.is_none() {
+        tracer.list_open(&layout.iterator_ids)?;
     }
-    .run(&signals)
+    tracer.probe.all_loaded();
+    tracer.run(&signals)
 }

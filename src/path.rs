@@ -5,74 +5,110 @@ use crate::wire::{
     Event, RECORD_HAS_BASE, RECORD_HAS_REAL, RECORD_IN_BASE, RECORD_MOVED, RECORD_REAL_ONLY,
 };
 
-/// The files an event names.
-#[derive(Debug, Default, PartialEq)]
+/// The files an event names. Kept from event to event, because its buffers are.
+#[derive(Debug, Default)]
 pub struct Named {
-    /// The path the program gave, made absolute; `None` if it has none or cannot be made absolute.
-    pub asked: Option<Vec<u8>>,
-    /// The file it led to.
-    pub real: Option<Vec<u8>>,
-    /// Where the file system that holds it is mounted.
-    pub mount: Option<Vec<u8>>,
-    /// There is a path, and it is not known which directory it is relative to.
-    pub unresolved: bool,
+    has_asked: bool,
+    has_real: bool,
+    paths: Paths,
+}
+
+#[derive(Debug, Default)]
+struct Paths {
+    asked: Vec<u8>,
+    real: Vec<u8>,
+    mount: Vec<u8>,
+    base: Vec<u8>,
+    root: Vec<u8>,
 }
 
 impl Named {
     pub fn of(event: &Event) -> Named {
-        let real = event.has(RECORD_HAS_REAL).then(|| upward(event.real));
-        let mount = real.is_some().then(|| upward(event.mount));
-        if event.has(RECORD_REAL_ONLY) {
-            return Named {
-                asked: None,
-                real,
-                mount,
-                unresolved: false,
-            };
-        }
-        let absolute = event.asked.first() == Some(&b'/');
-        let base = event.has(RECORD_HAS_BASE).then(|| upward(event.base));
-        let asked = if event.has(RECORD_IN_BASE) {
-            // Where the base is not known it can only be a root the program started with.
-            let base = base.unwrap_or_default();
-            Some(join(&base, &base, event.asked))
-        } else if absolute {
-            let root = upward(event.root);
-            Some(join(&root, &root, event.asked))
-        } else if let Some(base) = base {
-            let root = upward(event.root);
-            // A directory outside the root was opened before chroot; nothing holds ".." there.
-            let root = if is_below(&base, &root) {
-                root
-            } else {
-                Vec::new()
-            };
-            Some(join(&root, &base, event.asked))
-        } else if event.has(RECORD_MOVED) {
-            real.as_deref().and_then(|real| moved(real, event.asked))
-        } else {
-            None
-        };
-        Named {
-            unresolved: asked.is_none(),
+        let mut named = Named::default();
+        named.take(event);
+        named
+    }
+
+    /// The path the program gave, made absolute; `None` if it has none or cannot be made absolute.
+    pub fn asked(&self) -> Option<&[u8]> {
+        self.has_asked.then_some(&self.paths.asked[..])
+    }
+
+    /// The file it led to.
+    pub fn real(&self) -> Option<&[u8]> {
+        self.has_real.then_some(&self.paths.real[..])
+    }
+
+    /// Where the file system that holds it is mounted.
+    pub fn mount(&self) -> Option<&[u8]> {
+        self.has_real.then_some(&self.paths.mount[..])
+    }
+
+    /// Takes the names of another event; answers whether there is a path of which it is not known what directory
+    /// it is relative to.
+    pub fn take(&mut self, event: &Event) -> bool {
+        let Paths {
             asked,
             real,
             mount,
+            base,
+            root,
+        } = &mut self.paths;
+        (self.has_asked, self.has_real) = (false, event.has(RECORD_HAS_REAL));
+        if self.has_real {
+            upward(event.real, real);
+            upward(event.mount, mount);
         }
+        if event.has(RECORD_REAL_ONLY) {
+            return false;
+        }
+        let (has_base, is_absolute) = (event.has(RECORD_HAS_BASE), event.asked.starts_with(b"/"));
+        upward(event.base, base);
+        upward(event.root, root);
+        if event.has(RECORD_IN_BASE) {
+            // Where the base is not known it can only be a root the program started with.
+            let base = if has_base { &base[..] } else { b"/" };
+            join(base, base, event.asked, asked);
+        } else if is_absolute {
+            join(root, root, event.asked, asked);
+        } else if has_base {
+            // A directory outside the root was opened before chroot; nothing holds ".." there.
+            let root = if is_below(base, root) {
+                &root[..]
+            } else {
+                b"/"
+            };
+            join(root, base, event.asked, asked);
+        } else {
+            // A relative change of directory whose start is not known: if the asked names are the last ones of
+            // where it led, no symlink was on the way and that is the path.
+            join(b"/", b"/", event.asked, asked);
+            let is_it = asked == b"/" || real.ends_with(asked);
+            if !(event.has(RECORD_MOVED) && self.has_real && is_it) {
+                return true;
+            }
+            asked.clone_from(real);
+        }
+        self.has_asked = true;
+        false
     }
 }
 
+/// Appends a slash and a name.
+fn push(path: &mut Vec<u8>, name: &[u8]) {
+    path.push(b'/');
+    path.extend(name);
+}
+
 /// Names from the leaf up, each followed by a slash, to a path: `b/a/` is `/a/b`, nothing is `/`.
-pub fn upward(part: &[u8]) -> Vec<u8> {
-    let mut path = Vec::with_capacity(part.len() + 1);
+pub fn upward(part: &[u8], path: &mut Vec<u8>) {
+    path.clear();
     for name in part.split(|b| *b == b'/').rev().filter(|n| !n.is_empty()) {
-        path.push(b'/');
-        path.extend(name);
+        push(path, name);
     }
     if path.is_empty() {
         path.push(b'/');
     }
-    path
 }
 
 /// Is `path` in the directory `root`, or that directory itself?
@@ -81,44 +117,26 @@ pub fn is_below(path: &[u8], root: &[u8]) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
-/// `asked` from directory `base`, where `..` does not lead above `root`; `base` lies below `root`.
-/// The result has no `.`, `..`, empty names or slash at its end.
+/// `asked` from directory `base`, where `..` does not lead above `root`; `base` lies below `root`, and both are
+/// normalised. The result has no `.`, `..`, empty names or slash at its end.
 ///
 /// `..` after a symlink is taken as "back again", which is what the user sees, though not always
 /// where the kernel goes; for files that are opened or executed the real path is known besides.
-fn join(root: &[u8], base: &[u8], asked: &[u8]) -> Vec<u8> {
-    let names = |path: &[u8]| path.split(|b| *b == b'/').filter(|n| !n.is_empty()).count();
-    let floor = names(root);
-    let mut kept: Vec<&[u8]> = Vec::new();
-    for name in base
-        .split(|b| *b == b'/')
-        .chain(asked.split(|b| *b == b'/'))
-    {
+fn join(root: &[u8], base: &[u8], asked: &[u8], path: &mut Vec<u8>) {
+    let floor = root.strip_suffix(b"/").unwrap_or(root).len();
+    path.clear();
+    path.extend(base.strip_suffix(b"/").unwrap_or(base));
+    for name in asked.split(|b| *b == b'/') {
         match name {
             b"" | b"." => (),
-            b".." if kept.len() <= floor => (),
-            b".." => {
-                kept.pop();
-            }
-            name => kept.push(name),
+            b".." if path.len() <= floor => (),
+            b".." => path.truncate(path.iter().rposition(|b| *b == b'/').unwrap_or(0)),
+            name => push(path, name),
         }
-    }
-    let mut path = Vec::with_capacity(base.len() + asked.len() + 1);
-    for name in kept {
-        path.push(b'/');
-        path.extend(name);
     }
     if path.is_empty() {
         path.push(b'/');
     }
-    path
-}
-
-/// A relative change of directory whose start is not known: if the asked names are the last ones of
-/// where it led, no symlink was on the way and that is the path.
-fn moved(real: &[u8], asked: &[u8]) -> Option<Vec<u8>> {
-    let asked = join(b"/", b"/", asked);
-    (asked == b"/" || real.ends_with(&asked)).then(|| real.to_vec())
 }
 
 /// The prefixes of `-exclude`.
@@ -166,9 +184,12 @@ mod tests {
     }
 
     fn asked(flags: u16, asked: &str, base: &str, root: &str, real: &str) -> Option<String> {
-        let named = Named::of(&event(flags, asked, base, root, real));
-        assert_eq!(named.unresolved, named.asked.is_none());
-        named.asked.map(|path| String::from_utf8(path).unwrap())
+        let mut named = Named::default();
+        let is_unresolved = named.take(&event(flags, asked, base, root, real));
+        assert_eq!(is_unresolved, named.asked().is_none());
+        named
+            .asked()
+            .map(|path| String::from_utf8(path.to_vec()).unwrap())
     }
 
     #[test]
@@ -228,16 +249,11 @@ mod tests {
 
     #[test]
     fn only_the_real_path_counts_where_the_name_is_excluded() {
-        let named = Named::of(&event(
-            RECORD_REAL_ONLY | RECORD_HAS_REAL,
-            "",
-            "",
-            "",
-            "sh/bin/",
-        ));
-        assert_eq!(named.asked, None);
-        assert_eq!(named.real.as_deref(), Some(&b"/bin/sh"[..]));
-        assert!(!named.unresolved);
+        let mut named = Named::default();
+        let flags = RECORD_REAL_ONLY | RECORD_HAS_REAL;
+        assert!(!named.take(&event(flags, "", "", "", "sh/bin/")));
+        assert_eq!(named.asked(), None);
+        assert_eq!(named.real(), Some(&b"/bin/sh"[..]));
     }
 
     #[test]

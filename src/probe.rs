@@ -2,7 +2,7 @@
 //! file that knows redbpf.
 
 use crate::error::{Error, Result};
-use crate::kernel::{HOOKS, ITERATORS, Layout, Quirks};
+use crate::kernel::{HOOKS, Hook, Layout, Listing, Quirks, TAILS};
 use crate::path::Excludes;
 use crate::sys;
 use crate::syscalls;
@@ -13,6 +13,7 @@ use crate::wire::{
 };
 use bpf_sys::direct::{self, Map};
 use redbpf::Module;
+use std::ffi::CString;
 use std::fmt::Debug;
 use std::io;
 use std::mem::offset_of;
@@ -32,12 +33,12 @@ pub struct Settings<'a> {
 
 /// The loaded programs. They run from [`Probe::attach`] on, as long as this lives.
 pub struct Probe {
-    /// To be attached, with their names.
-    programs: Vec<(&'static str, OwnedFd)>,
+    /// To be attached.
+    programs: Vec<(&'static Hook, OwnedFd)>,
     /// Holds the iterators until they have run.
     module: Option<Module>,
-    /// Kept open: the kernel empties such a map when its last descriptor is closed.
-    _tail_maps: Vec<Map>,
+    /// Of programs. Kept open: the kernel empties such a map when its last descriptor is closed.
+    _tables: Vec<Map>,
     links: Vec<OwnedFd>,
     control: Map,
     seen: Map,
@@ -92,10 +93,11 @@ impl Probe {
     pub fn load(settings: &Settings) -> Result<(Probe, Map)> {
         let wanted = HOOKS.iter().zip(settings.layout.hook_ids);
         let wanted: Vec<_> = wanted.filter_map(|(hook, id)| Some((hook, id?))).collect();
-        for (hook, id) in wanted.iter().copied() {
-            direct::set_attach_id(hook.program, id);
-            for program in hook.tails.iter().flat_map(|tails| tails.programs) {
-                direct::set_attach_id(program, id);
+        for (hook, id) in &wanted {
+            direct::set_attach_id(hook.program, *id);
+            let tails = TAILS.iter().flat_map(|tails| tails.programs);
+            for program in tails.filter(|program| program.starts_with(hook.program)) {
+                direct::set_attach_id(program, *id);
             }
         }
         let mut module = Module::parse(&OBJECT.0).map_err(why)?;
@@ -106,23 +108,25 @@ impl Probe {
             .and_then(|()| map.freeze())
             .map_err(|e| refused("configure the BPF programs", e))?;
 
-        let (mut programs, mut tail_maps) = (Vec::new(), Vec::new());
-        for (hook, _) in wanted {
-            if let Some(tails) = &hook.tails {
-                let map = take_map(tails.map)?;
-                for (i, program) in (0u32..).zip(tails.programs) {
-                    let program = load_program(&mut module, program)?;
-                    map.update(&i.to_ne_bytes(), &program.as_raw_fd().to_ne_bytes())
-                        .map_err(|e| refused("link the BPF programs", e))?;
-                }
-                tail_maps.push(map);
+        let mut tables = Vec::new();
+        for tails in &TAILS {
+            let table = take_map(tails.table)?;
+            for (i, program) in (0u32..).zip(tails.programs) {
+                let program = load_program(&mut module, program)?;
+                table
+                    .update(&i.to_ne_bytes(), &program.as_raw_fd().to_ne_bytes())
+                    .map_err(|e| refused("link the BPF programs", e))?;
             }
-            programs.push((hook.program, load_program(&mut module, hook.program)?));
+            tables.push(table);
+        }
+        let mut programs = Vec::new();
+        for (hook, _) in wanted {
+            programs.push((hook, load_program(&mut module, hook.program)?));
         }
         let probe = Probe {
             programs,
             module: Some(module),
-            _tail_maps: tail_maps,
+            _tables: tables,
             links: Vec::new(),
             control: take_map(".data.control")?,
             seen: take_map("seen")?,
@@ -206,27 +210,21 @@ impl Probe {
         forget().map_err(|e| refused("make the BPF programs forget a file", e))
     }
 
-    /// Lists what processes of the traced cgroups have open and mapped; answers what could not be done.
-    pub fn list_open(&mut self, layout: &Layout) -> Vec<Error> {
-        let Some(mut module) = self.module.take() else {
-            return Vec::new();
-        };
-        let mut list = |program, id: Option<u32>| {
-            let id = id.ok_or_else(|| {
-                Error::failed(format!("this kernel has no BPF iterator for {program}"))
-            })?;
-            direct::set_attach_id(program, id);
-            let program = load_program(&mut module, program)?;
-            direct::iterate(program.as_fd()).map_err(|e| refused("run a BPF iterator", e))
-        };
-        let [mappings, programs, files] = ITERATORS.map(|(program, _)| program);
-        let [of_mappings, of_programs, of_files] = layout.iterator_ids;
-        let mut failures: Vec<_> = list(mappings, of_mappings).err().into_iter().collect();
-        if !failures.is_empty() {
-            failures.extend(list(programs, of_programs).err());
-        }
-        failures.extend(list(files, of_files).err());
-        failures
+    /// Runs the iterator with that BTF id, so that it lists what the traced processes have open or mapped.
+    pub fn list(&mut self, iterator: &Listing, id: Option<u32>) -> Result<()> {
+        let program = iterator.program;
+        let id = id.ok_or_else(|| {
+            Error::failed(format!("this kernel has no BPF iterator for {program}"))
+        })?;
+        direct::set_attach_id(program, id);
+        let module = self.module.as_mut().expect("nothing is loaded after this");
+        let program = load_program(module, program)?;
+        direct::iterate(program.as_fd()).map_err(|e| refused("run a BPF iterator", e))
+    }
+
+    /// Lets go of what only loading needs.
+    pub fn all_loaded(&mut self) {
+        self.module = None;
     }
 
     /// The cgroup of this process and those above it: id and name. The programs tell, because a container
@@ -254,13 +252,15 @@ impl Probe {
 
     /// The programs by their names.
     pub fn programs(&self) -> impl Iterator<Item = &'static str> {
-        self.programs.iter().map(|(name, _)| *name)
+        self.programs.iter().map(|(hook, _)| hook.program)
     }
 
     pub fn attach(&mut self) -> Result<()> {
-        for (name, program) in &self.programs {
-            let link = direct::raw_tracepoint_open(program.as_fd(), None)
-                .map_err(|e| refused(&format!("attach the BPF program {name}"), e))?;
+        for (hook, program) in &self.programs {
+            let name = hook.raw_tracepoint();
+            let name = name.map(|name| CString::new(name).expect("names hold no NUL"));
+            let link = direct::raw_tracepoint_open(program.as_fd(), name.as_deref())
+                .map_err(|e| refused(&format!("attach the BPF program {}", hook.program), e))?;
             self.links.push(link);
         }
         Ok(())

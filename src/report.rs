@@ -1,7 +1,7 @@
 //! The report: a snapshot as JSON, put in place by temporary file and rename.
 //!
-//! The arrays of files, which may hold 100,000 names, are written name by name; the strings and all
-//! that is small go through serde_json.
+//! The arrays of files are written name by name; what is small, and every name with an unusual byte, goes through
+//! serde_json.
 
 use crate::args::Metadata;
 use crate::cgroup::short_name;
@@ -9,7 +9,7 @@ use crate::collect::{Collector, Container, Totals};
 use crate::error::{Error, Result};
 use crate::probe::Counts;
 use crate::time::rfc3339;
-use crate::tree::{Id, Tree};
+use crate::tree::{Id, ROOT, Tree};
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -196,7 +196,7 @@ fn write_fields(out: &mut impl Write, indent: &str, fields: &Fields) -> io::Resu
     Ok(())
 }
 
-/// `"files": […]`, a name per line.
+/// `"files": […]`, a path per line. There may be 100,000 of them, and the ring buffer waits.
 fn write_files(
     out: &mut impl Write,
     indent: &str,
@@ -204,17 +204,50 @@ fn write_files(
     files: impl Iterator<Item = Id>,
 ) -> io::Result<()> {
     write!(out, "{indent}\"files\": [")?;
-    let (mut separator, mut path) = ("", Vec::new());
+    let between = format!(",\n{indent}  \"");
+    let mut separator = &between[1..];
+    // The directory that the file before was in, as it stands in a string.
+    let (mut directory, mut beginning, mut path) = (None, Vec::new(), Vec::new());
+    let mut text = Vec::with_capacity(TEXT + 4096);
     for file in files {
-        tree.path(file, &mut path);
-        write!(out, "{separator}\n{indent}  ")?;
-        serde_json::to_writer(&mut *out, &text(&path))?;
-        separator = ",";
+        let parent = tree.parent(file);
+        if directory.replace(parent) != Some(parent) {
+            tree.path(parent, &mut path);
+            beginning.clear();
+            escape(&path, &mut beginning);
+            if parent != ROOT {
+                beginning.push(b'/');
+            }
+        }
+        text.extend(separator.as_bytes());
+        text.extend(&beginning);
+        escape(tree.name(file), &mut text);
+        text.push(b'"');
+        if text.len() > TEXT {
+            out.write_all(&text)?;
+            text.clear();
+        }
+        separator = &between;
     }
-    if !separator.is_empty() {
-        write!(out, "\n{indent}")?;
+    if separator == between {
+        text.extend(format!("\n{indent}").bytes());
     }
-    out.write_all(b"]")
+    text.push(b']');
+    out.write_all(&text)
+}
+
+/// Bytes to be written at once.
+const TEXT: usize = 60 << 10;
+
+/// Appends a name as it stands in a JSON string.
+fn escape(name: &[u8], to: &mut Vec<u8>) {
+    let is_plain = |b: &u8| matches!(b, b' '..=b'~') && !matches!(b, b'"' | b'\\');
+    if name.iter().all(is_plain) {
+        to.extend(name);
+    } else {
+        let string = Value::from(text(name)).to_string();
+        to.extend(&string.as_bytes()[1..string.len() - 1]);
+    }
 }
 
 /// A name as a JSON string. What is not UTF-8 is kept: each such byte becomes NUL and two hexadecimal

@@ -5,6 +5,7 @@ use crate::cgroup::kubernetes_name;
 use crate::collect::{Collector, GAPS};
 use crate::error::{Result, cannot};
 use crate::http::{Body, Response, Server};
+use crate::kernel::ITERATORS;
 use crate::log;
 use crate::metrics::{self, Scrape};
 use crate::probe::{Counts, Probe};
@@ -109,6 +110,28 @@ impl Progress {
 }
 
 impl Tracer {
+    /// Lists what the traced processes have open already, as far as they can be seen.
+    pub fn list_open(&mut self, ids: &[Option<u32>; ITERATORS.len()]) -> Result<()> {
+        // The first process of a pid namespace is alone in it, or among its own.
+        if std::process::id() == 1 {
+            return Ok(());
+        }
+        let mut failed = false;
+        for (iterator, id) in ITERATORS.iter().zip(ids) {
+            if iterator.stands_in && !failed {
+                continue;
+            }
+            let listed = self.probe.list(iterator, *id);
+            failed = listed.is_err();
+            if let Err(e) = listed {
+                log::warn(format_args!("what is open already is not all listed: {e}"));
+            }
+            // Loading takes time, while records come.
+            self.take_all()?;
+        }
+        Ok(())
+    }
+
     /// The loop; answers the exit status.
     pub fn run(mut self, signals: &SignalFd) -> Result<u8> {
         let report = Timer::every(self.config.interval).map_err(|e| cannot("set a timer", e))?;

@@ -181,7 +181,13 @@ impl Tree {
         (self.names, self.garbage) = (names, 0);
     }
 
-    fn name(&self, id: Id) -> &[u8] {
+    /// The directory that a file other than the root is in.
+    pub fn parent(&self, id: Id) -> Id {
+        self.nodes[id as usize].parent
+    }
+
+    /// The last name of its path; empty for the root.
+    pub fn name(&self, id: Id) -> &[u8] {
         self.nodes[id as usize].name_in(&self.names)
     }
 

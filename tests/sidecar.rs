@@ -3,10 +3,13 @@
 mod common;
 
 use common::{
-    Files, Report, Sidecar, TestCgroup, assert_has, assert_same, bytes, helper, names, wait_until,
+    Files, Report, Sidecar, TestCgroup, assert_has, assert_same, bytes, get, helper, names,
+    wait_until,
 };
 use std::fs;
+use std::io::Write;
 use std::path::Path;
+use std::process::Stdio;
 
 fn make_file(directory: &Path, name: &str) -> Vec<u8> {
     let path = directory.join(name);
@@ -274,4 +277,42 @@ fn snoop_does_not_list_what_it_does_itself() {
     let report = Report::read(&report);
     assert_same(&report.files, &Files::from([file, bytes(helper())]));
     report.assert_complete();
+}
+
+#[test]
+fn what_was_evicted_is_seen_at_its_next_use() {
+    let cgroup = TestCgroup::make("evicted");
+    let directory = tempfile::tempdir().unwrap();
+    let report = directory.path().join("report.json");
+    let path = cgroup.path();
+    let flags = ["-cgroup", &path, "-max-unique-files=10", "-interval=1h"];
+    let sidecar = Sidecar::start(&flags, &report);
+    let names: Vec<_> = (0..20)
+        .map(|i| directory.path().join(i.to_string()))
+        .collect();
+    names.iter().for_each(|name| fs::write(name, "").unwrap());
+    // By shell built-ins, so that nothing else is used in between.
+    let mut shell = cgroup
+        .command("/bin/sh")
+        .args(["-c", "while read file; do : < $file; done"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let open = |name: &Path| writeln!(shell.stdin.as_ref().unwrap(), "{}", name.display()).unwrap();
+    let now = || Report::parse(get(sidecar.port, "/report").1.as_bytes());
+    let (first, last) = (&names[0], &names[19]);
+    names.iter().for_each(|name| open(name));
+    wait_until(|| now().files.contains(&bytes(last)));
+    assert!(!now().files.contains(&bytes(first)));
+    // Without being told to forget it, the kernel would know it for five minutes.
+    open(first);
+    wait_until(|| now().files.contains(&bytes(first)));
+
+    let now = Report::read(&report);
+    assert_eq!(now.files.len(), 10);
+    assert!(now.number("evicted_files") >= 11);
+    assert_eq!(now.json["complete"], false);
+    drop(shell.stdin.take());
+    shell.wait().unwrap();
+    sidecar.stop("TERM");
 }

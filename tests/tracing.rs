@@ -335,7 +335,8 @@ fn a_name_that_comes_to_mean_another_file_is_reported_again() {
         assert!(status.unwrap().success());
         ring.read(usize::MAX, |bytes| {
             let named = Named::of(&Event::decode(bytes).unwrap());
-            files.extend([named.asked, named.real].into_iter().flatten());
+            let paths = [named.asked(), named.real()].into_iter().flatten();
+            files.extend(paths.map(<[u8]>::to_vec));
         });
         files.contains(&bytes(directory.path().join(target)))
     };

@@ -189,6 +189,7 @@ pub const bpf_prog_type_BPF_PROG_TYPE_KPROBE: bpf_prog_type = 2;
 pub const bpf_prog_type_BPF_PROG_TYPE_TRACEPOINT: bpf_prog_type = 5;
 pub const bpf_prog_type_BPF_PROG_TYPE_XDP: bpf_prog_type = 6;
 pub const bpf_prog_type_BPF_PROG_TYPE_SK_SKB: bpf_prog_type = 14;
+pub const bpf_prog_type_BPF_PROG_TYPE_RAW_TRACEPOINT: bpf_prog_type = 17;
 pub const bpf_prog_type_BPF_PROG_TYPE_TRACING: bpf_prog_type = 26;
 pub const bpf_prog_type_BPF_PROG_TYPE_SK_LOOKUP: bpf_prog_type = 30;
 

@@ -130,9 +130,8 @@ struct ProgLoadAttr {
 /// redbpf knows no BTF raw tracepoints, so snoop's programs ride in sections named
 /// `kprobe/HOOK/TARGET`, of which redbpf passes on `HOOK/TARGET` as the name. Here
 /// `tp_btf/sys_exit` becomes a program of type TRACING for BPF_TRACE_RAW_TP, to be attached to the
-/// kernel type that was announced with [`direct::set_attach_id`], and `iter/task_file` one for
-/// BPF_TRACE_ITER. A name without a slash is loaded
-/// as redbpf asks.
+/// kernel type that was announced with [`direct::set_attach_id`], `iter/task_file` one for BPF_TRACE_ITER,
+/// and `raw_tp/sys_exit` a plain raw tracepoint's. Others are loaded as redbpf asks.
 ///
 /// # Safety
 /// `attr` must hold valid pointers, and `log` must have room for `log_size` bytes or be null.
@@ -156,15 +155,16 @@ pub unsafe fn bpf_load_program_xattr(
         expected_attach_type: attr.expected_attach_type,
         ..Default::default()
     };
-    let attach_type = match hook {
-        "tp_btf" => Some(bpf_attach_type_BPF_TRACE_RAW_TP),
-        "iter" => Some(bpf_attach_type_BPF_TRACE_ITER),
-        _ => None,
-    };
-    if let Some(attach_type) = attach_type {
+    let mut trace = |attach_type| {
         load.prog_type = bpf_prog_type_BPF_PROG_TYPE_TRACING;
         load.expected_attach_type = attach_type;
         load.attach_btf_id = direct::attach_id(&section);
+    };
+    match hook {
+        "tp_btf" => trace(bpf_attach_type_BPF_TRACE_RAW_TP),
+        "iter" => trace(bpf_attach_type_BPF_TRACE_ITER),
+        "raw_tp" => load.prog_type = bpf_prog_type_BPF_PROG_TYPE_RAW_TRACEPOINT,
+        _ => (),
     }
     if log.is_null() {
         (load.log_level, load.log_size) = (0, 0);
