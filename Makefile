@@ -6,7 +6,7 @@
 # make image   an image of the static binary, by buildah; prints its size
 # make test-kernels
 #              the static binary on kernels from 5.10 on, under qemu
-# make bench   what tracing costs the traced programs and their neighbours, in tables
+# make bench   what tracing costs the traced programs and their neighbours, and what snoop takes, in tables
 # make fuzz    hostile input for the parsers, SECONDS for each
 # All but static, image and fuzz need root, as tracing does; all install what they lack (Debian, Ubuntu).
 
@@ -61,7 +61,8 @@ test-kernels: build-needs
 
 bench: check-root build-needs
 	scripts/need python3:python3 git:git find:findutils
-	$(CARGO) bench --locked --bench overhead
+	scripts/static x86_64
+	SNOOP_BINARY=$(CURDIR)/$(STATIC) $(CARGO) bench --locked --bench overhead --bench footprint
 
 fuzz: build-needs
 	scripts/need c++:g++

@@ -268,7 +268,7 @@ fn idle() {
     sleep(Duration::from_secs(1));
     let wakes = |s: &Sidecar| status(s, "voluntary_ctxt_switches");
     let before = (cpu(&sidecar), wakes(&sidecar));
-    sleep(Duration::from_secs(2));
+    sleep(Duration::from_secs(120));
     let after = (cpu(&sidecar), wakes(&sidecar));
     let minute = |n: u64| n as f64 / 2.0;
     row(

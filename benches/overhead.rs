@@ -19,7 +19,7 @@ use std::time::Instant;
 use std::{env, hint};
 
 /// Runs of each case in each mode.
-const RUNS: usize = 5;
+const RUNS: usize = 9;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {

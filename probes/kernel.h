@@ -116,14 +116,17 @@ struct place {
 	__u64 dentry;
 };
 
-/* `path` is the address of a struct path, without a type. */
+/* `path` is the address of a struct path, without a type. Its two members stand side by side in every kernel so far
+ * (user space makes sure), so that one read gets both. */
 static __always_inline struct place place_at(const void *path)
 {
-	return (struct place){ peek(path, OFF(path_mnt)), peek(path, OFF(path_dentry)) };
+	struct place place = {};
+
+	bpf_probe_read_kernel(&place, sizeof(place), path + OFF(path_mnt));
+	return place;
 }
 
-/* How a dentry hangs in the tree. d_parent and d_name stand side by side in every kernel so far (user
- * space makes sure), so that one read gets both. */
+/* How a dentry hangs in the tree. d_parent and d_name stand side by side, like the above. */
 struct dentry_link {
 	__u64 parent;
 	__u64 hash_len; /* of the name: its length in the upper half */
@@ -156,12 +159,11 @@ static __always_inline struct mount_link mount_link_of(__u64 mount)
 /* The file behind a descriptor of the current process; no dentry if there is none. */
 static __always_inline struct place place_of_fd(void *task, int fd)
 {
-	void *fdt = (void *)peek((void *)load(task, OFF(task_files)), OFF(files_fdt));
-	__u32 max = (__u32)peek(fdt, OFF(fdt_max_fds));
+	void *fdt = (void *)load((void *)load(task, OFF(task_files)), OFF(files_fdt));
 
-	if (fd < 0 || (__u32)fd >= max)
+	if (fd < 0 || (__u32)fd >= load32(fdt, OFF(fdt_max_fds)))
 		return (struct place){};
-	void *file = (void *)peek((void *)peek(fdt, OFF(fdt_fd)), (__u32)fd * sizeof(void *));
+	void *file = (void *)peek((void *)load(fdt, OFF(fdt_fd)), (__u32)fd * sizeof(void *));
 
 	if (!file)
 		return (struct place){};

@@ -135,8 +135,10 @@ static __always_inline __u64 hash_place(struct place place, __u64 hash)
 	for (int i = 0; i < HASH_DEPTH; i++) {
 		if (dentry == root)
 			break;
-		hash = mix(hash, peek((void *)dentry, OFF(dentry_name) + OFF(qstr_hash_len)));
-		dentry = peek((void *)dentry, OFF(dentry_parent));
+		struct dentry_link up = link_of((void *)dentry);
+
+		hash = mix(hash, up.hash_len);
+		dentry = up.parent;
 	}
 	return mix(hash, dentry);
 }

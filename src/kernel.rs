@@ -362,10 +362,13 @@ pub fn layout<R: Read + Seek>(input: &mut R) -> Result<Layout, String> {
         };
     }
     let iterator_ids = std::array::from_fn(|i| iterators[i]);
-    // Two places of probes/kernel.h read neighbours at once.
+    // Some functions of probes/kernel.h read neighbours at once.
     let o = &offsets;
     if (o.dentry_name, o.qstr_hash_len, o.qstr_name) != (o.dentry_parent + 8, 0, 8) {
         return Err("its dentry.d_name does not follow d_parent".into());
+    }
+    if (o.path_mnt, o.path_dentry) != (0, 8) {
+        return Err("its path.dentry does not follow mnt".into());
     }
     let mount = (o.mount_mountpoint, o.mount_mnt, o.vfsmount_root);
     if mount != (o.mount_parent + 8, o.mount_parent + 16, 0) {
