@@ -1,6 +1,7 @@
 //! Compiles `probes/` with clang into OUT_DIR, and says what is missing if that cannot work.
 
 use std::env;
+use std::fs;
 use std::path::Path;
 use std::process::{Command, exit};
 
@@ -25,6 +26,9 @@ fn main() {
     }
     let out = env::var("OUT_DIR").expect("cargo sets OUT_DIR");
     compile(&clang, &Path::new(&out).join("snoop.bpf.o"), &[]);
+    let legacy = Path::new(&out).join("snoop.legacy.bpf.o");
+    compile(&clang, &legacy, &["-DSNOOP_LEGACY"]);
+    println!("cargo::rustc-env=SNOOP_LEGACY_OBJECT={}", legacy.display());
     // With type information, for the test that compares the two sides of wire.h.
     let typed = Path::new(&out).join("snoop.debug.bpf.o");
     compile(&clang, &typed, &["-g", "-DSNOOP_TYPE_INFO"]);
@@ -60,13 +64,21 @@ fn compiler(clang: &str) -> Command {
 }
 
 fn compile(clang: &str, object: &Path, extra: &[&str]) {
+    let run = |command: &mut Command| {
+        if !command.status().is_ok_and(|status| status.success()) {
+            fail("clang could not compile probes/snoop.bpf.c");
+        }
+    };
+    let text = object.with_extension("s");
     let mut command = compiler(clang);
-    command.args(extra);
-    command.args(["-c", "probes/snoop.bpf.c", "-o"]).arg(object);
-    match command.status() {
-        Ok(status) if status.success() => (),
-        _ => fail("clang could not compile probes/snoop.bpf.c"),
-    }
+    command.args(extra).args(["-S", "probes/snoop.bpf.c", "-o"]);
+    run(command.arg(&text));
+    // Without the dot each jump's target becomes a symbol: a fifth of the object, which is part of the binary.
+    let assembly = fs::read_to_string(&text).expect("clang wrote it");
+    fs::write(&text, assembly.replace("LBB", ".LBB")).expect("OUT_DIR can be written");
+    let mut command = Command::new(clang);
+    command.args(["-target", "bpf", "-c"]).arg(&text);
+    run(command.arg("-o").arg(object));
 }
 
 fn fail(message: &str) -> ! {

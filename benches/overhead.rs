@@ -9,7 +9,7 @@ mod common;
 
 use bpf_sys::direct;
 use common::TestCgroup;
-use snoop::kernel::HOOKS;
+use snoop::kernel::{self, Buffer, HOOKS};
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -249,11 +249,11 @@ fn work(name: &str, directory: &Path) {
 // ---- the comparison ----
 
 /// Programs that do nothing, at the hooks that snoop uses.
-struct Floor(Vec<OwnedFd>);
+struct Floor(Vec<(&'static str, OwnedFd)>);
 
 impl Floor {
     fn load() -> Floor {
-        let layout = snoop::preflight::layout().unwrap();
+        let layout = snoop::preflight::layout(Buffer::Ring).unwrap();
         let hooks = HOOKS.iter().zip(layout.hook_ids);
         let load = |(program, id): (&'static str, u32)| {
             direct::set_attach_id(program, id);
@@ -276,20 +276,22 @@ impl Floor {
             unsafe {
                 let fd = bpf_sys::bpf_load_program_xattr(&attr, std::ptr::null_mut(), 0);
                 assert!(fd >= 0, "{program}: {}", std::io::Error::last_os_error());
-                OwnedFd::from_raw_fd(fd)
+                (program, OwnedFd::from_raw_fd(fd))
             }
         };
         Floor(
             hooks
-                .filter_map(|(hook, id)| Some((hook.program, id?)))
+                .filter_map(|(hook, id)| Some((hook.program(Buffer::Ring), id?)))
                 .map(load)
                 .collect(),
         )
     }
 
     fn attach(&self) -> Vec<OwnedFd> {
-        let attach =
-            |program: &OwnedFd| direct::raw_tracepoint_open(program.as_fd(), None).unwrap();
+        let attach = |(program, fd): &(&str, OwnedFd)| {
+            let name = kernel::raw_tracepoint(program).map(|name| CString::new(name).unwrap());
+            direct::raw_tracepoint_open(fd.as_fd(), name.as_deref()).unwrap()
+        };
         self.0.iter().map(attach).collect()
     }
 }

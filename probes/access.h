@@ -105,7 +105,7 @@ struct pending_request {
 MAP(requests) = { BPF_MAP_TYPE_HASH, 8, sizeof(struct pending_request), 1024, 0 };
 
 /* Its outcome is counted when it is known. */
-static __always_inline void send_pending(struct draft *s, __u64 bytes)
+static __always_inline void send_pending(void *ctx, struct draft *s, __u64 bytes)
 {
 	__u64 request = s->access.request;
 	struct pending_request fresh = {
@@ -119,7 +119,7 @@ static __always_inline void send_pending(struct draft *s, __u64 bytes)
 	bpf_map_update_elem(&requests, &request, &fresh, BPF_NOEXIST);
 	pending = bpf_map_lookup_elem(&requests, &request);
 	if (pending)
-		outcome = send(s, bytes);
+		outcome = send(ctx, s, bytes);
 	if (pending && outcome == OUTCOME_SUBMITTED)
 		pending->key[pending->key[0] != 0] = s->head.key;
 	else
@@ -127,7 +127,7 @@ static __always_inline void send_pending(struct draft *s, __u64 bytes)
 }
 
 /* Completes a record when its walk is done, and sends it, for a process in the cgroup of `node`. */
-static __always_inline void finish_record(struct draft *s, void *node)
+static __always_inline void finish_record(void *ctx, struct draft *s, void *node)
 {
 	__u32 number = s->verdict.number, flags = s->access.flags, end = s->walk.at, at;
 	struct container *container = bpf_map_lookup_elem(&containers, &number);
@@ -149,10 +149,10 @@ static __always_inline void finish_record(struct draft *s, void *node)
 		}
 	}
 	if (flags & RECORD_PENDING) {
-		send_pending(s, end);
+		send_pending(ctx, s, end);
 		return;
 	}
-	enum outcome outcome = send(s, end);
+	enum outcome outcome = send(ctx, s, end);
 
 	count(s->verdict.number, s->access.row, outcome);
 	if (outcome != OUTCOME_SUBMITTED)
@@ -172,7 +172,9 @@ enum tail {
 	TAIL_SEND,
 	TAILS,
 };
+#ifndef SNOOP_LEGACY
 MAP(sys_exit_tails) = { BPF_MAP_TYPE_PROG_ARRAY, 4, 4, TAILS, 0 };
+#endif
 MAP(tails) = { BPF_MAP_TYPE_PROG_ARRAY, 4, 4, TAILS, 0 };
 
 static __always_inline void await_none(struct draft *first)
@@ -243,7 +245,7 @@ static __always_inline void send_next(void *ctx, void *table)
 		if (s->rounds == ROUNDS)
 			count(s->verdict.number, s->access.row, OUTCOME_TOO_LONG);
 		else
-			finish_record(s, node_of(task));
+			finish_record(ctx, s, node_of(task));
 	}
 	first->news &= first->news - 1;
 	if (first->news)

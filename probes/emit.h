@@ -18,7 +18,11 @@ struct bpf_map_def {
 
 /* The records. Full: the record is counted as lost, and its access stays unknown to `seen`, so that
  * the next one offers it again. */
+#ifdef SNOOP_LEGACY
+MAP(ring) = { BPF_MAP_TYPE_PERF_EVENT_ARRAY, 4, 4, 0 /* as many as CPUs */, 0 };
+#else
 MAP(ring) = { BPF_MAP_TYPE_RINGBUF, 0, 0, RING_BYTES, 0 };
+#endif
 
 /* Per CPU, so that counting takes no lock; user space sums. */
 MAP(counts) = { BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(struct counts), 1, 0 };
@@ -201,23 +205,27 @@ struct cgroup_path *cgroup_path_type;
  * together. It is woken up again where a record makes the ring this full. */
 #define RING_URGENT (RING_BYTES / 4)
 
-static __always_inline __u64 wake_up(__u64 bytes)
+static __always_inline long output(void *ctx, struct draft *s, __u64 bytes)
 {
-	__u64 waiting = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA);
+#ifdef SNOOP_LEGACY
+	return bpf_perf_event_output(ctx, &ring, BPF_F_CURRENT_CPU, &s->head, bytes);
+#else
+	__u64 waiting = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA), flags = 0;
 
-	return waiting < RING_URGENT && waiting + bytes >= RING_URGENT ? BPF_RB_FORCE_WAKEUP : 0;
+	if (waiting < RING_URGENT && waiting + bytes >= RING_URGENT)
+		flags = BPF_RB_FORCE_WAKEUP;
+	(void)ctx;
+	return bpf_ringbuf_output(&ring, &s->head, bytes, flags);
+#endif
 }
 
 /* Sends the record with `bytes` of data; answers what became of it. */
-static __always_inline enum outcome send(struct draft *s, __u64 bytes)
+static __always_inline enum outcome send(void *ctx, struct draft *s, __u64 bytes)
 {
 	opaque(bytes);
 	if (bytes > DATA_MAX)
 		return OUTCOME_TOO_LONG;
-	bytes += sizeof(s->head);
-	if (bpf_ringbuf_output(&ring, &s->head, bytes, wake_up(bytes)))
-		return OUTCOME_FULL;
-	return OUTCOME_SUBMITTED;
+	return output(ctx, s, sizeof(s->head) + bytes) ? OUTCOME_FULL : OUTCOME_SUBMITTED;
 }
 
 #endif

@@ -12,6 +12,21 @@
 #include <bpf/bpf_helpers.h>
 #include "wire.h"
 
+/* For kernels before 5.8 this source is compiled once more, with SNOOP_LEGACY: plain raw tracepoints only, the one
+ * kind of read that Linux 5.4 has (for the kernel's memory and the process's), a perf buffer (emit.h). The verifier
+ * there does not take read-only data as constants. */
+#ifdef SNOOP_LEGACY
+#define bpf_probe_read_kernel bpf_probe_read
+#define bpf_probe_read_user bpf_probe_read
+#define bpf_probe_read_kernel_str bpf_probe_read_str
+#define bpf_probe_read_user_str bpf_probe_read_str
+#define TYPED 0
+#define current_task_typed() 0
+#else
+#define TYPED config.typed
+#define current_task_typed() bpf_get_current_task_btf()
+#endif
+
 const volatile struct config config SEC(".rodata.config") = {};
 
 /* The compiler may fold away a test that the verifier needs to see; this keeps it from knowing what a
@@ -71,7 +86,7 @@ static __always_inline __u64 peek(const void *p, __u32 off)
 /* The same for a `p` with a type, as far as the kernel has types. */
 static __always_inline __u64 load(const void *p, __u32 off)
 {
-	if (config.typed)
+	if (TYPED)
 		return *(const __u64 *)(p + off);
 	return peek(p, off);
 }
@@ -80,7 +95,7 @@ static __always_inline __u32 load32(const void *p, __u32 off)
 {
 	__u32 value = 0;
 
-	if (config.typed)
+	if (TYPED)
 		return *(const __u32 *)(p + off);
 	bpf_probe_read_kernel(&value, sizeof(value), p + off);
 	return value;
@@ -104,8 +119,8 @@ static __always_inline long read_user_path(void *to, __u64 from)
 
 static __always_inline void *current_task(void)
 {
-	if (config.typed)
-		return bpf_get_current_task_btf();
+	if (TYPED)
+		return current_task_typed();
 	return (void *)bpf_get_current_task();
 }
 

@@ -7,7 +7,7 @@
 #define LATE_STEPS 100
 
 /* Lists a file of a task, both without a type. */
-static __always_inline void late_file(__u64 task, struct place file)
+static __always_inline void late_file(void *ctx, __u64 task, struct place file)
 {
 	struct draft *s = draft(LATE_DRAFT);
 	void *node = node_of(task);
@@ -35,7 +35,7 @@ static __always_inline void late_file(__u64 task, struct place file)
 	note_file_system(s, file);
 	begin_walk(s, 0);
 	if (walk_on(s, mount_namespace(task), LATE_STEPS))
-		finish_record(s, node);
+		finish_record(ctx, s, node);
 	else
 		count(s->verdict.number, config.late_id, OUTCOME_TOO_LONG);
 }

@@ -8,7 +8,7 @@
  * another id, and is traced again before anything runs in it. */
 MAP(paths) = { BPF_MAP_TYPE_HASH, sizeof(struct cgroup_path), 4, TARGETS, 0 };
 
-static __always_inline void tell(struct draft *s, __u64 id, void *node, __u32 flag)
+static __always_inline void tell(void *ctx, struct draft *s, __u64 id, void *node, __u32 flag)
 {
 	__u32 end = append_cgroup(s, node, id, 0);
 
@@ -16,10 +16,10 @@ static __always_inline void tell(struct draft *s, __u64 id, void *node, __u32 fl
 	s->head.container = id;
 	s->head.flags = flag;
 	s->head.cgroup = end;
-	send(s, end);
+	send(ctx, s, end);
 }
 
-static __always_inline void cgroup_made(struct draft *s, void *node)
+static __always_inline void cgroup_made(void *ctx, struct draft *s, void *node)
 {
 	__u64 id = peek(node, OFF(kernfs_id));
 	struct cgroup_path path = {};
@@ -36,10 +36,10 @@ static __always_inline void cgroup_made(struct draft *s, void *node)
 	if (!target)
 		return;
 	bpf_map_update_elem(&targets, &id, target, BPF_ANY);
-	tell(s, id, node, RECORD_MADE);
+	tell(ctx, s, id, node, RECORD_MADE);
 }
 
-static __always_inline void cgroup_removed(struct draft *s, void *node)
+static __always_inline void cgroup_removed(void *ctx, struct draft *s, void *node)
 {
 	__u64 id = peek(node, OFF(kernfs_id));
 	__u64 parent = peek((void *)peek(node, OFF(kernfs_parent)), OFF(kernfs_id));
@@ -47,7 +47,7 @@ static __always_inline void cgroup_removed(struct draft *s, void *node)
 	__u32 target = target_of(id);
 
 	if (target == TARGET_PROCESSES || target == TARGET_CONTAINER || target_of(parent) == TARGET_POD)
-		tell(s, id, node, RECORD_ENDED);
+		tell(ctx, s, id, node, RECORD_ENDED);
 }
 
 #endif

@@ -101,7 +101,12 @@ static __always_inline int path_access(struct draft *s, void *task, struct call 
 
 /* A BTF raw tracepoint, whose arguments carry types: the registers are read by plain loads. The other hooks are
  * plain raw tracepoints, which load faster. */
+#ifdef SNOOP_LEGACY
+#define sys_exit_tails tails
+SEC("kprobe/raw_tp/sys_exit")
+#else
 SEC("kprobe/tp_btf/sys_exit")
+#endif
 int sys_exit(__u64 *ctx)
 {
 	struct call call = { .regs = (void *)ctx[0], .result = ctx[1] };
@@ -155,6 +160,7 @@ int sys_exit(__u64 *ctx)
 	return 0;
 }
 
+#ifndef SNOOP_LEGACY
 SEC("kprobe/tp_btf/sys_exit/sift")
 int sys_exit_sift(__u64 *ctx)
 {
@@ -168,6 +174,7 @@ int sys_exit_send(__u64 *ctx)
 	send_next(ctx, &sys_exit_tails);
 	return 0;
 }
+#endif
 
 /* "/dev/fd/": execveat relative to a descriptor gets a name made up of this, the descriptor's number and
  * the path. The descriptor may be closed by now. */
@@ -234,7 +241,7 @@ int cgroup_mkdir(__u64 *ctx)
 	struct draft *s = draft(0);
 
 	if (s)
-		cgroup_made(s, (void *)peek((void *)ctx[0], OFF(cgroup_kn)));
+		cgroup_made(ctx, s, (void *)peek((void *)ctx[0], OFF(cgroup_kn)));
 	return 0;
 }
 
@@ -244,7 +251,7 @@ int cgroup_rmdir(__u64 *ctx)
 	struct draft *s = draft(0);
 
 	if (s)
-		cgroup_removed(s, (void *)peek((void *)ctx[0], OFF(cgroup_kn)));
+		cgroup_removed(ctx, s, (void *)peek((void *)ctx[0], OFF(cgroup_kn)));
 	return 0;
 }
 
@@ -285,7 +292,7 @@ int io_uring_complete(__u64 *ctx)
 	__u64 request = ctx[1];
 
 	if (s && request)
-		complete_request(s, request, (int)peek((void *)request, OFF(request_result)));
+		complete_request(ctx, s, request, (int)peek((void *)request, OFF(request_result)));
 	return 0;
 }
 
@@ -312,7 +319,7 @@ int task_vma(__u64 *ctx)
 	void *task = (void *)ctx[1], *mapping = (void *)ctx[2];
 
 	if (s && task && mapping)
-		late_file(number_of(s, task), file_of_mapping(number_of(s, mapping)));
+		late_file(ctx, number_of(s, task), file_of_mapping(number_of(s, mapping)));
 	return 0;
 }
 
@@ -324,7 +331,7 @@ int task(__u64 *ctx)
 	void *task = (void *)ctx[1];
 
 	if (s && task)
-		late_file(number_of(s, task), program_of(number_of(s, task)));
+		late_file(ctx, number_of(s, task), program_of(number_of(s, task)));
 	return 0;
 }
 
@@ -336,6 +343,6 @@ int task_file(__u64 *ctx)
 	void *task = (void *)ctx[1], *file = (void *)ctx[3];
 
 	if (s && task && file)
-		late_file(number_of(s, task), place_at((void *)number_of(s, file) + OFF(file_path)));
+		late_file(ctx, number_of(s, task), place_at((void *)number_of(s, file) + OFF(file_path)));
 	return 0;
 }

@@ -40,7 +40,7 @@ static __always_inline int request_access(struct draft *s, void *task, void *req
 }
 
 /* The result is known: tells user space. */
-static __always_inline void complete_request(struct draft *s, __u64 request, int result)
+static __always_inline void complete_request(void *ctx, struct draft *s, __u64 request, int result)
 {
 	struct pending_request *known = bpf_map_lookup_elem(&requests, &request), pending;
 
@@ -60,10 +60,10 @@ static __always_inline void complete_request(struct draft *s, __u64 request, int
 		if (result < 0) {
 			/* If it does not fit in, user space keeps what is pending a little longer. */
 			count(pending.number, pending.row, OUTCOME_FAILED);
-			send(s, 0);
+			send(ctx, s, 0);
 			continue;
 		}
-		enum outcome outcome = send(s, 0);
+		enum outcome outcome = send(ctx, s, 0);
 
 		count(pending.number, pending.row, outcome);
 		if (outcome == OUTCOME_SUBMITTED)

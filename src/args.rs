@@ -3,6 +3,7 @@
 use crate::closure::{Closure, Format};
 use crate::error::{Error, Result};
 use crate::http::Address;
+use crate::kernel::Buffer;
 use crate::log::Level;
 use crate::path::Excludes;
 use crate::report::{Fields, Target};
@@ -36,6 +37,8 @@ Output:
   -interval TIME         between two writes, at least 1s, like 500ms, 30s, 1m30s
                          (default 30s)
   -exclude PREFIXES      leave out paths that begin so (default /proc/,/sys/,/dev/)
+  -buffer NAME           how records leave the kernel: ring, perf (before Linux 5.8),
+                         or auto (default)
   -max-unique-files N    keep at most N files per container; 0 is no limit (default 0)
   -metrics-addr ADDRESS  :port, host:port or [v6]:port; empty turns the listener off
                          (default :9090; run: empty). GET /metrics, /healthz, /report
@@ -64,7 +67,8 @@ snoop run exits with the command's status, 128 + N if signal N ended it.
 ";
 
 /// Flags that take a value; [`HELP`] names each of them.
-const FLAGS: [&str; 14] = [
+const FLAGS: [&str; 15] = [
+    "buffer",
     "cgroup",
     "cgroups",
     "report",
@@ -105,6 +109,8 @@ pub struct Config {
     pub metrics_addr: Option<Address>,
     pub log_level: Level,
     pub max_unique_files: usize,
+    /// `None` is what suits the kernel.
+    pub buffer: Option<Buffer>,
     pub metadata: Metadata,
 }
 
@@ -339,6 +345,10 @@ fn config(
         "a number of files, like 100000, or 0 for no limit",
         |text| text.parse::<u32>().ok(),
     )?;
+    let buffer = values.parsed("buffer", "auto, ring or perf", |name| match name {
+        "auto" => Some(None),
+        name => Buffer::parse(name).map(Some),
+    })?;
     let levels = format!("one of {}", Level::NAMES.join(", "));
     let log_level = values.parsed("log-level", &levels, Level::parse)?;
     let metrics_addr = values.parsed(
@@ -396,6 +406,7 @@ fn config(
         metrics_addr: metrics_addr.unwrap_or(default_addr),
         log_level: log_level.unwrap_or(if run { Level::Warn } else { Level::Info }),
         max_unique_files: max_unique_files.unwrap_or(0) as usize,
+        buffer: buffer.flatten(),
         metadata: metadata(values, environment)?,
     })
 }

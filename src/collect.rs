@@ -158,24 +158,43 @@ fn path_of(cgroup: &[u8]) -> Vec<u8> {
     path
 }
 
-/// Records of requests whose result is not known yet, by key, the oldest first.
+/// Records of requests whose result is not known yet, by key, the oldest first. From perf buffers a result may come
+/// before its record: it stands here without one.
 #[derive(Default)]
-struct Pending(VecDeque<(u64, Vec<u8>)>);
+struct Pending(VecDeque<(u64, Wait)>);
+
+enum Wait {
+    ForResult(Vec<u8>),
+    ForRecord { succeeded: bool },
+}
 
 /// Four times as many as the programs keep.
 const PENDING_MAX: usize = 4096;
 
 impl Pending {
-    fn push(&mut self, key: u64, bytes: &[u8]) {
+    fn push(&mut self, key: u64, wait: Wait) {
         if self.0.len() == PENDING_MAX {
             self.0.pop_front();
         }
-        self.0.push_back((key, bytes.into()));
+        self.0.push_back((key, wait));
     }
 
-    fn take(&mut self, key: u64) -> Option<Vec<u8>> {
-        let at = self.0.iter().position(|(k, _)| *k == key)?;
-        self.0.remove(at).map(|(_, bytes)| bytes)
+    /// The record with that key that waits for its result.
+    fn take_record(&mut self, key: u64) -> Option<Vec<u8>> {
+        let is_it = |(k, wait): &(u64, Wait)| *k == key && matches!(wait, Wait::ForResult(_));
+        match self.0.remove(self.0.iter().position(is_it)?)? {
+            (_, Wait::ForResult(bytes)) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// The result that waits for a record with that key: did it succeed?
+    fn take_result(&mut self, key: u64) -> Option<bool> {
+        let is_it = |(k, wait): &(u64, Wait)| *k == key && matches!(wait, Wait::ForRecord { .. });
+        match self.0.remove(self.0.iter().position(is_it)?)? {
+            (_, Wait::ForRecord { succeeded }) => Some(succeeded),
+            _ => None,
+        }
     }
 }
 
@@ -239,21 +258,26 @@ impl Collector {
             return self.lifecycle(&event);
         }
         if event.has(RECORD_PENDING) {
-            self.pending.push(event.key, bytes);
-            return;
-        }
-        if event.has(RECORD_COMPLETE) && event.result < 0 {
-            self.pending.take(event.key);
-            return;
-        }
-        self.received[event.row as usize] += 1;
-        if event.has(RECORD_COMPLETE) {
-            match self.pending.take(event.key) {
-                Some(bytes) => self.access(&Event::decode(&bytes).expect("it was one before")),
-                None => self.unresolved += 1,
+            match self.pending.take_result(event.key) {
+                Some(true) => self.access(&event),
+                Some(false) => (),
+                None => self.pending.push(event.key, Wait::ForResult(bytes.into())),
             }
-        } else {
-            self.access(&event);
+            return;
+        }
+        let succeeded = event.result >= 0;
+        if !event.has(RECORD_COMPLETE) || succeeded {
+            self.received[event.row as usize] += 1;
+        }
+        if !event.has(RECORD_COMPLETE) {
+            return self.access(&event);
+        }
+        match self.pending.take_record(event.key) {
+            Some(bytes) if succeeded => {
+                self.access(&Event::decode(&bytes).expect("it was one before"));
+            }
+            Some(_) => (),
+            None => self.pending.push(event.key, Wait::ForRecord { succeeded }),
         }
     }
 

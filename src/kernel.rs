@@ -5,12 +5,42 @@
 use crate::btf::{self, Member};
 use crate::syscalls;
 use crate::wire::{ARG_NONE, OFFSET_NONE, Offsets, REQUESTS, Request};
+use std::fmt;
 use std::io::{Read, Seek};
+
+/// How records come from the programs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Buffer {
+    Ring,
+    /// A buffer for each CPU, filled by programs that do with what Linux 5.4 has: see SNOOP_LEGACY in
+    /// probes/kernel.h.
+    Perf,
+}
+
+impl Buffer {
+    pub fn parse(name: &str) -> Option<Buffer> {
+        match name {
+            "ring" => Some(Buffer::Ring),
+            "perf" => Some(Buffer::Perf),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Buffer::Ring => "ring buffer",
+            Buffer::Perf => "perf buffers",
+        })
+    }
+}
 
 /// A tracepoint of the kernel where a program of ours runs.
 pub struct Hook {
     /// The program that is attached, by its section: the type of the program and the tracepoint's name.
-    pub program: &'static str,
+    program: &'static str,
+    legacy_program: &'static str,
     /// The type the kernel gives to the tracepoint's function (`btf_trace_NAME`, Linux 5.5).
     btf_type: &'static str,
     needed: Needed,
@@ -24,9 +54,11 @@ enum Needed {
 }
 
 impl Hook {
-    /// The name to attach a plain raw tracepoint's program by; one with types knows where it belongs.
-    pub fn raw_tracepoint(&self) -> Option<&'static str> {
-        self.program.strip_prefix("raw_tp/")
+    pub fn program(&self, buffer: Buffer) -> &'static str {
+        match buffer {
+            Buffer::Ring => self.program,
+            Buffer::Perf => self.legacy_program,
+        }
     }
 }
 
@@ -34,6 +66,7 @@ macro_rules! hook {
     ($kind:literal, $name:literal, $needed:ident) => {
         Hook {
             program: concat!($kind, "/", $name),
+            legacy_program: concat!("raw_tp/", $name),
             btf_type: concat!("btf_trace_", $name),
             needed: Needed::$needed,
         }
@@ -49,22 +82,34 @@ pub const HOOKS: [Hook; 6] = [
     hook!("raw_tp", "io_uring_complete", ForRequests),
 ];
 
+/// The name to attach a plain raw tracepoint's program by; one with types knows where it belongs.
+pub fn raw_tracepoint(program: &str) -> Option<&str> {
+    program.strip_prefix("raw_tp/")
+}
+
 /// Programs that hooks' ones go on with, and the table that holds them: enum tail of probes/access.h.
 pub struct Tails {
     pub programs: [&'static str; 2],
     pub table: &'static str,
 }
 
-pub const TAILS: [Tails; 2] = [
-    Tails {
-        programs: ["tp_btf/sys_exit/sift", "tp_btf/sys_exit/send"],
-        table: "sys_exit_tails",
-    },
+const TAILS: [Tails; 2] = [
     Tails {
         programs: ["raw_tp/sift", "raw_tp/send"],
         table: "tails",
     },
+    Tails {
+        programs: ["tp_btf/sys_exit/sift", "tp_btf/sys_exit/send"],
+        table: "sys_exit_tails",
+    },
 ];
+
+pub fn tails(buffer: Buffer) -> &'static [Tails] {
+    match buffer {
+        Buffer::Ring => &TAILS,
+        Buffer::Perf => &TAILS[..1],
+    }
+}
 
 /// A kind of request of io_uring that takes a path: the syscall that does the same, the structure that begins
 /// the request, and the members of it that hold each path and the directory it is relative to.
@@ -304,6 +349,8 @@ offsets_with! {
 pub struct Quirks {
     /// Pointers of the current task carry types: `bpf_get_current_task_btf`, Linux 5.11.
     pub typed: bool,
+    /// BPF objects count against RLIMIT_MEMLOCK, before Linux 5.11.
+    pub locks_memory: bool,
     /// FMODE_BACKING of include/linux/fs.h: bit 25, and 24 since Linux 6.14.
     pub mode_backing: u32,
 }
@@ -313,6 +360,7 @@ impl Quirks {
     pub fn of(version: (u32, u32)) -> Quirks {
         Quirks {
             typed: version >= (5, 11),
+            locks_memory: version < (5, 11),
             mode_backing: if version >= (6, 14) { 1 << 24 } else { 1 << 25 },
         }
     }
@@ -331,7 +379,7 @@ pub struct Layout {
 }
 
 /// Reads a kernel's layout from its BTF; the error says what is missing.
-pub fn layout<R: Read + Seek>(input: &mut R) -> Result<Layout, String> {
+pub fn layout<R: Read + Seek>(input: &mut R, buffer: Buffer) -> Result<Layout, String> {
     let mut types = HOOKS.map(|hook| hook.btf_type).to_vec();
     types.extend(ITERATORS.map(|iterator| iterator.function));
     let mut members = MEMBERS.to_vec();
@@ -357,6 +405,8 @@ pub fn layout<R: Read + Seek>(input: &mut R) -> Result<Layout, String> {
     let mut hook_ids = [None; HOOKS.len()];
     for ((id, found), hook) in hook_ids.iter_mut().zip(hooks).zip(HOOKS) {
         *id = match hook.needed {
+            // Plain raw tracepoints are attached by name, and are older than these types.
+            Needed::Always if buffer == Buffer::Perf => Some(found.unwrap_or(0)),
             Needed::Always => Some(found.ok_or_else(|| format!("it has no {}", hook.btf_type))?),
             Needed::ForRequests => found.filter(|_| requests.is_some()),
         };

@@ -12,6 +12,7 @@ pub mod btf;
 pub mod cgroup;
 pub mod http;
 pub mod path;
+pub mod perf;
 pub mod ring;
 pub mod syscalls;
 pub mod tree;

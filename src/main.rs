@@ -8,7 +8,7 @@ use snoop::http::Server;
 use snoop::log;
 use snoop::preflight;
 use snoop::probe::{Probe, Settings};
-use snoop::ring::Ring;
+use snoop::ring::Records;
 use snoop::sys::SignalFd;
 use snoop::syscalls;
 use snoop::tracer::{FIRST_CONNECTION, Progress, SIGNALS, Tracer, Writes};
@@ -53,25 +53,27 @@ fn obey(command: Command) -> Result<u8> {
 fn trace(config: Config, command: Option<Vec<OsString>>) -> Result<u8> {
     log::set_level(config.log_level);
     config.report.check()?;
-    let plan = preflight::plan(&preflight::look(Path::new("/")))?;
+    let plan = preflight::plan(&preflight::look(Path::new("/")), config.buffer)?;
     // From here on a signal means "stop, and write the last report".
     let signals = SignalFd::new(&SIGNALS).map_err(|e| cannot("receive signals", e))?;
     let aim = Aim::find(&config.cgroups, command, &plan)?;
 
-    let layout = preflight::layout()?;
-    let (mut probe, ring) = Probe::load(&Settings {
+    let layout = preflight::layout(plan.buffer)?;
+    let (mut probe, records) = Probe::load(&Settings {
         layout: &layout,
         quirks: plan.quirks,
+        buffer: plan.buffer,
         excludes: &config.excludes,
     })?;
-    let ring = Ring::new(ring, RING_BYTES).map_err(|e| cannot("map the ring buffer", e))?;
+    let records = Records::open(records, plan.buffer)?;
     let listen = |address| Server::listen(address, FIRST_CONNECTION);
     let server = config.metrics_addr.as_ref().map(listen).transpose()?;
     probe.attach()?;
     let traced = aim.at(&mut probe, &plan)?;
     log::info(format_args!(
-        "attached: {} syscalls and exec; ring buffer of {} MiB; tracing {}; listening on {}",
+        "attached: {} syscalls and exec; {} of {} MiB; tracing {}; listening on {}",
         syscalls::counted_rows().count(),
+        plan.buffer,
         RING_BYTES >> 20,
         traced.shown,
         server.as_ref().map_or("nothing".into(), Server::address)
@@ -82,7 +84,7 @@ fn trace(config: Config, command: Option<Vec<OsString>>) -> Result<u8> {
         config,
         started_at: SystemTime::now(),
         probe,
-        ring,
+        records,
         collector: Collector::new(traced.containers, excludes, capacity),
         running,
         server,

@@ -2,7 +2,7 @@
 
 use crate::cgroup::{self, Pod};
 use crate::error::{Error, FAILED, Result};
-use crate::kernel::{self, Layout, Quirks};
+use crate::kernel::{self, Buffer, Layout, Quirks};
 use crate::path::Excludes;
 use crate::probe::{Probe, Settings};
 use std::fs::{self, File};
@@ -26,6 +26,7 @@ pub struct Facts {
 #[derive(Debug, PartialEq)]
 pub struct Plan {
     pub quirks: Quirks,
+    pub buffer: Buffer,
     /// Where cgroups can be looked up and made. Not needed to trace the own pod.
     pub cgroup_mount: Option<PathBuf>,
 }
@@ -79,17 +80,27 @@ fn chosen(words: &str) -> Option<String> {
     Some(rest.split_once(']')?.0.to_string())
 }
 
-/// Decides; the error says what is missing and what to do about it.
-pub fn plan(facts: &Facts) -> Result<Plan> {
+/// Decides; the error says what is missing and what to do about it. `wanted` is the buffer that the user wants.
+pub fn plan(facts: &Facts, wanted: Option<Buffer>) -> Result<Plan> {
     let kernel = facts.kernel.unwrap_or((u32::MAX, 0));
-    if kernel < (5, 8) {
+    let shown = format!("Linux {}.{}", kernel.0, kernel.1);
+    if kernel < (5, 4) {
         return Err(Error::failed(format!(
-            "Linux {}.{} is too old: this build needs the BPF ring buffer of Linux 5.8",
-            kernel.0, kernel.1
+            "{shown} is too old: snoop needs 5.4 or newer"
         )));
     }
+    let has_ring = kernel >= (5, 8);
+    if wanted == Some(Buffer::Ring) && !has_ring {
+        return Err(Error::usage(format!(
+            "-buffer=ring: {shown} has no BPF ring buffer, which came with 5.8; leave the flag out"
+        )));
+    }
+    let possible = if has_ring { Buffer::Ring } else { Buffer::Perf };
     if let Some(have) = facts.capabilities.filter(|have| have & CAP_SYS_ADMIN == 0) {
-        let needed = [(CAP_BPF, "BPF"), (CAP_PERFMON, "PERFMON")];
+        let needed = match kernel {
+            (5, ..8) => vec![(CAP_SYS_ADMIN, "SYS_ADMIN")],
+            _ => vec![(CAP_BPF, "BPF"), (CAP_PERFMON, "PERFMON")],
+        };
         let missing = needed.iter().filter(|(bit, _)| have & bit == 0);
         let missing: Vec<_> = missing.map(|(_, name)| *name).collect();
         if !missing.is_empty() {
@@ -106,12 +117,13 @@ pub fn plan(facts: &Facts) -> Result<Plan> {
     }
     Ok(Plan {
         quirks: Quirks::of(kernel),
+        buffer: wanted.unwrap_or(possible),
         cgroup_mount: facts.cgroup_mount.clone(),
     })
 }
 
 /// The running kernel's layout.
-pub fn layout() -> Result<Layout> {
+pub fn layout(buffer: Buffer) -> Result<Layout> {
     let path = Path::new("/").join(BTF);
     let shown = path.display();
     let mut file = File::open(&path).map_err(|e| {
@@ -119,7 +131,7 @@ pub fn layout() -> Result<Layout> {
             "cannot read the kernel's type information {shown}: {e}"
         ))
     })?;
-    kernel::layout(&mut file).map_err(|why| {
+    kernel::layout(&mut file, buffer).map_err(|why| {
         Error::failed(format!(
             "this kernel is not known to snoop ({shown}): {why}"
         ))
@@ -156,12 +168,13 @@ pub fn check() -> (String, u8) {
 
 /// Does all that tracing does, but for the tracing; adds a line for each step that worked.
 fn try_all(facts: &Facts, lines: &mut Vec<(&str, String)>) -> Result<()> {
-    let plan = plan(facts)?;
-    let layout = layout()?;
+    let plan = plan(facts, None)?;
+    let layout = layout(plan.buffer)?;
     lines.push(("structures", "known".into()));
     let (mut probe, _ring) = Probe::load(&Settings {
         layout: &layout,
         quirks: plan.quirks,
+        buffer: plan.buffer,
         excludes: &Excludes::default(),
     })?;
     lines.push(("programs", "loaded".into()));
@@ -208,14 +221,15 @@ mod tests {
     fn refused(change: impl Fn(&mut Facts)) -> String {
         let mut facts = able();
         change(&mut facts);
-        let error = plan(&facts).unwrap_err();
+        let error = plan(&facts, None).unwrap_err();
         assert_eq!(error.status, FAILED);
         error.to_string()
     }
 
     #[test]
     fn an_able_host_is_planned_for() {
-        let planned = plan(&able()).unwrap();
+        let planned = plan(&able(), None).unwrap();
+        assert_eq!(planned.buffer, Buffer::Ring);
         assert_eq!(planned.quirks, Quirks::of((6, 1)));
         assert_eq!(planned.cgroup_mount().unwrap(), Path::new("/sys/fs/cgroup"));
     }
@@ -224,14 +238,15 @@ mod tests {
     fn a_mount_is_needed_only_by_what_uses_it() {
         let mut facts = able();
         facts.cgroup_mount = None;
-        let planned = plan(&facts).unwrap();
+        let planned = plan(&facts, None).unwrap();
         let said = planned.cgroup_mount().unwrap_err().to_string();
         assert!(said.contains("mount -t cgroup2"), "{said}");
     }
 
     #[test]
     fn each_missing_ability_is_named() {
-        assert!(refused(|f| f.kernel = Some((5, 4))).contains("5.8"));
+        assert!(refused(|f| f.kernel = Some((4, 19))).contains("5.4"));
+        assert!(refused(|f| f.kernel = Some((5, 4))).contains("capability SYS_ADMIN is"));
         assert!(refused(|f| f.capabilities = Some(CAP_BPF)).contains("capability PERFMON is"));
         assert!(refused(|f| f.capabilities = Some(0)).contains("BPF and PERFMON"));
         assert!(refused(|f| f.btf = false).contains("CONFIG_DEBUG_INFO_BTF"));
@@ -241,10 +256,25 @@ mod tests {
     fn unknown_is_not_no() {
         let mut facts = able();
         (facts.kernel, facts.capabilities, facts.lockdown) = (None, None, None);
-        assert!(plan(&facts).is_ok());
+        assert!(plan(&facts, None).is_ok());
         facts.capabilities = Some(CAP_SYS_ADMIN);
         facts.kernel = Some((5, 10));
-        assert!(!plan(&facts).unwrap().quirks.typed);
+        assert!(!plan(&facts, None).unwrap().quirks.typed);
+    }
+
+    #[test]
+    fn old_kernels_have_no_ring_and_new_ones_may_do_without() {
+        let buffer = |kernel, wanted| {
+            let mut facts = able();
+            (facts.kernel, facts.capabilities) = (Some(kernel), Some(CAP_SYS_ADMIN));
+            plan(&facts, wanted).map(|plan| plan.buffer)
+        };
+        assert_eq!(buffer((5, 4), None).unwrap(), Buffer::Perf);
+        assert_eq!(buffer((5, 8), None).unwrap(), Buffer::Ring);
+        assert_eq!(buffer((6, 1), Some(Buffer::Perf)).unwrap(), Buffer::Perf);
+        let error = buffer((5, 7), Some(Buffer::Ring)).unwrap_err();
+        assert_eq!(error.status, crate::error::USAGE);
+        assert!(error.to_string().contains("came with 5.8"), "{error}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! file that knows redbpf.
 
 use crate::error::{Error, Result};
-use crate::kernel::{HOOKS, Hook, Layout, Listing, Quirks, TAILS};
+use crate::kernel::{self, Buffer, HOOKS, Hook, Layout, Listing, Quirks};
 use crate::path::Excludes;
 use crate::sys;
 use crate::syscalls;
@@ -24,17 +24,19 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 struct Aligned<T: ?Sized>(T);
 
 static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/snoop.bpf.o")));
+static LEGACY_OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(env!("SNOOP_LEGACY_OBJECT")));
 
 pub struct Settings<'a> {
     pub layout: &'a Layout,
     pub quirks: Quirks,
+    pub buffer: Buffer,
     pub excludes: &'a Excludes,
 }
 
 /// The loaded programs. They run from [`Probe::attach`] on, as long as this lives.
 pub struct Probe {
-    /// To be attached.
-    programs: Vec<(&'static Hook, OwnedFd)>,
+    /// To be attached, with their names.
+    programs: Vec<(&'static str, OwnedFd)>,
     /// Holds the iterators until they have run.
     module: Option<Module>,
     /// Of programs. Kept open: the kernel empties such a map when its last descriptor is closed.
@@ -92,24 +94,39 @@ impl Probe {
     /// Loads the programs; nothing is traced yet. Also answers the map that is the ring buffer.
     pub fn load(settings: &Settings) -> Result<(Probe, Map)> {
         let wanted = HOOKS.iter().zip(settings.layout.hook_ids);
-        let wanted: Vec<_> = wanted.filter_map(|(hook, id)| Some((hook, id?))).collect();
+        let program_of = |hook: &'static Hook| hook.program(settings.buffer);
+        let wanted = wanted.filter_map(|(hook, id)| Some((program_of(hook), id?)));
+        let wanted: Vec<_> = wanted.collect();
+        let tails = kernel::tails(settings.buffer);
         for (hook, id) in &wanted {
-            direct::set_attach_id(hook.program, *id);
-            let tails = TAILS.iter().flat_map(|tails| tails.programs);
-            for program in tails.filter(|program| program.starts_with(hook.program)) {
+            direct::set_attach_id(hook, *id);
+            let tails = tails.iter().flat_map(|tails| tails.programs);
+            for program in tails.filter(|program| program.starts_with(hook)) {
                 direct::set_attach_id(program, *id);
             }
         }
-        let mut module = Module::parse(&OBJECT.0).map_err(why)?;
+        if settings.quirks.locks_memory {
+            // Where it fails there may be enough all the same.
+            let _ = sys::lift_memory_lock();
+        }
+        let object = match settings.buffer {
+            Buffer::Ring => &OBJECT.0,
+            Buffer::Perf => &LEGACY_OBJECT.0,
+        };
+        let mut module = Module::parse(object).map_err(why)?;
 
         let config = config(settings)?;
         let map = take_map(".rodata.config")?;
         map.update(&FIRST, config.as_bytes())
-            .and_then(|()| map.freeze())
             .map_err(|e| refused("configure the BPF programs", e))?;
+        // What is frozen counts as constant, but not on the kernels that the other object is for.
+        if settings.buffer == Buffer::Ring {
+            map.freeze()
+                .map_err(|e| refused("configure the BPF programs", e))?;
+        }
 
         let mut tables = Vec::new();
-        for tails in &TAILS {
+        for tails in tails {
             let table = take_map(tails.table)?;
             for (i, program) in (0u32..).zip(tails.programs) {
                 let program = load_program(&mut module, program)?;
@@ -121,7 +138,7 @@ impl Probe {
         }
         let mut programs = Vec::new();
         for (hook, _) in wanted {
-            programs.push((hook, load_program(&mut module, hook.program)?));
+            programs.push((hook, load_program(&mut module, hook)?));
         }
         let probe = Probe {
             programs,
@@ -252,15 +269,15 @@ impl Probe {
 
     /// The programs by their names.
     pub fn programs(&self) -> impl Iterator<Item = &'static str> {
-        self.programs.iter().map(|(hook, _)| hook.program)
+        self.programs.iter().map(|(name, _)| *name)
     }
 
     pub fn attach(&mut self) -> Result<()> {
-        for (hook, program) in &self.programs {
-            let name = hook.raw_tracepoint();
-            let name = name.map(|name| CString::new(name).expect("names hold no NUL"));
-            let link = direct::raw_tracepoint_open(program.as_fd(), name.as_deref())
-                .map_err(|e| refused(&format!("attach the BPF program {}", hook.program), e))?;
+        for (name, program) in &self.programs {
+            let tracepoint = kernel::raw_tracepoint(name);
+            let tracepoint = tracepoint.map(|t| CString::new(t).expect("names hold no NUL"));
+            let link = direct::raw_tracepoint_open(program.as_fd(), tracepoint.as_deref())
+                .map_err(|e| refused(&format!("attach the BPF program {name}"), e))?;
             self.links.push(link);
         }
         Ok(())

@@ -6,15 +6,86 @@
 //! The kernel offers the data twice in a row, so that no record wraps. Mapped twice it counts twice as resident
 //! memory; here it is mapped once, and the rare record that wraps is put together.
 
+use crate::error::{Result, cannot};
+use crate::kernel::Buffer;
+use crate::perf::PerfBuffers;
 use crate::sys::{self, Mapping};
+use crate::wire::RING_BYTES;
+use bpf_sys::direct::{Map, possible_cpus};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::slice;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::time::Duration;
 
 const BUSY: u32 = 1 << 31;
 const DISCARDED: u32 = 1 << 30;
 const HEADER: usize = 8;
+
+/// Where records come from.
+pub enum Records<F> {
+    Ring(Ring<F>),
+    Perf(PerfBuffers<F>),
+}
+
+/// Perf buffers report when a part of one is full; what is less has to be looked after.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
+
+impl Records<Map> {
+    pub fn open(map: Map, buffer: Buffer) -> Result<Records<Map>> {
+        let enter = |map: &Map, cpu: u32, event: BorrowedFd| {
+            let event = event.as_raw_fd() as u32;
+            map.update(&cpu.to_ne_bytes(), &event.to_ne_bytes())
+        };
+        match buffer {
+            Buffer::Ring => Ring::new(map, RING_BYTES).map(Records::Ring),
+            Buffer::Perf => {
+                PerfBuffers::new(map, RING_BYTES, possible_cpus(), enter).map(Records::Perf)
+            }
+        }
+        .map_err(|e| cannot(&format!("open the {buffer}"), e))
+    }
+}
+
+impl<F: AsFd> Records<F> {
+    /// How many bytes were read so far.
+    pub fn position(&self) -> usize {
+        match self {
+            Records::Ring(ring) => ring.position(),
+            Records::Perf(buffers) => buffers.position(),
+        }
+    }
+
+    /// How many were written.
+    pub fn end(&self) -> usize {
+        match self {
+            Records::Ring(ring) => ring.end(),
+            Records::Perf(buffers) => buffers.end(),
+        }
+    }
+
+    /// Calls `each` with the records that are there, `limit` at most; answers how many were.
+    pub fn read(&mut self, limit: usize, each: impl FnMut(&[u8])) -> usize {
+        match self {
+            Records::Ring(ring) => ring.read(limit, each),
+            Records::Perf(buffers) => buffers.read(limit, each),
+        }
+    }
+
+    /// How long to wait at most for being told of records.
+    pub fn look_after(&self) -> Option<Duration> {
+        matches!(self, Records::Perf(_)).then_some(LOOK_AFTER)
+    }
+}
+
+impl<F: AsFd> AsFd for Records<F> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Records::Ring(ring) => ring.as_fd(),
+            Records::Perf(buffers) => buffers.as_fd(),
+        }
+    }
+}
 
 pub struct Ring<F> {
     map: F,
@@ -60,12 +131,10 @@ impl<F: AsFd> Ring<F> {
         unsafe { slice::from_raw_parts(self.producer.at(sys::page_size()).add(at), len) }
     }
 
-    /// How many bytes were read so far.
     pub fn position(&self) -> usize {
         self.positions().0.load(Ordering::Relaxed)
     }
 
-    /// How many were written.
     pub fn end(&self) -> usize {
         self.positions().1.load(Ordering::Acquire)
     }

@@ -176,6 +176,12 @@ impl Timer {
     }
 }
 
+impl AsFd for Epoll {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl AsFd for SignalFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
@@ -227,6 +233,56 @@ impl Drop for Mapping {
         // SAFETY: made by mmap with this length; no reference into it outlives its owner.
         unsafe { libc::munmap(self.at.cast(), self.len) };
     }
+}
+
+/// A perf event of one CPU to which BPF programs write, and which reports when that many bytes wait.
+pub fn open_bpf_output(cpu: u32, wakeup_bytes: usize) -> io::Result<OwnedFd> {
+    /// The first version of struct perf_event_attr, of linux/perf_event.h.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Attr {
+        kind: u32,
+        size: u32,
+        config: u64,
+        sample_period: u64,
+        sample_type: u64,
+        read_format: u64,
+        flags: u64,
+        wakeup: u32,
+        breakpoint: u32,
+        config1: u64,
+    }
+    const SOFTWARE: u32 = 1;
+    const BPF_OUTPUT: u64 = 10;
+    const SAMPLE_RAW: u64 = 1 << 10;
+    const WATERMARK: u64 = 1 << 14;
+    const FD_CLOEXEC: u64 = 8;
+    let attr = Attr {
+        kind: SOFTWARE,
+        size: size_of::<Attr>() as u32,
+        config: BPF_OUTPUT,
+        sample_type: SAMPLE_RAW,
+        flags: WATERMARK,
+        wakeup: wakeup_bytes as u32,
+        ..Attr::default()
+    };
+    // SAFETY: the kernel reads as many bytes of the attribute as it says; no process, no group. The answer is new
+    // and owned by nobody else.
+    unsafe {
+        let (call, process, group) = (libc::SYS_perf_event_open, -1, -1);
+        let fd = libc::syscall(call, &attr, process, cpu as i32, group, FD_CLOEXEC);
+        Ok(OwnedFd::from_raw_fd(check(fd as i32)?))
+    }
+}
+
+/// Lets this process lock any amount of memory.
+pub fn lift_memory_lock() -> io::Result<()> {
+    let limit = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: the limit is alive during the call.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) }).map(|_| ())
 }
 
 /// A second descriptor of the same object.

@@ -10,7 +10,7 @@ use crate::log;
 use crate::metrics::{self, Scrape};
 use crate::probe::{Counts, Probe};
 use crate::report::{Snapshot, Target};
-use crate::ring::Ring;
+use crate::ring::Records;
 use crate::run::Running;
 use crate::sys::{self, Epoll, Interest, SignalFd, Timer};
 use crate::syscalls;
@@ -63,7 +63,7 @@ pub struct Tracer {
     pub config: Config,
     pub started_at: SystemTime,
     pub probe: Probe,
-    pub ring: Ring<bpf_sys::direct::Map>,
+    pub records: Records<bpf_sys::direct::Map>,
     pub collector: Collector,
     /// The command of `snoop run`.
     pub running: Option<Running>,
@@ -139,7 +139,7 @@ impl Tracer {
         let epoll = Epoll::new().map_err(|e| cannot("make an epoll", e))?;
         for token in TOKENS {
             let fd = match token {
-                Token::Records => self.ring.as_fd(),
+                Token::Records => self.records.as_fd(),
                 Token::Signal => signals.as_fd(),
                 Token::Report => report.as_fd(),
                 Token::Epoch => epoch.as_fd(),
@@ -159,18 +159,15 @@ impl Tracer {
         let mut ready = Vec::new();
         let status = 'turns: loop {
             let connected = self.server.as_ref().is_some_and(Server::has_connections);
-            let until_due = self
-                .due
-                .map(|due| due.saturating_duration_since(Instant::now()));
-            let timeout = until_due
-                .into_iter()
-                .chain(connected.then_some(EXPIRY))
-                .min();
+            let until_due = |due: Instant| due.saturating_duration_since(Instant::now());
+            let until_due = self.due.map(until_due).or(self.records.look_after());
+            let expiry = connected.then_some(EXPIRY);
+            let timeout = until_due.into_iter().chain(expiry).min();
             epoll
                 .wait(&mut ready, timeout)
                 .map_err(|e| cannot("wait for events", e))?;
             let now = Instant::now();
-            if self.due.is_some_and(|due| due <= now) {
+            if self.due.is_some_and(|due| due <= now) || ready.is_empty() {
                 self.due = None;
                 self.take_records()?;
             }
@@ -298,7 +295,7 @@ impl Tracer {
 
     /// Records came.
     fn await_records(&mut self, now: Instant) {
-        let patience = match self.ring.end() - self.ring.position() {
+        let patience = match self.records.end() - self.records.position() {
             URGENT.. => Duration::ZERO,
             _ => PATIENCE,
         };
@@ -308,8 +305,8 @@ impl Tracer {
 
     /// Takes what waits now.
     fn take_all(&mut self) -> Result<()> {
-        let end = self.ring.end();
-        while self.ring.position() < end && self.take_records()? > 0 {}
+        let end = self.records.end();
+        while self.records.position() < end && self.take_records()? > 0 {}
         Ok(())
     }
 
@@ -317,7 +314,7 @@ impl Tracer {
     fn take_records(&mut self) -> Result<usize> {
         let collector = &mut self.collector;
         let taken = self
-            .ring
+            .records
             .read(RECORDS_PER_TURN, |bytes| collector.record(bytes));
         collector.name_containers(|cgroup| kubernetes_name(Path::new("/proc"), &cgroup.path));
         let orders = collector.take_orders();

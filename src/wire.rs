@@ -299,7 +299,8 @@ impl<'a> Event<'a> {
         let (cgroup, data) = data.split_at_checked(u16_at(offset_of!(Record, cgroup))?.into())?;
         let fs = &head[offset_of!(Record, fs)..][..FS_NAME_BYTES];
         let mount = u16_at(offset_of!(Record, mount))?;
-        data.is_empty().then_some(Event {
+        // A perf buffer holds multiples of eight bytes.
+        (data.len() < 8).then_some(Event {
             container: u64_at(offset_of!(Record, container))?,
             key: u64_at(offset_of!(Record, key))?,
             result: u32_at(offset_of!(Record, result))? as i32,

@@ -294,14 +294,16 @@ fn a_report_on_standard_output() {
 
 #[test]
 fn the_verifiers_words_are_passed_on() {
-    use snoop::{kernel, path::Excludes, preflight, probe};
-    let mut layout = preflight::layout().unwrap();
+    use snoop::kernel::{Buffer, Quirks};
+    use snoop::{path::Excludes, preflight, probe};
+    let mut layout = preflight::layout(Buffer::Ring).unwrap();
     // A member outside of its structure: no typed load reaches it.
     layout.offsets.task_fs = 1 << 20;
     let excludes = Excludes::default();
     let settings = probe::Settings {
+        buffer: Buffer::Ring,
         layout: &layout,
-        quirks: kernel::Quirks::of((6, 18)),
+        quirks: Quirks::of((6, 18)),
         excludes: &excludes,
     };
     let Err(error) = probe::Probe::load(&settings) else {
@@ -310,7 +312,7 @@ fn the_verifiers_words_are_passed_on() {
     let said = error.to_string();
     assert_eq!(error.status, 1);
     assert!(
-        said.starts_with("the kernel's verifier refuses the BPF program tp_btf/"),
+        said.starts_with("the kernel's verifier refuses the BPF program "),
         "{said}"
     );
     assert!(said.contains("1048576"), "{said}");

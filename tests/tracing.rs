@@ -5,13 +5,15 @@ mod common;
 use common::{
     Files, Report, TestCgroup, assert_has, assert_same, bytes, helper, run, run_quietly, show,
 };
+use snoop::kernel::Buffer;
 use snoop::path::{Excludes, Named};
 use snoop::preflight;
 use snoop::probe::{Probe, Settings};
-use snoop::ring::Ring;
+use snoop::ring::Records;
 use snoop::syscalls;
-use snoop::wire::{Event, Outcome, RING_BYTES, Target};
+use snoop::wire::{Event, Outcome, Target};
 use std::collections::BTreeSet;
+use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -278,21 +280,23 @@ fn every_access_is_counted_once() {
 }
 
 /// The programs alone, attached to a cgroup, with the clock in the test's hands.
-fn probe_on(cgroup: &TestCgroup) -> (Probe, Ring<bpf_sys::direct::Map>) {
-    let layout = preflight::layout().unwrap();
+fn probe_on(cgroup: &TestCgroup) -> (Probe, Records<bpf_sys::direct::Map>) {
+    let wanted = env::var("SNOOP_BUFFER").ok();
+    let wanted = wanted.and_then(|name| Buffer::parse(&name));
+    let plan = preflight::plan(&preflight::look(Path::new("/")), wanted).unwrap();
+    let layout = preflight::layout(plan.buffer).unwrap();
     let excludes = Excludes::default();
     let settings = Settings {
         layout: &layout,
-        quirks: preflight::plan(&preflight::look(Path::new("/")))
-            .unwrap()
-            .quirks,
+        quirks: plan.quirks,
+        buffer: plan.buffer,
         excludes: &excludes,
     };
-    let (mut probe, ring) = Probe::load(&settings).unwrap();
+    let (mut probe, map) = Probe::load(&settings).unwrap();
     let id = snoop::sys::cgroup_id(cgroup.directory()).unwrap();
     probe.attach().unwrap();
     probe.target(id, Target::Processes).unwrap();
-    (probe, Ring::new(ring, RING_BYTES).unwrap())
+    (probe, Records::open(map, plan.buffer).unwrap())
 }
 
 /// A process that is killed before its loader has run never tells the loader's name.
