@@ -5,7 +5,7 @@
 # make static  target/ARCH/snoop, static binaries; ARCHES="x86_64 aarch64"
 # make image   an image of the static binary, by buildah; prints its size
 # make test-kernels
-#              the static binary on kernels from 5.10 on, under qemu
+#              the static binary on kernels from 5.10 on and on arm64, under qemu
 # make bench   what tracing costs the traced programs and their neighbours, and what snoop takes, in tables
 # make fuzz    hostile input for the parsers, SECONDS for each
 # All but static, image and fuzz need root, as tracing does; all install what they lack (Debian, Ubuntu).
@@ -20,7 +20,7 @@ COMMAND ?= ls -l /etc/os-release
 
 # What each verb runs or includes, and the Debian package it comes from.
 BUILD_NEEDS = clang:clang cc:gcc /usr/include/bpf/bpf_helpers.h:libbpf-dev
-TEST_NEEDS = c++:g++ strace:strace git:git curl:curl prometheus:prometheus rsync:rsync cpio:cpio /usr/include/liburing.h:liburing-dev runc:runc debootstrap:debootstrap /bin/busybox:busybox-static /usr/bin/python3:python3 /usr/lib/python3/dist-packages/pip:python3-pip unshare:util-linux /usr/include/stdio.h:libc6-dev /lib/ld-linux.so.2:gcc-multilib
+TEST_NEEDS = c++:g++ strace:strace git:git curl:curl prometheus:prometheus rsync:rsync cpio:cpio /usr/include/liburing.h:liburing-dev runc:runc debootstrap:debootstrap /bin/busybox:busybox-static /usr/bin/python3:python3 /usr/lib/python3/dist-packages/pip:python3-pip unshare:util-linux /usr/include/stdio.h:libc6-dev /usr/include/asm/types.h:gcc-multilib
 
 SECONDS ?= 60
 
@@ -41,6 +41,7 @@ test: check-root build-needs test-needs
 	@size=$$(stat -c %s $(STATIC)); echo "static binary: $$size bytes"; \
 	[ $$size -le $(BUDGET) ] || { echo "make: that is more than $(BUDGET)" >&2; exit 1; }
 	SNOOP_BINARY=$(CURDIR)/$(STATIC) $(CARGO) test --workspace --release --locked
+	SNOOP_BUFFER=perf SNOOP_BINARY=$(CURDIR)/$(STATIC) $(CARGO) test --release --locked --tests
 	scripts/test-kernels bullseye
 	scripts/fuzz 5
 
@@ -57,7 +58,7 @@ test-slim: check-root build-needs test-needs
 	$(CARGO) test --release --locked --test slim -- --include-ignored --nocapture --test-threads=1
 
 test-kernels: build-needs
-	scripts/test-kernels bullseye bookworm trixie trixie-backports
+	scripts/test-kernels bullseye bookworm trixie trixie-backports trixie:arm64
 
 bench: check-root build-needs
 	scripts/need python3:python3 git:git find:findutils

@@ -148,8 +148,8 @@ pub struct Collector {
 pub struct Orders {
     /// Ids of containers that ended.
     pub release: Vec<u64>,
-    /// Keys of accesses to files that were evicted.
-    pub forget: Vec<u64>,
+    /// Keys of accesses to files that were evicted: their lower halves.
+    pub forget: Vec<u32>,
 }
 
 fn path_of(cgroup: &[u8]) -> Vec<u8> {
@@ -382,7 +382,7 @@ impl Collector {
             }
             wanted = true;
             let (tree, forget) = (&mut self.tree, &mut self.orders.forget);
-            match container.files.add(tree, path, event.key, forget) {
+            match container.files.add(tree, path, event.key as u32, forget) {
                 Added::Known => (),
                 Added::New => added = true,
                 Added::Evicting => {

@@ -105,7 +105,8 @@ impl Probe {
                 direct::set_attach_id(program, *id);
             }
         }
-        if settings.quirks.locks_memory {
+        // Perf buffers count against it on every kernel.
+        if settings.quirks.locks_memory || settings.buffer == Buffer::Perf {
             // Where it fails there may be enough all the same.
             let _ = sys::lift_memory_lock();
         }
@@ -211,14 +212,16 @@ impl Probe {
         release().map_err(|e| refused("forget a cgroup", e))
     }
 
-    /// Makes the programs offer the access with that key again. They may enter others meanwhile: one that is lost
-    /// thereby is offered once more than needed.
-    pub fn forget(&self, key: u64) -> Result<()> {
+    /// Makes the programs offer the access with that key again, of which the lower half is enough: it has the bucket
+    /// and 16 bits of the slot. Another access that looks the same, or that the programs enter meanwhile, may be
+    /// offered once more than needed.
+    pub fn forget(&self, key: u32) -> Result<()> {
         let forget = || {
-            let bucket = (key as u32 & ((1 << SEEN_BITS) - 1)).to_ne_bytes();
+            let bucket = (key & ((1 << SEEN_BITS) - 1)).to_ne_bytes();
             let mut slots = vec![0; self.seen.value_size()];
             self.seen.lookup(&bucket, &mut slots)?;
-            let is_it = |slot: &&mut [u8]| number_at_start(slot) >> 16 == key >> 16;
+            let is_it =
+                |slot: &&mut [u8]| (number_at_start(slot) >> 16) as u16 == (key >> 16) as u16;
             for slot in slots.chunks_exact_mut(8).filter(is_it) {
                 slot.fill(0);
             }

@@ -6,7 +6,7 @@
 //! The kernel offers the data twice in a row, so that no record wraps. Mapped twice it counts twice as resident
 //! memory; here it is mapped once, and the rare record that wraps is put together.
 
-use crate::error::{Result, cannot};
+use crate::error::{Error, Result};
 use crate::kernel::Buffer;
 use crate::perf::PerfBuffers;
 use crate::sys::{self, Mapping};
@@ -43,7 +43,15 @@ impl Records<Map> {
                 PerfBuffers::new(map, RING_BYTES, possible_cpus(), enter).map(Records::Perf)
             }
         }
-        .map_err(|e| cannot(&format!("open the {buffer}"), e))
+        .map_err(|e| {
+            let remedy = match e.raw_os_error() {
+                Some(libc::EACCES | libc::EPERM) => {
+                    ": add the capability SYS_ADMIN, or PERFMON where kernel.perf_event_paranoid is below 3"
+                }
+                _ => "",
+            };
+            Error::failed(format!("cannot open the {buffer}: {e}{remedy}"))
+        })
     }
 }
 

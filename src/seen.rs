@@ -57,8 +57,8 @@ impl Seen {
         &mut self,
         tree: &mut Tree,
         path: &[u8],
-        key: u64,
-        forgotten: &mut Vec<u64>,
+        key: u32,
+        forgotten: &mut Vec<u32>,
     ) -> Added {
         let id = tree.hold(path);
         let added = if self.files.has(id) {
@@ -94,7 +94,7 @@ impl Seen {
     }
 
     /// Takes over all of another set; answers how many files had to leave.
-    pub fn absorb(&mut self, tree: &mut Tree, mut other: Seen, forgotten: &mut Vec<u64>) -> u64 {
+    pub fn absorb(&mut self, tree: &mut Tree, mut other: Seen, forgotten: &mut Vec<u32>) -> u64 {
         let (mut path, mut keys, mut evicted) = (Vec::new(), Vec::new(), 0);
         for id in other.files.iter() {
             tree.path(id, &mut path);
@@ -177,25 +177,37 @@ impl Bits {
     }
 }
 
-/// By which keys the programs know accesses to a file.
+/// By which keys the programs know accesses to a file: the id, and the lower half of a key, which is enough to find
+/// it again (see [`crate::probe::Probe::forget`]).
 #[derive(Default)]
-struct Keys(HashTable<(Id, u64)>);
+struct Keys(HashTable<u64>);
 
 /// A file is asked for by few names; of more than these an older key is forgotten, and its next use told again.
 const KEYS_PER_FILE: usize = 8;
 
+fn entry(id: Id, key: u32) -> u64 {
+    u64::from(id) << 32 | u64::from(key)
+}
+
+fn id_of(entry: u64) -> Id {
+    (entry >> 32) as Id
+}
+
 /// Ids are given out in a row; the odd constant (of Fibonacci hashing) spreads them.
-fn hash((id, _): &(Id, u64)) -> u64 {
-    u64::from(*id).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+fn hash(entry: &u64) -> u64 {
+    u64::from(id_of(*entry)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 impl Keys {
-    fn note(&mut self, id: Id, key: u64, forgotten: &mut Vec<u64>) {
-        let new = (id, key);
-        let of_file = self.0.iter_hash(hash(&new)).filter(|known| known.0 == id);
+    fn note(&mut self, id: Id, key: u32, forgotten: &mut Vec<u32>) {
+        let new = entry(id, key);
+        let of_file = self
+            .0
+            .iter_hash(hash(&new))
+            .filter(|known| id_of(**known) == id);
         let (mut count, mut oldest) = (0, None);
         for known in of_file {
-            if known.1 == key {
+            if *known == new {
                 return;
             }
             (count, oldest) = (count + 1, oldest.or(Some(*known)));
@@ -204,15 +216,16 @@ impl Keys {
             if let Ok(entry) = self.0.find_entry(hash(&oldest), |known| *known == oldest) {
                 entry.remove();
             }
-            forgotten.push(oldest.1);
+            forgotten.push(oldest as u32);
         }
         self.0.insert_unique(hash(&new), new, hash);
     }
 
     /// Hands out the keys of a file.
-    fn take(&mut self, id: Id, keys: &mut Vec<u64>) {
-        while let Ok(entry) = self.0.find_entry(hash(&(id, 0)), |known| known.0 == id) {
-            keys.push(entry.remove().0.1);
+    fn take(&mut self, id: Id, keys: &mut Vec<u32>) {
+        let any = hash(&entry(id, 0));
+        while let Ok(found) = self.0.find_entry(any, |known| id_of(*known) == id) {
+            keys.push(found.remove().0 as u32);
         }
     }
 }
@@ -225,7 +238,7 @@ mod tests {
     struct Set {
         tree: Tree,
         seen: Seen,
-        forgotten: Vec<u64>,
+        forgotten: Vec<u32>,
     }
 
     impl Set {
@@ -238,10 +251,10 @@ mod tests {
         }
 
         fn add(&mut self, path: &str) -> Added {
-            self.add_by(path, path.len() as u64)
+            self.add_by(path, path.len() as u32)
         }
 
-        fn add_by(&mut self, path: &str, key: u64) -> Added {
+        fn add_by(&mut self, path: &str, key: u32) -> Added {
             let path = path.as_bytes();
             self.seen
                 .add(&mut self.tree, path, key, &mut self.forgotten)

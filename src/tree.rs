@@ -67,7 +67,7 @@ impl NameHash {
     }
 }
 
-/// Names that are gone may take so many bytes, or half of all, before the others move together.
+/// Names that are gone may take so many bytes, or a sixteenth of all, before the others move together.
 const GARBAGE: usize = 64 << 10;
 
 impl Default for Tree {
@@ -165,7 +165,7 @@ impl Tree {
             }
             id = parent;
         }
-        if self.garbage > GARBAGE && self.garbage > self.names.len() / 2 {
+        if self.garbage > GARBAGE && self.garbage > self.names.len() / 16 {
             self.collect_garbage();
         }
     }

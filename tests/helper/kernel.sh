@@ -48,56 +48,104 @@ stop() {
 	wait $snoop
 }
 
+since() { # VERSION: is the kernel that new?
+	[ "$(printf '%s\n' "$1" "$(uname -r)" | sort -V | head -n 1)" = "$1" ]
+}
+
 echo "kernel $(uname -r)"
+begin=$(date +%s)
 snoop check >/tmp/log 2>&1
 verdict "check" $?
 
-mkdir -p /tmp/d/e
-for file in one two three; do echo x >/tmp/d/$file; done
-snoop run -report=$report -- /usr/bin/dynamic /tmp/d/one >/tmp/log 2>&1 && says '"complete": true' &&
-	has /tmp/d/one /usr/bin/dynamic "$(cat /loader)" "$(readlink -f "$(cat /loader)")" "$(cat /libc)"
-verdict "exec, loader and library" $?
+mkdir -p /tmp/d/e /tmp/many $cgroups/c
+for file in one two three 0-0; do echo x >/tmp/d/$file; done
+for i in $(seq 2999); do : >/tmp/many/0-$i; done
+: >/tmp/many/0-0
 
-snoop run -report=$report -- sh -c 'cd /tmp/d/e; read x <../two; exec 3<.; stat /tmp/d/three; read x </tmp/none' >/tmp/log 2>&1
-has /tmp/d/two /tmp/d/e /tmp/d/three /bin/busybox /bin/sh && ! grep -q /tmp/none $report && says '"complete": true'
-verdict "known set of files" $?
+all_of() { # BUFFER
+	snoop run -report=$report -- dynamic opens 1 /tmp/d >/tmp/log 2>&1 && says '"complete": true' &&
+		has /tmp/d/0-0 /bin/dynamic "$(cat /loader)" /lib/libc.so.6
+	verdict "exec, loader and library ($1)" $?
 
-snoop run -report=$report -- accesses fails 1009 >/tmp/log 2>&1
-says '"total_events": 10[12][0-9]' && says '"dropped_events": 0'
-verdict "counters" $?
+	snoop run -report=$report -- sh -c 'cd /tmp/d/e; read x <../two; exec 3<.; stat /tmp/d/three; read x </tmp/none' >/tmp/log 2>&1
+	has /tmp/d/two /tmp/d/e /tmp/d/three /bin/busybox /bin/sh && ! grep -q /tmp/none $report && says '"complete": true'
+	verdict "known set of files ($1)" $?
 
-mkdir /tmp/many
-for i in $(seq 3000); do : >/tmp/many/0-$i; done
-mv /tmp/many/0-3000 /tmp/many/0-0
-snoop run -report=$report -- accesses opens 3000 /tmp/many >/tmp/log 2>&1
-says '"unique_files": 3001' && says '"dropped_events": 0'
-verdict "3000 files" $?
+	snoop run -report=$report -- static fails 1009 >/tmp/log 2>&1
+	says '"total_events": 10[12][0-9]' && says '"dropped_events": 0'
+	verdict "counters ($1)" $?
 
-mkdir $cgroups/a $cgroups/b $cgroups/c
-start -cgroups=/a,/b
-enter $cgroups/a cat /tmp/d/one >/dev/null
-enter $cgroups/b cat /tmp/d/two >/dev/null
-enter $cgroups/c cat /tmp/d/three >/dev/null
-stop
-verdict "SIGTERM" $?
-has /tmp/d/one /tmp/d/two && ! grep -q three $report && says '"cgroup_path": "/b"' && says '"complete": true'
-verdict "two cgroups" $?
+	snoop run -report=$report -- static opens 3000 /tmp/many >/tmp/log 2>&1
+	says '"unique_files": 3001' && says '"dropped_events": 0'
+	verdict "3000 files ($1)" $?
 
-start -cgroup=/a
-rmdir $cgroups/a
-mkdir $cgroups/a
-enter $cgroups/a cat /tmp/d/three >/dev/null
-stop
-has /tmp/d/three && says '"complete": true'
-verdict "a cgroup made again" $?
+	mkdir -p $cgroups/a $cgroups/b
+	start -cgroups=/a,/b
+	enter $cgroups/a cat /tmp/d/one >/dev/null
+	enter $cgroups/b cat /tmp/d/two >/dev/null
+	enter $cgroups/c cat /tmp/d/three >/dev/null
+	stop
+	verdict "SIGTERM ($1)" $?
+	has /tmp/d/one /tmp/d/two && ! grep -q three $report && says '"cgroup_path": "/b"' && says '"complete": true'
+	verdict "two cgroups ($1)" $?
+
+	start -cgroup=/a
+	rmdir $cgroups/a
+	mkdir $cgroups/a
+	enter $cgroups/a cat /tmp/d/three >/dev/null
+	stop
+	has /tmp/d/three && says '"complete": true'
+	verdict "a cgroup made again ($1)" $?
+}
+for buffer in ring perf; do
+	export SNOOP_BUFFER=$buffer
+	all_of $buffer
+done
+unset SNOOP_BUFFER
 
 enter $cgroups/c sh -c 'exec 3</tmp/d/two; exec sleep 1000' &
 sleep 1
 start -cgroup=/c
-sleep 5
+sleep 3
 stop
 has /tmp/d/two /bin/busybox && says '"attached_late": true'
 verdict "late attach" $?
 
-echo "all tests were run"
+# As strict as distributions make it, and little memory that may be locked (which counts before Linux 5.11).
+echo 4 >/proc/sys/kernel/perf_event_paranoid
+can() { # CAPABILITIES: does tracing work with these alone?
+	rm -f $report
+	(ulimit -l 64 && exec with-capabilities "$1" snoop -cgroup=/c -report=$report -metrics-addr=) >/tmp/log 2>&1 &
+	snoop=$!
+	for _ in $(seq 300); do
+		grep -q attached /tmp/log && break
+		kill -0 $snoop 2>/dev/null || break
+		sleep 0.1
+	done
+	enter $cgroups/c cat /tmp/d/one >/dev/null
+	kill -TERM $snoop 2>/dev/null
+	wait $snoop 2>/dev/null && has /tmp/d/one
+}
+can none && status=1 || status=0
+can bpf && status=1
+can perfmon && status=1
+can sys_resource && status=1
+if since 5.11; then can bpf,perfmon || status=1; fi
+can bpf,perfmon,sys_resource || status=1
+can sys_admin,sys_resource || status=1
+export SNOOP_BUFFER=perf
+can sys_admin,sys_resource || status=1
+echo 2 >/proc/sys/kernel/perf_event_paranoid
+can bpf,perfmon,sys_resource || status=1
+unset SNOOP_BUFFER
+verdict "the smallest capabilities" $status
+
+mount -t securityfs none /sys/kernel/security
+if grep -q integrity /sys/kernel/security/lockdown; then
+	echo integrity >/sys/kernel/security/lockdown
+	snoop run -report=$report -- dynamic opens 1 /tmp/d >/tmp/log 2>&1 && says '"complete": true' && has /tmp/d/0-0
+	verdict "lockdown=integrity" $?
+fi
+
+echo "all tests were run in $(($(date +%s) - begin)) s"
 poweroff -f

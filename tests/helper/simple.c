@@ -1,0 +1,28 @@
+/* What a program of any architecture does: "opens N DIR" opens DIR/0-0 to DIR/0-(N-1), "fails N" asks N times for a file
+ * that is not there. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int main(int argc, char **argv)
+{
+	int opens = argc == 4 && !strcmp(argv[1], "opens");
+	char path[4096];
+
+	if (!opens && (argc != 3 || strcmp(argv[1], "fails")))
+		return 2;
+	for (int i = 0; i < atoi(argv[2]); i++) {
+		if (opens)
+			snprintf(path, sizeof(path), "%s/0-%d", argv[3], i);
+		else
+			strcpy(path, "/no/such/file");
+		int fd = open(path, O_RDONLY);
+
+		if ((fd >= 0) != opens)
+			return 1;
+		close(fd);
+	}
+	return 0;
+}
