@@ -18,9 +18,11 @@ static __always_inline void find_real(struct access *a, void *task)
 
 static __always_inline void note_file_system(struct draft *s, struct place file)
 {
+	__builtin_memset(s->head.fs, 0, sizeof(s->head.fs));
+	if (!ABLE(ABLE_NAMES))
+		return;
 	__u64 type = peek((void *)peek((void *)file.dentry, OFF(dentry_sb)), OFF(sb_type));
 
-	__builtin_memset(s->head.fs, 0, sizeof(s->head.fs));
 	bpf_probe_read_kernel_str(s->head.fs, sizeof(s->head.fs), (void *)peek((void *)type, OFF(fs_type_name)));
 }
 

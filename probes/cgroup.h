@@ -44,15 +44,27 @@ static __always_inline __u32 number_of_container(__u64 id)
 
 static __always_inline __u64 mount_namespace(__u64 task)
 {
+	if (!ABLE(ABLE_NAMES))
+		return 0;
 	return peek((void *)peek((void *)task, OFF(task_nsproxy)), OFF(nsproxy_mnt_ns));
 }
 
 /* The node of a task's cgroup in the cgroup file system. */
 static __always_inline void *node_of(__u64 task)
 {
+	if (!ABLE(ABLE_READ))
+		return 0;
 	void *cgroup = (void *)peek((void *)peek((void *)task, OFF(task_cgroups)), OFF(css_set_dfl_cgrp));
 
 	return (void *)peek(cgroup, OFF(cgroup_kn));
+}
+
+/* The same for a task with a type. */
+static __always_inline void *typed_node_of(void *task)
+{
+	void *cgroup = (void *)load((void *)load(task, OFF(task_cgroups)), OFF(css_set_dfl_cgrp));
+
+	return (void *)load(cgroup, OFF(cgroup_kn));
 }
 
 static __always_inline __u32 target_of(__u64 id)
@@ -68,6 +80,21 @@ static __always_inline int is_older_container(__u64 id)
 	return !target_of(id) && !bpf_map_lookup_elem(&watched, &id);
 }
 
+/* What the cgroup `id` means, of which `below` was looked at before; answers whether it means anything. */
+static __always_inline int decide(struct verdict *verdict, __u64 id, __u64 below)
+{
+	__u32 target = target_of(id);
+
+	if (!target)
+		return 0;
+	if (target == TARGET_POD)
+		verdict->container = below ? below : id;
+	else if (target != TARGET_IGNORED)
+		verdict->container = id;
+	verdict->contained = target != TARGET_PROCESSES;
+	return 1;
+}
+
 /* Finds what a task belongs to: its nearest ancestor cgroup that is traced, or the cgroup in a pod. */
 static __always_inline struct verdict judge(__u64 task, __u64 cgroup)
 {
@@ -77,18 +104,31 @@ static __always_inline struct verdict judge(__u64 task, __u64 cgroup)
 
 	for (int i = 0; i < CGROUP_DEPTH && node; i++) {
 		__u64 id = peek(node, OFF(kernfs_id));
-		__u32 target = target_of(id);
 
-		if (target) {
-			if (target == TARGET_POD)
-				verdict.container = below ? below : id;
-			else if (target != TARGET_IGNORED)
-				verdict.container = id;
-			verdict.contained = target != TARGET_PROCESSES;
+		if (decide(&verdict, id, below))
 			break;
-		}
 		below = id;
 		node = (void *)peek(node, OFF(kernfs_parent));
+	}
+	if (verdict.container)
+		verdict.number = number_of_container(verdict.container);
+	return verdict;
+}
+
+/* The same for the current process, whose task may have a type. */
+static __always_inline struct verdict judge_current(__u64 cgroup)
+{
+	struct verdict verdict = { .cgroup = cgroup, .generation = control.generation };
+	void *node = typed_node_of(current_task());
+	__u64 below = 0;
+
+	for (int i = 0; i < CGROUP_DEPTH && node; i++) {
+		__u64 id = load(node, OFF(kernfs_id));
+
+		if (decide(&verdict, id, below))
+			break;
+		below = id;
+		node = (void *)load(node, OFF(kernfs_parent));
 	}
 	if (verdict.container)
 		verdict.number = number_of_container(verdict.container);
@@ -105,7 +145,7 @@ static __always_inline struct verdict *traced(void)
 	if (!verdict)
 		return 0;
 	if (verdict->cgroup != cgroup || verdict->generation != control.generation)
-		*verdict = judge(bpf_get_current_task(), cgroup);
+		*verdict = judge_current(cgroup);
 	if (!verdict->container || bpf_get_current_pid_tgid() >> 32 == own.tgid)
 		return 0;
 	return verdict;
@@ -117,6 +157,8 @@ static __always_inline __u32 append_cgroup(struct draft *s, void *node, __u64 id
 {
 	__u64 found = 0;
 
+	if (!ABLE(ABLE_READ))
+		return at;
 	for (int i = 0; i < CGROUP_DEPTH && node; i++) {
 		__u32 to = at & (DATA_MAX - 1);
 		void *name = (void *)peek(node, OFF(kernfs_name));

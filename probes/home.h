@@ -52,12 +52,14 @@ static __always_inline int is_in(__u64 container, __u64 task)
 /* To be called when the current process has executed a program. */
 static __always_inline void note_execution(struct verdict *verdict)
 {
+	if (!ABLE(ABLE_NAMES) || !verdict->contained)
+		return;
 	__u64 task = bpf_get_current_task(), parent = peek((void *)task, OFF(task_parent));
 	struct where where = { verdict->container, mount_namespace(task) };
 	struct process process = process_of(task);
 	__u32 one = 1;
 
-	if (!verdict->contained || is_in(verdict->container, parent))
+	if (is_in(verdict->container, parent))
 		return;
 	if (where.ns == mount_namespace(parent))
 		bpf_map_update_elem(&runtimes, &where, &one, BPF_ANY);
@@ -68,12 +70,12 @@ static __always_inline void note_execution(struct verdict *verdict)
 /* Is the current process the runtime's? In doubt it is not. */
 static __always_inline int is_foreign(struct verdict *verdict)
 {
+	if (!ABLE(ABLE_NAMES) || !verdict->contained)
+		return 0;
 	__u64 task = bpf_get_current_task(), container = verdict->container;
 	__u64 home = home_of(task), here = mount_namespace(task);
 	struct process process = process_of(task);
 
-	if (!verdict->contained)
-		return 0;
 	if (is_of_runtimes(container, here))
 		return 1;
 	if (home == here || bpf_map_lookup_elem(&executed, &process))

@@ -71,6 +71,10 @@ static __always_inline __u64 select(__u64 mask, __u64 then, __u64 otherwise)
 
 #define AT_FDCWD -100 /* linux/fcntl.h */
 
+/* Is all of it there? The verifier does not look at what cannot be reached, so that a helper which is not allowed does
+ * no harm behind this. */
+#define ABLE(abilities) ((config.able & (abilities)) == (abilities))
+
 #define OFF(member) (config.off.member)
 #define HAS(member) (OFF(member) != OFFSET_NONE)
 
@@ -137,7 +141,8 @@ static __always_inline struct place place_at(const void *path)
 {
 	struct place place = {};
 
-	bpf_probe_read_kernel(&place, sizeof(place), path + OFF(path_mnt));
+	if (ABLE(ABLE_NAMES))
+		bpf_probe_read_kernel(&place, sizeof(place), path + OFF(path_mnt));
 	return place;
 }
 
@@ -176,7 +181,7 @@ static __always_inline struct place place_of_fd(void *task, int fd)
 {
 	void *fdt = (void *)load((void *)load(task, OFF(task_files)), OFF(files_fdt));
 
-	if (fd < 0 || (__u32)fd >= load32(fdt, OFF(fdt_max_fds)))
+	if (!ABLE(ABLE_NAMES) || fd < 0 || (__u32)fd >= load32(fdt, OFF(fdt_max_fds)))
 		return (struct place){};
 	void *file = (void *)peek((void *)load(fdt, OFF(fdt_fd)), (__u32)fd * sizeof(void *));
 
@@ -185,7 +190,7 @@ static __always_inline struct place place_of_fd(void *task, int fd)
 	return place_at(file + OFF(file_path));
 }
 
-/* ---- mappings ---- */
+/* ---- mappings: only where kernel memory can be read ---- */
 
 /* lib/maple_tree.c: the low byte of a pointer to a node says of what type that is. */
 #define MAPLE_NODE_MASK 0xffULL

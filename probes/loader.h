@@ -51,6 +51,8 @@ struct program_header32 {
 
 static __always_inline void await_loader(struct draft *s, void *task, struct verdict *verdict)
 {
+	if (!ABLE(ABLE_READ | ABLE_LOADER))
+		return;
 	__u32 pid = bpf_get_current_pid_tgid() >> 32;
 	void *mm = (void *)load(task, OFF(task_mm));
 	struct pending fresh = {};
@@ -127,7 +129,7 @@ static __always_inline int loader_access(struct draft *s, void *task, struct ver
 	struct pending *pending = bpf_map_lookup_elem(&loaders, &pid);
 	__u32 len;
 
-	if (!pending)
+	if (!ABLE(ABLE_READ | ABLE_LOADER) || !pending)
 		return 0;
 	len = find_loader(s, pending);
 	if (!len && ++pending->tries < LOADER_TRIES)

@@ -14,6 +14,9 @@ static __always_inline __u64 namespace_around(__u64 task)
 {
 	__u64 own_ns = mount_namespace(task), found = own_ns;
 
+	if (!ABLE(ABLE_NAMES))
+		return 0;
+
 	for (int i = 0; i < ANCESTORS && found == own_ns; i++) {
 		task = peek((void *)task, OFF(task_parent));
 		found = mount_namespace(task);
@@ -24,14 +27,15 @@ static __always_inline __u64 namespace_around(__u64 task)
 /* Only one thread makes the call, hence no race. */
 static __always_inline void answer_own_call(__u64 cookie)
 {
-	void *node = node_of(bpf_get_current_task());
+	void *node = typed_node_of(current_task());
 
 	if (cookie != config.cookie)
 		return;
 	for (int i = 0; i < CGROUP_DEPTH; i++) {
-		own.id[i] = peek(node, OFF(kernfs_id));
-		bpf_probe_read_kernel_str(own.name[i], sizeof(own.name[i]), (void *)peek(node, OFF(kernfs_name)));
-		node = (void *)peek(node, OFF(kernfs_parent));
+		own.id[i] = load(node, OFF(kernfs_id));
+		if (ABLE(ABLE_READ))
+			bpf_probe_read_kernel_str(own.name[i], sizeof(own.name[i]), (void *)load(node, OFF(kernfs_name)));
+		node = (void *)load(node, OFF(kernfs_parent));
 	}
 	own.runtime = namespace_around(bpf_get_current_task());
 	own.tgid = bpf_get_current_pid_tgid() >> 32;

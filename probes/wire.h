@@ -123,6 +123,15 @@ struct offsets {
 	__u32 request_result;
 };
 
+/* What this kernel allows, or has in a place that is known. What is missing is said in the report. */
+enum ability {
+	ABLE_READ = 1 << 0,   /* to read the kernel's memory: not with lockdown=confidentiality */
+	ABLE_PATHS = 1 << 1,  /* to find the names of directories and files */
+	ABLE_LOADER = 1 << 2, /* to find a new program's loader */
+};
+
+#define ABLE_NAMES (ABLE_READ | ABLE_PATHS)
+
 /* Read-only and frozen before the programs are loaded: the verifier takes it as constants. */
 struct config {
 	struct row table[2 * SYSCALLS]; /* the second half is of 32-bit calls, whose numbers are others */
@@ -137,7 +146,7 @@ struct config {
 	__u16 loader_id;
 	__u16 late_id;
 	__u32 mode_backing; /* the flag of file.f_mode for such a file; it moved in 6.14 */
-	__u32 pad;
+	__u32 able; /* enum ability */
 };
 
 #define CONTAINERS 256 /* numbers of containers */

@@ -1,6 +1,7 @@
 //! What the containers used: records become files of their containers, and are counted.
 
 use crate::cgroup::Cgroup;
+use crate::kernel::Part;
 use crate::log::{self, Level};
 use crate::path::{Excludes, Named, is_below, upward};
 use crate::probe::Counts;
@@ -130,6 +131,8 @@ pub struct Collector {
     /// Of each container's set of files.
     capacity: usize,
     excludes: Excludes,
+    /// What the programs cannot do on this kernel.
+    unable: Vec<Part>,
     /// Records of each row of the syscall table.
     received: Vec<u64>,
     processed: u64,
@@ -200,7 +203,7 @@ impl Pending {
 
 /// Reasons why something is missing: accesses that were lost, and other gaps.
 const LOST: usize = 6;
-pub const GAPS: usize = LOST + 2;
+pub const GAPS: usize = LOST + 2 + Part::ALL.len();
 
 /// Where the events went. `total` is the sum of the five that follow it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -235,6 +238,7 @@ impl Collector {
             pending: Pending::default(),
             capacity,
             excludes,
+            unable: Vec::new(),
             received: vec![0; ROWS],
             processed: 0,
             duplicate: 0,
@@ -245,6 +249,10 @@ impl Collector {
             changed: true,
             orders: Orders::default(),
         }
+    }
+
+    pub fn set_unable(&mut self, parts: Vec<Part>) {
+        self.unable = parts;
     }
 
     /// Takes one record as the ring buffer holds it.
@@ -487,6 +495,9 @@ impl Collector {
         gaps[..LOST].copy_from_slice(&self.lost(counts));
         gaps[LOST] = ("evicted", self.evicted);
         gaps[LOST + 1] = ("late_attach", late);
+        for (gap, part) in gaps[LOST + 2..].iter_mut().zip(Part::ALL) {
+            *gap = (part.name(), self.unable.contains(&part).into());
+        }
         gaps
     }
 }

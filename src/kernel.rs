@@ -54,6 +54,11 @@ enum Needed {
 }
 
 impl Hook {
+    /// Is it of use only where requests of io_uring are traced?
+    pub fn is_for_requests(&self) -> bool {
+        self.needed == Needed::ForRequests
+    }
+
     pub fn program(&self, buffer: Buffer) -> &'static str {
         match buffer {
             Buffer::Ring => self.program,
@@ -212,15 +217,61 @@ pub const ITERATORS: [Listing; 3] = [
     iterator("iter/task_file", "bpf_iter_task_file", false),
 ];
 
+/// A part of the work that may be left out where something is missing. The report then says so.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Part {
+    /// Reading the kernel's memory: without it only absolute names are known, and not what is executed.
+    KernelMemory,
+    /// Names of directories and files: without them relative names and real paths are not known.
+    Paths,
+    /// The loader of new programs.
+    Loader,
+}
+
+impl Part {
+    pub const ALL: [Part; 3] = [Part::KernelMemory, Part::Paths, Part::Loader];
+
+    /// What a field of the table below is needed for, if it can be done without; `optional` ones are not needed.
+    fn of(label: &str) -> Option<Part> {
+        match label {
+            "paths" => Some(Part::Paths),
+            "loader" => Some(Part::Loader),
+            _ => None,
+        }
+    }
+
+    /// As the report calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Part::KernelMemory => "kernel_memory",
+            Part::Paths => "paths",
+            Part::Loader => "loader",
+        }
+    }
+
+    /// The bit in `config.able`.
+    pub fn ability(self) -> u32 {
+        1 << self as u32
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lost {
+    pub part: Part,
+    pub why: String,
+}
+
 macro_rules! offsets {
-    ($($field:ident $([$index:literal])? $(: $optional:ident)? =
+    ($($field:ident $([$index:literal])? $(: $part:ident)? =
         $($structure:ident . $($name:ident)|+),+;)*) => {
         const MEMBERS: &[Member] = &[$($(
             Member { structure: stringify!($structure), names: &[$(stringify!($name)),+] },
         )+)*];
 
-        /// Adds up the members of each field; names the first one that is missing.
-        fn assemble(found: &[Option<u32>]) -> Result<Offsets, String> {
+        /// Adds up the members of each field; names the first one that is missing and cannot be done without, and
+        /// those that parts of the work need.
+        fn assemble(found: &[Option<u32>]) -> Result<(Offsets, Vec<Lost>), String> {
+            let mut lost = Vec::new();
             let mut offsets = Offsets::default();
             let mut next = MEMBERS.iter().zip(found);
             $(
@@ -232,17 +283,16 @@ macro_rules! offsets {
                     sum = sum.zip(*offset).map(|(sum, offset)| sum + offset);
                     missing = missing.or(offset.is_none().then_some(member));
                 )+
+                let name = |m: &Member| format!("{}.{}", m.structure, m.names.join("|"));
+                let missing = missing.map(name);
                 $(
-                    let _ = stringify!($optional);
+                    let needs = Part::of(stringify!($part)).zip(missing.clone());
+                    lost.extend(needs.map(|(part, member)| Lost { part, why: format!("it has no {member}") }));
                     sum = sum.or(Some(OFFSET_NONE));
                 )?
-                offsets.$field $([$index])? = sum.ok_or_else(|| {
-                    missing.map_or(String::new(), |m: &Member| {
-                        format!("{}.{}", m.structure, m.names.join("|"))
-                    })
-                })?;
+                offsets.$field $([$index])? = sum.ok_or(missing.unwrap_or_default())?;
             )*
-            Ok(offsets)
+            Ok((offsets, lost))
         }
     };
 }
@@ -285,9 +335,9 @@ macro_rules! offsets_with {
 
 offsets_with! {
     task_fs = task_struct.fs;
-    task_files = task_struct.files;
+    task_files: paths = task_struct.files;
     task_mm = task_struct.mm;
-    task_nsproxy = task_struct.nsproxy;
+    task_nsproxy: paths = task_struct.nsproxy;
     task_cgroups = task_struct.cgroups;
     task_parent = task_struct.real_parent;
     task_tgid = task_struct.tgid;
@@ -295,37 +345,37 @@ offsets_with! {
     task_start = task_struct.start_time;
     fs_root = fs_struct.root;
     fs_pwd = fs_struct.pwd;
-    path_mnt = path.mnt;
-    path_dentry = path.dentry;
-    dentry_parent = dentry.d_parent;
-    dentry_name = dentry.d_name;
-    dentry_inode = dentry.d_inode;
-    dentry_sb = dentry.d_sb;
-    dentry_hash = dentry.d_hash;
-    qstr_hash_len = qstr.hash_len;
-    qstr_name = qstr.name;
-    vfsmount_root = vfsmount.mnt_root;
-    mount_mnt = mount.mnt;
-    mount_parent = mount.mnt_parent;
-    mount_mountpoint = mount.mnt_mountpoint;
-    mount_ns = mount.mnt_ns;
-    nsproxy_mnt_ns = nsproxy.mnt_ns;
-    files_fdt = files_struct.fdt;
-    fdt_fd = fdtable.fd;
-    fdt_max_fds = fdtable.max_fds;
-    file_path = file.f_path;
-    file_mode = file.f_mode;
+    path_mnt: paths = path.mnt;
+    path_dentry: paths = path.dentry;
+    dentry_parent: paths = dentry.d_parent;
+    dentry_name: paths = dentry.d_name;
+    dentry_inode: paths = dentry.d_inode;
+    dentry_sb: paths = dentry.d_sb;
+    dentry_hash: paths = dentry.d_hash;
+    qstr_hash_len: paths = qstr.hash_len;
+    qstr_name: paths = qstr.name;
+    vfsmount_root: paths = vfsmount.mnt_root;
+    mount_mnt: paths = mount.mnt;
+    mount_parent: paths = mount.mnt_parent;
+    mount_mountpoint: paths = mount.mnt_mountpoint;
+    mount_ns: paths = mount.mnt_ns;
+    nsproxy_mnt_ns: paths = nsproxy.mnt_ns;
+    files_fdt: paths = files_struct.fdt;
+    fdt_fd: paths = fdtable.fd;
+    fdt_max_fds: paths = fdtable.max_fds;
+    file_path: paths = file.f_path;
+    file_mode: paths = file.f_mode;
     backing_path: optional = backing_file.user_path; // since Linux 6.6
-    inode_mode = inode.i_mode;
-    sb_magic = super_block.s_magic;
-    sb_type = super_block.s_type;
-    fs_type_name = file_system_type.name;
-    mm_exe_file = mm_struct.exe_file;
-    mm_saved_auxv = mm_struct.saved_auxv;
+    inode_mode: paths = inode.i_mode;
+    sb_magic: paths = super_block.s_magic;
+    sb_type: paths = super_block.s_type;
+    fs_type_name: paths = file_system_type.name;
+    mm_exe_file: paths = mm_struct.exe_file;
+    mm_saved_auxv: loader = mm_struct.saved_auxv;
     mm_mt: optional = mm_struct.mm_mt; // since Linux 6.1
     mm_mmap: optional = mm_struct.mmap; // before
-    vma_file = vm_area_struct.vm_file;
-    vma_end = vm_area_struct.vm_end;
+    vma_file: loader = vm_area_struct.vm_file;
+    vma_end: loader = vm_area_struct.vm_end;
     vma_next: optional = vm_area_struct.vm_next;
     maple_root: optional = maple_tree.ma_root;
     maple_pivots: optional = maple_range_64.pivot;
@@ -376,6 +426,8 @@ pub struct Layout {
     pub requests: Option<[Request; REQUESTS]>,
     /// And of each of [`ITERATORS`] that the kernel has.
     pub iterator_ids: [Option<u32>; ITERATORS.len()],
+    /// What cannot be done.
+    pub lost: Vec<Lost>,
 }
 
 /// Reads a kernel's layout from its BTF; the error says what is missing.
@@ -387,7 +439,8 @@ pub fn layout<R: Read + Seek>(input: &mut R, buffer: Buffer) -> Result<Layout, S
     let found = btf::find(input, &members, &types)
         .map_err(|e| format!("its type information cannot be used: {e}"))?;
     let (offsets, of_requests) = found.members.split_at(MEMBERS.len());
-    let mut offsets = assemble(offsets).map_err(|member| format!("it has no {member}"))?;
+    let (mut offsets, mut lost) =
+        assemble(offsets).map_err(|member| format!("it has no {member}"))?;
     if cfg!(target_arch = "aarch64") {
         // Registers in a row; 32-bit programs use the same ones.
         for (i, offset) in (0..).zip(&mut offsets.regs_arg).skip(1) {
@@ -401,7 +454,8 @@ pub fn layout<R: Read + Seek>(input: &mut R, buffer: Buffer) -> Result<Layout, S
         .zip(hooks)
         .all(|(hook, id)| hook.needed == Needed::Always || id.is_some());
     let has_result = offsets.request_result != OFFSET_NONE;
-    let requests = requests(of_requests).filter(|_| has_hooks && has_result);
+    let has_paths = lost.iter().all(|lost| lost.part != Part::Paths);
+    let requests = requests(of_requests).filter(|_| has_hooks && has_result && has_paths);
     let mut hook_ids = [None; HOOKS.len()];
     for ((id, found), hook) in hook_ids.iter_mut().zip(hooks).zip(HOOKS) {
         *id = match hook.needed {
@@ -414,20 +468,38 @@ pub fn layout<R: Read + Seek>(input: &mut R, buffer: Buffer) -> Result<Layout, S
     let iterator_ids = std::array::from_fn(|i| iterators[i]);
     // Some functions of probes/kernel.h read neighbours at once.
     let o = &offsets;
-    if (o.dentry_name, o.qstr_hash_len, o.qstr_name) != (o.dentry_parent + 8, 0, 8) {
-        return Err("its dentry.d_name does not follow d_parent".into());
-    }
-    if (o.path_mnt, o.path_dentry) != (0, 8) {
-        return Err("its path.dentry does not follow mnt".into());
-    }
-    let mount = (o.mount_mountpoint, o.mount_mnt, o.vfsmount_root);
-    if mount != (o.mount_parent + 8, o.mount_parent + 16, 0) {
-        return Err("its mount.mnt does not follow mnt_parent and mnt_mountpoint".into());
+    let apart = [
+        (
+            (o.dentry_name, o.qstr_hash_len, o.qstr_name)
+                != (o.dentry_parent.wrapping_add(8), 0, 8),
+            "its dentry.d_name does not follow d_parent",
+        ),
+        (
+            (o.path_mnt, o.path_dentry) != (0, 8),
+            "its path.dentry does not follow mnt",
+        ),
+        (
+            (o.mount_mountpoint, o.mount_mnt, o.vfsmount_root)
+                != (
+                    o.mount_parent.wrapping_add(8),
+                    o.mount_parent.wrapping_add(16),
+                    0,
+                ),
+            "its mount.mnt does not follow mnt_parent and mnt_mountpoint",
+        ),
+    ];
+    if lost.iter().all(|lost| lost.part != Part::Paths) {
+        let apart = apart.iter().filter(|(is_apart, _)| *is_apart);
+        lost.extend(apart.map(|(_, why)| Lost {
+            part: Part::Paths,
+            why: why.to_string(),
+        }));
     }
     Ok(Layout {
         offsets,
         hook_ids,
         requests,
         iterator_ids,
+        lost,
     })
 }

@@ -80,12 +80,18 @@ fn trace(config: Config, command: Option<Vec<OsString>>) -> Result<u8> {
     ));
     let running = aim.start()?;
     let (excludes, capacity) = (config.excludes.clone(), config.max_unique_files);
+    let mut collector = Collector::new(traced.containers, excludes, capacity);
+    for lost in probe.lost() {
+        let (part, why) = (lost.part.name(), &lost.why);
+        log::warn(format_args!("{part} cannot be used on this kernel: {why}"));
+    }
+    collector.set_unable(probe.lost().iter().map(|lost| lost.part).collect());
     let mut tracer = Tracer {
         config,
         started_at: SystemTime::now(),
         probe,
         records,
-        collector: Collector::new(traced.containers, excludes, capacity),
+        collector,
         running,
         server,
         writes: Writes::default(),

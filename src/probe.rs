@@ -2,7 +2,7 @@
 //! file that knows redbpf.
 
 use crate::error::{Error, Result};
-use crate::kernel::{self, Buffer, HOOKS, Hook, Layout, Listing, Quirks};
+use crate::kernel::{self, Buffer, HOOKS, Hook, Layout, Listing, Lost, Part, Quirks};
 use crate::path::Excludes;
 use crate::sys;
 use crate::syscalls;
@@ -55,6 +55,7 @@ pub struct Probe {
     awaited: Map,
     own: Map,
     cookie: u64,
+    lost: Vec<Lost>,
     awaited_before: Vec<[u8; 4]>,
     given_up: u64,
     state: Control,
@@ -93,7 +94,35 @@ impl Counts {
 impl Probe {
     /// Loads the programs; nothing is traced yet. Also answers the map that is the ring buffer.
     pub fn load(settings: &Settings) -> Result<(Probe, Map)> {
+        let lost = &settings.layout.lost;
+        Probe::load_able(settings, lost.clone()).or_else(|e| {
+            // Plain loads of what has a type are allowed all the same.
+            if !e.to_string().contains(FORBIDDEN_READ) {
+                return Err(e);
+            }
+            let why = "lockdown=confidentiality forbids programs to read the kernel's memory";
+            if !settings.quirks.typed || settings.buffer == Buffer::Perf {
+                return Err(Error::failed(format!(
+                    "{why}; with the ring buffer, on Linux 5.11 or newer, snoop can do with less"
+                )));
+            }
+            let (part, why) = (Part::KernelMemory, why.to_string());
+            Probe::load_able(settings, [lost.clone(), vec![Lost { part, why }]].concat())
+        })
+    }
+
+    fn load_able(settings: &Settings, lost: Vec<Lost>) -> Result<(Probe, Map)> {
+        let able = |part: &&Part| lost.iter().all(|lost| lost.part != **part);
+        let able = Part::ALL
+            .iter()
+            .filter(able)
+            .map(|part| part.ability())
+            .sum();
+        let config = config(settings, able)?;
+
         let wanted = HOOKS.iter().zip(settings.layout.hook_ids);
+        let wanted =
+            wanted.filter(|(hook, _)| !hook.is_for_requests() || traces_requests(settings, able));
         let program_of = |hook: &'static Hook| hook.program(settings.buffer);
         let wanted = wanted.filter_map(|(hook, id)| Some((program_of(hook), id?)));
         let wanted: Vec<_> = wanted.collect();
@@ -116,7 +145,6 @@ impl Probe {
         };
         let mut module = Module::parse(object).map_err(why)?;
 
-        let config = config(settings)?;
         let map = take_map(".rodata.config")?;
         map.update(&FIRST, config.as_bytes())
             .map_err(|e| refused("configure the BPF programs", e))?;
@@ -157,6 +185,7 @@ impl Probe {
             awaited: take_map(".data.awaited")?,
             own: take_map(".data.own")?,
             cookie: config.cookie,
+            lost,
             awaited_before: Vec::new(),
             given_up: 0,
             state: Control {
@@ -268,6 +297,11 @@ impl Probe {
         sys::own_call(self.cookie);
         self.own.lookup(&FIRST, &mut own)?;
         Ok(own)
+    }
+
+    /// What they cannot do on this kernel.
+    pub fn lost(&self) -> &[Lost] {
+        &self.lost
     }
 
     /// The programs by their names.
@@ -388,10 +422,15 @@ fn number_at_start(bytes: &[u8]) -> u64 {
     u64::from_ne_bytes(bytes[..8].try_into().expect("eight bytes"))
 }
 
-fn config(settings: &Settings) -> Result<Config> {
+/// Can requests of io_uring be traced?
+fn traces_requests(settings: &Settings, able: u32) -> bool {
+    settings.layout.requests.is_some() && able & Part::KernelMemory.ability() != 0
+}
+
+fn config(settings: &Settings, able: u32) -> Result<Config> {
     let random = || sys::random().map_err(|e| refused("get random bytes", e));
     Ok(Config {
-        table: syscalls::tables(settings.layout.requests.is_some()),
+        table: syscalls::tables(traces_requests(settings, able)),
         request: settings
             .layout
             .requests
@@ -400,7 +439,7 @@ fn config(settings: &Settings) -> Result<Config> {
         off: settings.layout.offsets,
         typed: settings.quirks.typed.into(),
         mode_backing: settings.quirks.mode_backing,
-        pad: 0,
+        able,
         seed: random()?,
         cookie: random()?,
         exec_id: syscalls::id_of("execve").expect("execve is in the table"),
@@ -425,6 +464,9 @@ fn excludes(excludes: &Excludes) -> [Exclude; EXCLUDES] {
     }
     out
 }
+
+/// How the verifier calls a helper that is not there for the asking program.
+const FORBIDDEN_READ: &str = "bpf_probe_read_kernel#";
 
 fn load_program(module: &mut Module, name: &str) -> Result<OwnedFd> {
     let (version, license) = (module.version, module.license.clone());

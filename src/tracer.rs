@@ -5,7 +5,7 @@ use crate::cgroup::kubernetes_name;
 use crate::collect::{Collector, GAPS};
 use crate::error::{Result, cannot};
 use crate::http::{Body, Response, Server};
-use crate::kernel::ITERATORS;
+use crate::kernel::{ITERATORS, Part};
 use crate::log;
 use crate::metrics::{self, Scrape};
 use crate::probe::{Counts, Probe};
@@ -113,7 +113,13 @@ impl Tracer {
     /// Lists what the traced processes have open already, as far as they can be seen.
     pub fn list_open(&mut self, ids: &[Option<u32>; ITERATORS.len()]) -> Result<()> {
         // The first process of a pid namespace is alone in it, or among its own.
-        if std::process::id() == 1 {
+        let needed = [Part::KernelMemory, Part::Paths];
+        let lacks = self
+            .probe
+            .lost()
+            .iter()
+            .any(|lost| needed.contains(&lost.part));
+        if lacks || std::process::id() == 1 {
             return Ok(());
         }
         let mut failed = false;
@@ -261,7 +267,11 @@ impl Tracer {
         if self.progress.is_stuck() {
             return Response::text(503, "the ring buffer is not read: records wait in it");
         }
-        Response::text(200, "ok")
+        let lost = self.probe.lost().iter();
+        let lost: String = lost
+            .map(|lost| format!("; without {}: {}", lost.part.name(), lost.why))
+            .collect();
+        Response::text(200, &format!("ok{lost}"))
     }
 
     /// The current report: the file, brought up to date, or a copy where that cannot be.

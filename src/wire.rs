@@ -148,7 +148,7 @@ pub struct Config {
     pub loader_id: u16,
     pub late_id: u16,
     pub mode_backing: u32,
-    pub pad: u32,
+    pub able: u32,
 }
 
 #[repr(C)]

@@ -5,7 +5,7 @@ mod common;
 use common::{
     Files, Report, TestCgroup, assert_has, assert_same, bytes, helper, run, run_quietly, show,
 };
-use snoop::kernel::Buffer;
+use snoop::kernel::{self, Buffer, Part};
 use snoop::path::{Excludes, Named};
 use snoop::preflight;
 use snoop::probe::{Probe, Settings};
@@ -16,6 +16,7 @@ use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Cursor;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Command;
@@ -281,10 +282,15 @@ fn every_access_is_counted_once() {
 
 /// The programs alone, attached to a cgroup, with the clock in the test's hands.
 fn probe_on(cgroup: &TestCgroup) -> (Probe, Records<bpf_sys::direct::Map>) {
+    probe_on_kernel(cgroup, &fs::read("/sys/kernel/btf/vmlinux").unwrap())
+}
+
+/// The same with other type information than the kernel's.
+fn probe_on_kernel(cgroup: &TestCgroup, btf: &[u8]) -> (Probe, Records<bpf_sys::direct::Map>) {
     let wanted = env::var("SNOOP_BUFFER").ok();
     let wanted = wanted.and_then(|name| Buffer::parse(&name));
     let plan = preflight::plan(&preflight::look(Path::new("/")), wanted).unwrap();
-    let layout = preflight::layout(plan.buffer).unwrap();
+    let layout = kernel::layout(&mut Cursor::new(btf), plan.buffer).unwrap();
     let excludes = Excludes::default();
     let settings = Settings {
         layout: &layout,
@@ -297,6 +303,56 @@ fn probe_on(cgroup: &TestCgroup) -> (Probe, Records<bpf_sys::direct::Map>) {
     probe.attach().unwrap();
     probe.target(id, Target::Processes).unwrap();
     (probe, Records::open(map, plan.buffer).unwrap())
+}
+
+/// A kernel that has no member of that name.
+#[test]
+fn what_a_kernel_lacks_is_named_and_only_that_is_left_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("0-0");
+    fs::write(&file, "").unwrap();
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    for (member, part, lists_real) in [
+        ("saved_auxv", Part::Loader, true),
+        ("d_hash", Part::Paths, false),
+    ] {
+        let mut btf = fs::read("/sys/kernel/btf/vmlinux").unwrap();
+        let name = [b"\0", member.as_bytes(), b"\0"].concat();
+        let at = btf
+            .windows(name.len())
+            .position(|found| found == name)
+            .unwrap();
+        btf[at + 1] = b'?';
+        let cgroup = TestCgroup::make(member);
+        let (probe, mut records) = probe_on_kernel(&cgroup, &btf);
+        let [lost] = probe.lost() else {
+            panic!("{:?}", probe.lost());
+        };
+        assert_eq!(lost.part, part);
+        assert!(lost.why.contains(member), "{}", lost.why);
+
+        let status = cgroup.command("/bin/cat").arg(&link).status();
+        assert!(status.unwrap().success());
+        let mut files = Files::new();
+        records.read(usize::MAX, |bytes| {
+            let named = Named::of(&Event::decode(bytes).unwrap());
+            files.extend(
+                named
+                    .asked()
+                    .into_iter()
+                    .chain(named.real())
+                    .map(<[u8]>::to_vec),
+            );
+        });
+        assert_has(&files, &[bytes("/bin/cat"), bytes(&link)].into());
+        assert_eq!(
+            files.contains(&bytes(&file)),
+            lists_real,
+            "{}",
+            show(&files)
+        );
+    }
 }
 
 /// A process that is killed before its loader has run never tells the loader's name.

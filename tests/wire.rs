@@ -3,6 +3,7 @@
 
 use object::{Object, ObjectSection};
 use snoop::btf::{self, Member};
+use snoop::kernel::Part;
 use snoop::wire::{
     self, CgroupPath, Config, Container, Control, Exclude, Offsets, Outcome, Own, Record, Request,
     Row, Target,
@@ -35,7 +36,7 @@ fn structures() {
         "row" Row { path, dir, kind, pad, id }
         "request" Request { path, dir, pad, id }
         "exclude" Exclude { word, mask }
-        "config" Config { table, request, exclude, seed, cookie, off, typed, exec_id, interpreter_id, loader_id, late_id, mode_backing, pad }
+        "config" Config { table, request, exclude, seed, cookie, off, typed, exec_id, interpreter_id, loader_id, late_id, mode_backing, able }
         "control" Control { generation, epoch, attached }
         "container" Container { id, named, pad }
         "cgroup_path" CgroupPath { parent, name }
@@ -82,6 +83,9 @@ fn constants() {
     equal("CONTAINERS", wire::CONTAINERS);
     equal("sizeof(struct counts)", size_of::<wire::Counts>());
     equal("PARTS", wire::PARTS);
+    equal("ABLE_READ", Part::KernelMemory.ability() as usize);
+    equal("ABLE_PATHS", Part::Paths.ability() as usize);
+    equal("ABLE_LOADER", Part::Loader.ability() as usize);
     equal("SEEN_BITS", wire::SEEN_BITS as usize);
     equal("RING_BYTES", wire::RING_BYTES);
     equal("ROW_OPENS", wire::ROW_OPENS.into());

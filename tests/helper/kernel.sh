@@ -145,6 +145,14 @@ if grep -q integrity /sys/kernel/security/lockdown; then
 	echo integrity >/sys/kernel/security/lockdown
 	snoop run -report=$report -- dynamic opens 1 /tmp/d >/tmp/log 2>&1 && says '"complete": true' && has /tmp/d/0-0
 	verdict "lockdown=integrity" $?
+	echo confidentiality >/sys/kernel/security/lockdown
+	snoop run -report=$report -- static opens 1 /tmp/d >/tmp/log 2>&1
+	if since 5.11; then
+		says '"missing": {"kernel_memory":1,"unreadable":1}' && has /tmp/d/0-0
+	else
+		grep -q 'lockdown=confidentiality forbids .* Linux 5.11' /tmp/log
+	fi
+	verdict "lockdown=confidentiality" $?
 fi
 
 echo "all tests were run in $(($(date +%s) - begin)) s"
