@@ -247,10 +247,13 @@ unsafe fn owned(fd: i32) -> io::Result<OwnedFd> {
     }
 }
 
+/// CONFIG_NR_CPUS at most: where the number is not known, no smaller one is safe to make room for.
+const MOST_CPUS: usize = 8192;
+
 /// How many CPUs the kernel keeps per-CPU values for: the possible ones, not those online.
 pub fn possible_cpus() -> usize {
     let list = std::fs::read_to_string("/sys/devices/system/cpu/possible").unwrap_or_default();
-    count_cpus(&list).unwrap_or(1)
+    count_cpus(&list).unwrap_or(MOST_CPUS)
 }
 
 /// Counts a list such as `0-3,8-11`.
