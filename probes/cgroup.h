@@ -49,22 +49,26 @@ static __always_inline __u64 mount_namespace(__u64 task)
 	return peek((void *)peek((void *)task, OFF(task_nsproxy)), OFF(nsproxy_mnt_ns));
 }
 
-/* The node of a task's cgroup in the cgroup file system. */
-static __always_inline void *node_of(__u64 task)
+/* The same walk is made from a task with a type and without: an iterator's, or one's parent. */
+static __always_inline void *follow(void *p, __u32 off, int has_type)
 {
-	if (!ABLE(ABLE_READ))
-		return 0;
-	void *cgroup = (void *)peek((void *)peek((void *)task, OFF(task_cgroups)), OFF(css_set_dfl_cgrp));
-
-	return (void *)peek(cgroup, OFF(cgroup_kn));
+	return (void *)(has_type ? load(p, off) : peek(p, off));
 }
 
-/* The same for a task with a type. */
-static __always_inline void *typed_node_of(void *task)
+/* The node of a task's cgroup in the cgroup file system. */
+static __always_inline void *find_node(void *task, int has_type)
 {
-	void *cgroup = (void *)load((void *)load(task, OFF(task_cgroups)), OFF(css_set_dfl_cgrp));
+	if (!has_type && !ABLE(ABLE_READ))
+		return 0;
+	void *css_set = follow(task, OFF(task_cgroups), has_type);
+	void *cgroup = follow(css_set, OFF(css_set_dfl_cgrp), has_type);
 
-	return (void *)load(cgroup, OFF(cgroup_kn));
+	return follow(cgroup, OFF(cgroup_kn), has_type);
+}
+
+static __always_inline void *node_of(__u64 task)
+{
+	return find_node((void *)task, 0);
 }
 
 static __always_inline __u32 target_of(__u64 id)
@@ -80,55 +84,26 @@ static __always_inline int is_older_container(__u64 id)
 	return !target_of(id) && !bpf_map_lookup_elem(&watched, &id);
 }
 
-/* What the cgroup `id` means, of which `below` was looked at before; answers whether it means anything. */
-static __always_inline int decide(struct verdict *verdict, __u64 id, __u64 below)
-{
-	__u32 target = target_of(id);
-
-	if (!target)
-		return 0;
-	if (target == TARGET_POD)
-		verdict->container = below ? below : id;
-	else if (target != TARGET_IGNORED)
-		verdict->container = id;
-	verdict->contained = target != TARGET_PROCESSES;
-	return 1;
-}
-
-/* Finds what a task belongs to: its nearest ancestor cgroup that is traced, or the cgroup in a pod. */
-static __always_inline struct verdict judge(__u64 task, __u64 cgroup)
+/* Finds what the cgroup of `node` belongs to: its nearest ancestor that is traced, or the cgroup in a pod. */
+static __always_inline struct verdict judge(void *node, __u64 cgroup, int has_type)
 {
 	struct verdict verdict = { .cgroup = cgroup, .generation = control.generation };
-	void *node = node_of(task);
 	__u64 below = 0;
 
 	for (int i = 0; i < CGROUP_DEPTH && node; i++) {
-		__u64 id = peek(node, OFF(kernfs_id));
+		__u64 id = (__u64)follow(node, OFF(kernfs_id), has_type);
+		__u32 target = target_of(id);
 
-		if (decide(&verdict, id, below))
+		if (target) {
+			if (target == TARGET_POD)
+				verdict.container = below ? below : id;
+			else if (target != TARGET_IGNORED)
+				verdict.container = id;
+			verdict.contained = target != TARGET_PROCESSES;
 			break;
+		}
 		below = id;
-		node = (void *)peek(node, OFF(kernfs_parent));
-	}
-	if (verdict.container)
-		verdict.number = number_of_container(verdict.container);
-	return verdict;
-}
-
-/* The same for the current process, whose task may have a type. */
-static __always_inline struct verdict judge_current(__u64 cgroup)
-{
-	struct verdict verdict = { .cgroup = cgroup, .generation = control.generation };
-	void *node = typed_node_of(current_task());
-	__u64 below = 0;
-
-	for (int i = 0; i < CGROUP_DEPTH && node; i++) {
-		__u64 id = load(node, OFF(kernfs_id));
-
-		if (decide(&verdict, id, below))
-			break;
-		below = id;
-		node = (void *)load(node, OFF(kernfs_parent));
+		node = follow(node, OFF(kernfs_parent), has_type);
 	}
 	if (verdict.container)
 		verdict.number = number_of_container(verdict.container);
@@ -145,7 +120,7 @@ static __always_inline struct verdict *traced(void)
 	if (!verdict)
 		return 0;
 	if (verdict->cgroup != cgroup || verdict->generation != control.generation)
-		*verdict = judge_current(cgroup);
+		*verdict = judge(find_node(current_task(), 1), cgroup, 1);
 	if (!verdict->container || bpf_get_current_pid_tgid() >> 32 == own.tgid)
 		return 0;
 	return verdict;

@@ -13,7 +13,7 @@ static __always_inline void late_file(void *ctx, __u64 task, struct place file)
 	void *node = node_of(task);
 	__u32 tgid = peek((void *)task, OFF(task_tgid));
 	/* The verdicts at hand are of the CPU, which an iterator may leave. */
-	struct verdict verdict = judge(task, peek(node, OFF(kernfs_id)));
+	struct verdict verdict = judge(node, peek(node, OFF(kernfs_id)), 0);
 
 	if (!s || !verdict.container || tgid == own.tgid || !is_older(task))
 		return;

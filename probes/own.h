@@ -27,7 +27,7 @@ static __always_inline __u64 namespace_around(__u64 task)
 /* Only one thread makes the call, hence no race. */
 static __always_inline void answer_own_call(__u64 cookie)
 {
-	void *node = typed_node_of(current_task());
+	void *node = find_node(current_task(), 1);
 
 	if (cookie != config.cookie)
 		return;
