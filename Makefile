@@ -20,7 +20,7 @@ COMMAND ?= ls -l /etc/os-release
 
 # What each verb runs or includes, and the Debian package it comes from.
 BUILD_NEEDS = clang:clang cc:gcc /usr/include/bpf/bpf_helpers.h:libbpf-dev
-TEST_NEEDS = c++:g++ strace:strace git:git curl:curl prometheus:prometheus rsync:rsync cpio:cpio /usr/include/liburing.h:liburing-dev runc:runc debootstrap:debootstrap /bin/busybox:busybox-static /usr/bin/python3:python3 /usr/lib/python3/dist-packages/pip:python3-pip unshare:util-linux /usr/include/stdio.h:libc6-dev /usr/include/asm/types.h:gcc-multilib
+TEST_NEEDS = c++:g++ strace:strace git:git curl:curl prometheus:prometheus rsync:rsync cpio:cpio /usr/include/liburing.h:liburing-dev runc:runc debootstrap:debootstrap /bin/busybox:busybox-static /usr/bin/python3:python3 /usr/lib/python3/dist-packages/pip:python3-pip unshare:util-linux /usr/include/stdio.h:libc6-dev
 
 SECONDS ?= 60
 
@@ -77,6 +77,9 @@ build-needs:
 
 test-needs:
 	@scripts/need $(TEST_NEEDS)
+	@# For programs of 32 bits. The package without a version conflicts with compilers for arm64.
+	@version=$$(cc -dumpversion | cut -d. -f1); \
+	scripts/need /usr/lib/gcc/x86_64-linux-gnu/$$version/32/libgcc.a:gcc-$$version-multilib
 	@[ -d target/python/kubernetes_validate ] || \
 	/usr/bin/python3 -m pip install --quiet --target target/python kubernetes-validate
 

@@ -100,7 +100,8 @@ struct pending_request {
 	__u64 container;
 	__u64 key[DRAFTS]; /* of its accesses; 0 for one that is not pending */
 	__u32 row;
-	__u32 number; /* of the container */
+	__u16 number; /* of the container */
+	__u16 whole;  /* which keys cover the whole name, a bit each */
 };
 
 /* Request -> what is pending. Full: the access is counted as lost. */
@@ -122,10 +123,14 @@ static __always_inline void send_pending(void *ctx, struct draft *s, __u64 bytes
 	pending = bpf_map_lookup_elem(&requests, &request);
 	if (pending)
 		outcome = send(ctx, s, bytes);
-	if (pending && outcome == OUTCOME_SUBMITTED)
-		pending->key[pending->key[0] != 0] = s->head.key;
-	else
+	if (pending && outcome == OUTCOME_SUBMITTED) {
+		__u32 which = pending->key[0] != 0;
+
+		pending->key[which] = s->head.key;
+		pending->whole |= (s->head.len[PART_ASKED] <= HASHED) << which;
+	} else {
 		count(s->verdict.number, s->access.row, outcome);
+	}
 }
 
 /* Completes a record when its walk is done, and sends it, for a process in the cgroup of `node`. */

@@ -66,7 +66,7 @@ static __always_inline void complete_request(void *ctx, struct draft *s, __u64 r
 		enum outcome outcome = send(ctx, s, 0);
 
 		count(pending.number, pending.row, outcome);
-		if (outcome == OUTCOME_SUBMITTED)
+		if (outcome == OUTCOME_SUBMITTED && pending.whole & 1 << which)
 			remember(pending.key[which]);
 	}
 }

@@ -22,7 +22,7 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 /// The signals the loop wants to hear of.
-pub const SIGNALS: [i32; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGCHLD];
+pub const SIGNALS: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGCHLD];
 
 /// What an epoll event is about; connections have the tokens from [`FIRST_CONNECTION`] on.
 #[derive(Clone, Copy)]
@@ -346,6 +346,7 @@ impl Tracer {
         while let Some(signal) = signals.next() {
             match &mut self.running {
                 None if signal.number == libc::SIGCHLD => (),
+                None if signal.number == libc::SIGHUP => self.write_now()?,
                 None => return Ok(Some(0)),
                 Some(running) if signal.number == libc::SIGCHLD => {
                     if let Some(status) = running.ended()? {
@@ -356,6 +357,15 @@ impl Tracer {
             }
         }
         Ok(None)
+    }
+
+    /// Writes a report of all that happened until now.
+    fn write_now(&mut self) -> Result<()> {
+        self.take_all()?;
+        let counts = self.probe.counts()?;
+        self.collector.set_changed();
+        self.write_if_changed(&counts);
+        Ok(())
     }
 
     fn write_if_changed(&mut self, counts: &Counts) {

@@ -280,6 +280,21 @@ fn snoop_does_not_list_what_it_does_itself() {
 }
 
 #[test]
+fn a_hangup_writes_the_report_at_once() {
+    let cgroup = TestCgroup::make("hangup");
+    let directory = tempfile::tempdir().unwrap();
+    let report = directory.path().join("report.json");
+    let path = cgroup.path();
+    let sidecar = Sidecar::start(&["-cgroup", &path, "-interval=1h"], &report);
+    for name in ["first", "second"] {
+        let file = open_in(&cgroup, directory.path(), name);
+        common::signal(&sidecar.child, "HUP");
+        wait_until(|| report.exists() && Report::read(&report).files.contains(&file));
+    }
+    sidecar.stop("TERM");
+}
+
+#[test]
 fn what_was_evicted_is_seen_at_its_next_use() {
     let cgroup = TestCgroup::make("evicted");
     let directory = tempfile::tempdir().unwrap();

@@ -475,7 +475,7 @@ fn requests_of_io_uring() {
 #[test]
 fn programs_of_32_bits() {
     let directory = tempfile::tempdir().unwrap();
-    let program = common::compile("narrow", &["-m32"]);
+    let program = common::compile("narrow", &["-m32", "-isystem/usr/include/x86_64-linux-gnu"]);
     let top = directory.path().to_str().unwrap();
     let (report, mut expected) = run_and_expect(&program, top);
     assert_eq!(expected.len(), 10);
