@@ -214,7 +214,7 @@ static __always_inline void sift(void *ctx, void *table)
 
 	if (!first || !first->waiting)
 		return;
-	s = first->waiting & 1 ? first : draft(1);
+	s = first->waiting & 1 ? first : draft(1); /* two ways to follow, but no look-up for nearly all */
 	if (s && is_news(s, current_task()))
 		first->news |= first->waiting & -first->waiting;
 	first->waiting &= first->waiting - 1;

@@ -57,7 +57,6 @@ enum leads {
 struct access {
 	__u32 row;
 	__u32 flags;        /* enum record_flag */
-	__u32 excluded;     /* its name is: only the file it led to counts */
 	__u32 start;        /* enum start */
 	__u32 leads;        /* enum leads */
 	struct place place; /* for START_PLACE */
@@ -65,7 +64,6 @@ struct access {
 	__u64 request;      /* for RECORD_PENDING */
 	__u32 len;          /* of the string, without its NUL */
 	__s32 result;
-	__u32 pad;
 };
 
 /* Where the walk over directories is: kept in memory, not in registers, because the verifier follows every value
@@ -95,7 +93,6 @@ struct draft {
 	__u32 waiting; /* in the first one: which drafts hold an access that was not looked at yet, a bit each */
 	__u32 news;    /* … and which are to be sent */
 	__u32 rounds;  /* of the walk: 0 before it has begun */
-	__u32 pad;
 };
 MAP(drafts) = { BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(struct draft), DRAFTS + 1, 0 };
 

@@ -454,8 +454,7 @@ pub fn layout<R: Read + Seek>(input: &mut R, buffer: Buffer) -> Result<Layout, S
         .zip(hooks)
         .all(|(hook, id)| hook.needed == Needed::Always || id.is_some());
     let has_result = offsets.request_result != OFFSET_NONE;
-    let has_paths = lost.iter().all(|lost| lost.part != Part::Paths);
-    let requests = requests(of_requests).filter(|_| has_hooks && has_result && has_paths);
+    let requests = requests(of_requests).filter(|_| has_hooks && has_result);
     let mut hook_ids = [None; HOOKS.len()];
     for ((id, found), hook) in hook_ids.iter_mut().zip(hooks).zip(HOOKS) {
         *id = match hook.needed {
