@@ -2,6 +2,7 @@
 
 use crate::cgroup::{self, Cgroup, OwnCgroup, Pod};
 use crate::error::Result;
+use crate::path::is_below;
 use crate::preflight::Plan;
 use crate::probe::Probe;
 use crate::report::text;
@@ -20,8 +21,17 @@ pub enum Aim {
 pub struct Traced {
     /// For people.
     pub shown: String,
+    /// All that is traced is one of these cgroups or below it.
+    tops: Vec<Vec<u8>>,
     /// What is a container by itself. Those in pods become known when something happens in them.
     pub containers: Vec<Cgroup>,
+}
+
+impl Traced {
+    /// Is that cgroup traced?
+    pub fn covers(&self, cgroup: &[u8]) -> bool {
+        self.tops.iter().any(|top| is_below(cgroup, top))
+    }
 }
 
 impl Aim {
@@ -45,6 +55,7 @@ impl Aim {
                 probe.target(pod.cgroup.id, Target::Pod)?;
                 return Ok(Traced {
                     shown: format!("pod {}", text(&pod.cgroup.path)),
+                    tops: vec![pod.cgroup.path],
                     containers: Vec::new(),
                 });
             }
@@ -54,6 +65,7 @@ impl Aim {
         let mount = plan.cgroup_mount()?;
         let paths: Vec<_> = cgroups.iter().map(|c| text(&c.path)).collect();
         let shown = paths.join(", ");
+        let tops = cgroups.iter().map(|c| c.path.clone()).collect();
         let mut containers = Vec::new();
         for cgroup in cgroups {
             let target = cgroup.target(mount);
@@ -69,7 +81,11 @@ impl Aim {
                 containers.push(cgroup);
             }
         }
-        Ok(Traced { shown, containers })
+        Ok(Traced {
+            shown,
+            tops,
+            containers,
+        })
     }
 
     /// Starts the command, if that is what is traced.

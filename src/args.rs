@@ -1,12 +1,13 @@
 //! Flags and environment to a [`Command`]: one help text, one parse function.
 
 use crate::closure::{Closure, Format};
+use crate::destination::Destination;
 use crate::error::{Error, Result};
 use crate::http::Address;
 use crate::kernel::Buffer;
 use crate::log::Level;
 use crate::path::Excludes;
-use crate::report::{Fields, Target};
+use crate::report::Fields;
 use crate::unused::{Form, Unused};
 use lexopt::prelude::*;
 use std::ffi::{OsStr, OsString};
@@ -34,6 +35,8 @@ Which containers (neither flag: all of the own pod, but snoop's):
 Output:
   -report FILE           where the report goes, - for standard output
                          (default /data/snoop-report.json; run: snoop-report.json)
+  -resume=BOOL           go on with the report that is there, if it is of the same pod
+                         and image (default true; run: false)
   -interval TIME         between two writes, at least 1s, like 500ms, 30s, 1m30s
                          (default 30s)
   -exclude PREFIXES      leave out paths that begin so (default /proc/,/sys/,/dev/)
@@ -66,9 +69,10 @@ Exit status: 0 done, 1 failed while running, 2 wrong usage or configuration;
 snoop run exits with the command's status, 128 + N if signal N ended it.
 ";
 
-/// Flags that take a value; [`HELP`] names each of them.
-const FLAGS: [&str; 15] = [
+/// Flags that take a value, which may be left out of `-resume=true`; [`HELP`] names each of them.
+const FLAGS: [&str; 16] = [
     "buffer",
+    "resume",
     "cgroup",
     "cgroups",
     "report",
@@ -102,7 +106,7 @@ pub enum Command {
 pub struct Config {
     /// As given: names, or @FILE; empty means the own pod.
     pub cgroups: OsString,
-    pub report: Target,
+    pub report: Destination,
     pub interval: Duration,
     pub excludes: Excludes,
     /// Where to listen; nowhere if `None`.
@@ -111,6 +115,8 @@ pub struct Config {
     pub max_unique_files: usize,
     /// `None` is what suits the kernel.
     pub buffer: Option<Buffer>,
+    /// Go on with the report that is there.
+    pub resume: bool,
     pub metadata: Metadata,
 }
 
@@ -123,6 +129,11 @@ pub struct Metadata {
 }
 
 impl Metadata {
+    pub fn get(&self, field: &str) -> Option<&str> {
+        let known = self.known.iter().find(|(name, _)| *name == field);
+        known.map(|(_, value)| value.as_str())
+    }
+
     pub fn fields(&self) -> Fields {
         let known = self.known.iter();
         let mut fields: Fields = known.map(|(k, v)| (*k, v.as_str().into())).collect();
@@ -212,8 +223,11 @@ pub fn parse(
             Long(name) => {
                 let flag = FLAGS.into_iter().find(|flag| *flag == name);
                 let flag = flag.ok_or_else(|| unknown(name))?;
-                let value = parser
-                    .value()
+                let value = match flag {
+                    "resume" => Ok(parser.optional_value().unwrap_or("true".into())),
+                    _ => parser.value(),
+                };
+                let value = value
                     .map_err(|_| Error::usage(format!("-{flag} needs a value: -{flag}=VALUE")))?;
                 values.0.push((flag, format!("-{flag}"), value));
             }
@@ -295,7 +309,16 @@ fn flags(words: &mut Peekable<impl Iterator<Item = OsString>>) -> Vec<OsString> 
     let mut flags = Vec::new();
     let is_flag = |word: &OsString| word != "--" && matches!(word.as_bytes(), [b'-', _, ..]);
     while let Some(flag) = words.next_if(is_flag) {
-        let alone = ["-help", "--help", "-h", "-version", "--version", "-V"];
+        let alone = [
+            "-help",
+            "--help",
+            "-h",
+            "-version",
+            "--version",
+            "-V",
+            "-resume",
+            "--resume",
+        ];
         let alone = alone.iter().any(|word| flag == *word) || flag.as_bytes().contains(&b'=');
         flags.push(two_dashes(flag));
         if !alone {
@@ -349,6 +372,11 @@ fn config(
         "auto" => Some(None),
         name => Buffer::parse(name).map(Some),
     })?;
+    let resume = values.parsed("resume", "true or false", |text| match text {
+        "true" | "1" => Some(true),
+        "false" | "0" => Some(false),
+        _ => None,
+    })?;
     let levels = format!("one of {}", Level::NAMES.join(", "));
     let log_level = values.parsed("log-level", &levels, Level::parse)?;
     let metrics_addr = values.parsed(
@@ -400,13 +428,14 @@ fn config(
         .map_or(&b"/proc/,/sys/,/dev/"[..], |(_, v)| v.as_bytes());
     Ok(Config {
         cgroups,
-        report: Target::parse(report),
+        report: Destination::parse(report),
         interval: interval.unwrap_or(Duration::from_secs(30)),
         excludes: Excludes::parse(excludes),
         metrics_addr: metrics_addr.unwrap_or(default_addr),
         log_level: log_level.unwrap_or(if run { Level::Warn } else { Level::Info }),
         max_unique_files: max_unique_files.unwrap_or(0) as usize,
         buffer: buffer.flatten(),
+        resume: resume.unwrap_or(!run),
         metadata: metadata(values, environment)?,
     })
 }
@@ -557,7 +586,7 @@ mod tests {
         let config = traced(&[], &[]);
         assert_eq!(
             config.report,
-            Target::File("/data/snoop-report.json".into())
+            Destination::parse("/data/snoop-report.json".as_ref())
         );
         assert_eq!(config.interval, Duration::from_secs(30));
         assert_eq!(config.excludes, Excludes::parse(b"/proc/,/sys/,/dev/"));
@@ -565,6 +594,21 @@ mod tests {
         assert_eq!(config.log_level, Level::Info);
         assert_eq!(config.metrics_addr.unwrap().to_string(), ":9090");
         assert_eq!(config.metadata, Metadata::default());
+    }
+
+    #[test]
+    fn a_flag_that_is_true_or_false() {
+        assert!(traced(&[], &[]).resume && traced(&["-resume"], &[]).resume);
+        assert!(!traced(&["-resume=false"], &[]).resume);
+        assert!(!traced(&[], &[("SNOOP_RESUME", "0")]).resume);
+        let Command::Run(config, command) = parsed(&["run", "-resume", "ls"], &[]).unwrap() else {
+            panic!("not a run");
+        };
+        assert!(config.resume && command == ["ls"]);
+        let Command::Run(config, _) = parsed(&["run", "ls"], &[]).unwrap() else {
+            panic!("not a run");
+        };
+        assert!(!config.resume);
     }
 
     #[test]
@@ -608,7 +652,7 @@ mod tests {
                 panic!("not a run");
             };
             assert_eq!(command, ["ls", "-la", "--", "-x"]);
-            assert_eq!(config.report, Target::Stdout);
+            assert_eq!(config.report, Destination::Stdout);
             assert_eq!(config.log_level, Level::Warn);
             assert_eq!(config.metrics_addr, None);
         }
@@ -639,6 +683,7 @@ mod tests {
             (&[cgroup, "-metrics-addr=:70000"], "is not an address"),
             (&[cgroup, "-labels=app"], "is not a list like"),
             (&[cgroup, "-report="], "-report: it is empty"),
+            (&[cgroup, "-resume=maybe"], "\"maybe\" is not true or false"),
         ] {
             let said = refused(words);
             assert!(said.contains(part), "{words:?}: {said}");

@@ -1,11 +1,13 @@
 //! What the containers used: records become files of their containers, and are counted.
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, short_name};
 use crate::kernel::Part;
 use crate::log::{self, Level};
 use crate::path::{Excludes, Named, is_below, upward};
 use crate::probe::Counts;
-use crate::seen::{Added, Seen};
+use crate::report::text;
+use crate::resume::Earlier;
+use crate::seen::{Added, NO_KEY, Seen};
 use crate::syscalls;
 use crate::tree::Tree;
 use crate::wire::{
@@ -27,7 +29,14 @@ pub struct Container {
     pub late: bool,
     /// Of its former cgroups, whose counters are gone.
     past_events: u64,
+    /// Of runs before this one.
+    pub earlier_events: u64,
+    /// As many others, which ended earlier, are told of together with it.
+    pub merged: u64,
 }
+
+/// Containers without a cgroup that are told of one by one.
+const GONE_MAX: usize = 64;
 
 /// The program of the pause image, and CRI-O's own.
 const PAUSE: [&[u8]; 2] = [b"/pause", b"/usr/bin/pod"];
@@ -43,7 +52,26 @@ impl Container {
             ended: false,
             late: false,
             past_events: 0,
+            earlier_events: 0,
+            merged: 0,
         }
+    }
+
+    /// Is there no cgroup of it, as far as is known? One of an earlier report may not have done anything yet.
+    pub fn is_gone(&self) -> bool {
+        self.ended || self.cgroup.id == 0
+    }
+
+    /// Takes over what another one used; answers how many files had to leave.
+    fn absorb(&mut self, other: Container, tree: &mut Tree, forget: &mut Vec<u32>) -> u64 {
+        for (point, fs) in &other.mounts.points {
+            self.mounts.note(point, fs);
+        }
+        self.late |= other.late;
+        self.past_events += other.past_events;
+        self.earlier_events += other.earlier_events;
+        self.merged += other.merged;
+        self.files.absorb(tree, other.files, forget)
     }
 
     /// Does it only hold a pod's namespaces? Such a one is of no interest to anybody.
@@ -141,6 +169,9 @@ pub struct Collector {
     unresolved: u64,
     malformed: u64,
     evicted: u64,
+    /// What runs before this one counted, and what their report lacks.
+    earlier: Totals,
+    earlier_gaps: [u64; GAPS],
     /// Something was added since [`Collector::take_changed`].
     changed: bool,
     /// What the programs are to be told: see [`Collector::take_orders`].
@@ -201,9 +232,25 @@ impl Pending {
     }
 }
 
-/// Reasons why something is missing: accesses that were lost, and other gaps.
-const LOST: usize = 6;
-pub const GAPS: usize = LOST + 2 + Part::ALL.len();
+/// Reasons why an access was lost.
+const LOST: [&str; 6] = [
+    "buffer_full",
+    "unreadable",
+    "io_uring",
+    "too_long",
+    "unresolved",
+    "malformed",
+];
+/// Reasons why something is missing: these; files that were evicted; containers that ran before tracing began; what
+/// cannot be done on this kernel.
+pub const GAPS: usize = LOST.len() + 2 + Part::ALL.len();
+const EVICTED: usize = LOST.len();
+const LATE: usize = EVICTED + 1;
+
+fn gap_names() -> impl Iterator<Item = &'static str> {
+    let lost = LOST.into_iter().chain(["evicted", "late_attach"]);
+    lost.chain(Part::ALL.map(Part::name))
+}
 
 /// Where the events went. `total` is the sum of the five that follow it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -246,8 +293,53 @@ impl Collector {
             unresolved: 0,
             malformed: 0,
             evicted: 0,
+            earlier: Totals::default(),
+            earlier_gaps: [0; GAPS],
             changed: true,
             orders: Orders::default(),
+        }
+    }
+
+    /// Goes on with an earlier report; answers which container is which of [`Earlier::containers`].
+    pub fn resume(&mut self, earlier: &Earlier) -> Vec<usize> {
+        (self.earlier.total, self.earlier.dropped) = (earlier.totals.total, earlier.totals.dropped);
+        self.earlier.evicted = earlier.totals.evicted;
+        for (gap, name) in self.earlier_gaps.iter_mut().zip(gap_names()) {
+            let known = earlier.missing.iter().find(|(reason, _)| reason == name);
+            *gap = known.map_or(0, |(_, n)| *n);
+        }
+        // Counted anew: the containers say it themselves.
+        self.earlier_gaps[LATE] = 0;
+        let mut places = Vec::new();
+        for container in &earlier.containers {
+            let path = &container.cgroup_path;
+            let known = self.containers.iter().position(|c| c.cgroup.path == *path);
+            let at = known.unwrap_or_else(|| {
+                self.add(0, path.clone());
+                self.containers.len() - 1
+            });
+            let ours = &mut self.containers[at];
+            let short = text(short_name(ours.cgroup.name()));
+            ours.name = (container.name != short).then(|| container.name.clone());
+            ours.is_named = known.is_none();
+            ours.late |= container.late;
+            ours.ended = container.ended && known.is_none();
+            ours.earlier_events += container.events;
+            ours.merged += container.merged;
+            for (point, fs) in &container.mounts {
+                ours.mounts.note(point, fs);
+            }
+            places.push(at);
+        }
+        places
+    }
+
+    /// Adds a file of an earlier report.
+    pub fn add_earlier(&mut self, at: usize, path: &[u8]) {
+        if !self.excludes.matches(path) {
+            let (tree, forget) = (&mut self.tree, &mut self.orders.forget);
+            let added = self.containers[at].files.add(tree, path, NO_KEY, forget);
+            self.evicted += u64::from(added == Added::Evicting);
         }
     }
 
@@ -299,15 +391,25 @@ impl Collector {
             }
             return;
         }
+        self.enter(event);
+    }
+
+    /// The container of a cgroup that was not known; answers its place. It may be one that was here before.
+    fn enter(&mut self, event: &Event) -> usize {
         let path = path_of(event.cgroup);
-        let again = |c: &&mut Container| c.ended && path.ends_with(&c.cgroup.path);
-        match self.containers.iter_mut().find(again) {
-            Some(container) => {
+        let again = |c: &Container| c.is_gone() && path.ends_with(&c.cgroup.path);
+        match self.containers.iter().position(again) {
+            Some(at) => {
+                let container = &mut self.containers[at];
                 container.cgroup.id = event.container;
                 container.ended = false;
                 self.changed = true;
+                at
             }
-            None => self.add(event.container, path),
+            None => {
+                self.add(event.container, path);
+                self.containers.len() - 1
+            }
         }
     }
 
@@ -319,20 +421,30 @@ impl Collector {
             container.is_named = true;
             container.name = name_of(&container.cgroup);
             let name = container.name.clone();
-            let same = |c: &Container| c.ended && name.is_some() && c.name == name;
+            let same = |c: &Container| c.is_gone() && name.is_some() && c.name == name;
             if let Some(before) = self.containers.iter().position(same) {
                 let new = self.containers.remove(at);
                 // Removing one may have moved the other.
                 let old = &mut self.containers[before - usize::from(before > at)];
-                old.cgroup = new.cgroup;
-                (old.ended, old.late) = (new.ended, old.late || new.late);
-                let forget = &mut self.orders.forget;
-                self.evicted += old.files.absorb(&mut self.tree, new.files, forget);
-                for (point, fs) in &new.mounts.points {
-                    old.mounts.note(point, fs);
-                }
-                old.past_events += new.past_events;
+                (old.cgroup, old.ended) = (new.cgroup.clone(), new.ended);
+                self.evicted += old.absorb(new, &mut self.tree, &mut self.orders.forget);
             }
+        }
+    }
+
+    /// Makes one of the two that are gone for longest while there are many, or a pod whose container is restarted for
+    /// ever would make the report grow.
+    pub fn merge_gone(&mut self) {
+        let mut gone = self.containers.iter().filter(|c| c.is_gone()).count();
+        while gone > GONE_MAX {
+            let is_gone = |c: &Container| c.is_gone();
+            let first = self.containers.iter().position(is_gone).expect("many are");
+            let older = self.containers.remove(first);
+            let next = self.containers[first..].iter_mut().find(|c| c.is_gone());
+            let next = next.expect("and one more");
+            next.merged += 1;
+            self.evicted += next.absorb(older, &mut self.tree, &mut self.orders.forget);
+            gone -= 1;
         }
     }
 
@@ -354,10 +466,8 @@ impl Collector {
 
     fn access(&mut self, event: &Event) {
         let of = |c: &Container| c.cgroup.id == event.container;
-        let at = self.containers.iter().position(of).unwrap_or_else(|| {
-            self.add(event.container, path_of(event.cgroup));
-            self.containers.len() - 1
-        });
+        let known = self.containers.iter().position(of);
+        let at = known.unwrap_or_else(|| self.enter(event));
         let container = &mut self.containers[at];
         if event.has(RECORD_LATE) && !container.late {
             container.late = true;
@@ -460,7 +570,7 @@ impl Collector {
 
     /// Adds up what the programs counted and what their records became.
     pub fn totals(&self, counts: &Counts) -> Totals {
-        let lost = self.lost(counts).iter().map(|(_, n)| n).sum();
+        let lost = self.lost(counts).iter().sum();
         let mut totals = Totals {
             total: 0,
             processed: self.processed,
@@ -476,35 +586,82 @@ impl Collector {
     }
 
     /// Accesses that happened and are not in the report, by reason.
-    fn lost(&self, counts: &Counts) -> [(&'static str, u64); LOST] {
+    fn lost(&self, counts: &Counts) -> [u64; LOST.len()] {
         [
-            ("buffer_full", counts.sum(Outcome::Full)),
-            ("unreadable", counts.sum(Outcome::Unreadable)),
-            ("io_uring", counts.sum(Outcome::Untraced)),
-            ("too_long", counts.sum(Outcome::TooLong)),
-            ("unresolved", self.unresolved),
-            ("malformed", self.malformed),
+            counts.sum(Outcome::Full),
+            counts.sum(Outcome::Unreadable),
+            counts.sum(Outcome::Untraced),
+            counts.sum(Outcome::TooLong),
+            self.unresolved,
+            self.malformed,
         ]
     }
 
-    /// All that the report lacks, by reason: lost accesses, files that were evicted, containers that ran
-    /// before tracing began.
+    /// All that the report lacks, by reason.
     pub fn gaps(&self, counts: &Counts) -> [(&'static str, u64); GAPS] {
         let late = self.containers().filter(|c| c.late).count() as u64;
+        let lost = self.lost(counts).into_iter().chain([self.evicted, late]);
+        let unable = Part::ALL.map(|part| u64::from(self.unable.contains(&part)));
         let mut gaps = [("", 0); GAPS];
-        gaps[..LOST].copy_from_slice(&self.lost(counts));
-        gaps[LOST] = ("evicted", self.evicted);
-        gaps[LOST + 1] = ("late_attach", late);
-        for (gap, part) in gaps[LOST + 2..].iter_mut().zip(Part::ALL) {
-            *gap = (part.name(), self.unable.contains(&part).into());
+        let now = lost.chain(unable).zip(self.earlier_gaps);
+        for (at, (gap, (name, (now, earlier)))) in
+            gaps.iter_mut().zip(gap_names().zip(now)).enumerate()
+        {
+            // What cannot be done is no number.
+            let n = if at > LATE {
+                now.max(earlier)
+            } else {
+                now + earlier
+            };
+            *gap = (name, n);
         }
         gaps
+    }
+
+    /// What the report counts: this run and those before it.
+    pub fn all_totals(&self, counts: &Counts) -> Totals {
+        let now = self.totals(counts);
+        Totals {
+            total: now.total + self.earlier.total,
+            dropped: now.dropped + self.earlier.dropped,
+            evicted: now.evicted + self.earlier.evicted,
+            ..now
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_many_that_are_gone_the_oldest_become_one() {
+        let mut collector = Collector::new(Vec::new(), Excludes::default(), 0);
+        for i in 0..1000u64 {
+            collector.add(i + 1, format!("/pod/{i}").into_bytes());
+            let container = collector.containers.last_mut().unwrap();
+            let tree = &mut collector.tree;
+            let names = [format!("/{}", i % 90), "/all".into()];
+            for name in names {
+                container
+                    .files
+                    .add(tree, name.as_bytes(), 0, &mut Vec::new());
+            }
+            (container.ended, container.past_events) = (i != 500, 1);
+            collector.merge_gone();
+        }
+        assert_eq!(collector.containers.len(), GONE_MAX + 1);
+        let alive = collector.containers.iter().find(|c| !c.ended).unwrap();
+        assert_eq!((alive.cgroup.id, alive.merged), (501, 0));
+        let oldest = &collector.containers[1];
+        assert_eq!((oldest.merged, oldest.past_events), (935, 936));
+        assert_eq!(oldest.files.len(), 91);
+        let last = collector.containers.last().unwrap();
+        assert_eq!(
+            (last.cgroup.id, last.merged, last.files.len()),
+            (1000, 0, 2)
+        );
+    }
 
     #[test]
     fn a_container_that_restarts_is_known_by_its_name() {

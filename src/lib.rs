@@ -24,6 +24,7 @@ pub mod kernel;
 pub mod probe;
 
 pub mod collect;
+pub mod destination;
 pub mod report;
 
 pub mod metrics;
@@ -31,6 +32,7 @@ pub mod metrics;
 pub mod image;
 pub mod packages;
 pub mod reader;
+pub mod resume;
 
 pub mod closure;
 pub mod unused;

@@ -9,8 +9,9 @@ use snoop::log;
 use snoop::preflight;
 use snoop::probe::{Probe, Settings};
 use snoop::ring::Records;
-use snoop::sys::SignalFd;
+use snoop::sys::{self, SignalFd};
 use snoop::syscalls;
+use snoop::time::rfc3339;
 use snoop::tracer::{FIRST_CONNECTION, Progress, SIGNALS, Tracer, Writes};
 use snoop::wire::RING_BYTES;
 use std::env;
@@ -79,16 +80,20 @@ fn trace(config: Config, command: Option<Vec<OsString>>) -> Result<u8> {
         server.as_ref().map_or("nothing".into(), Server::address)
     ));
     let running = aim.start()?;
+    // After the command has begun, which would inherit it.
+    sys::outlive_file_size_limit();
     let (excludes, capacity) = (config.excludes.clone(), config.max_unique_files);
-    let mut collector = Collector::new(traced.containers, excludes, capacity);
+    let mut collector = Collector::new(traced.containers.clone(), excludes, capacity);
     for lost in probe.lost() {
         let (part, why) = (lost.part.name(), &lost.why);
         log::warn(format_args!("{part} cannot be used on this kernel: {why}"));
     }
     collector.set_unable(probe.lost().iter().map(|lost| lost.part).collect());
+    let started_at = SystemTime::now();
     let mut tracer = Tracer {
         config,
-        started_at: SystemTime::now(),
+        started_at,
+        first_started_at: rfc3339(started_at),
         probe,
         records,
         collector,
@@ -99,6 +104,10 @@ fn trace(config: Config, command: Option<Vec<OsString>>) -> Result<u8> {
         due: None,
         said: Default::default(),
     };
+    if tracer.config.resume {
+        let any = tracer.running.is_some();
+        tracer.resume(|cgroup| any || traced.covers(cgroup))?;
+    }
     if tracer.running.is_none() {
         tracer.list_open(&layout.iterator_ids)?;
     }

@@ -114,7 +114,7 @@ pub const METRICS: &[Metric] = &[
     ),
     gauge("snoop_containers", "Containers traced.", |v| {
         let containers = v.scrape.collector.containers();
-        containers.filter(|container| !container.ended).count() as f64
+        containers.filter(|container| !container.is_gone()).count() as f64
     }),
     metric(
         Kind::Counter,

@@ -44,36 +44,44 @@ impl Listed {
 
     /// Adds a report's files; answers what it says is missing. The error says why this is no report.
     pub fn add(&mut self, bytes: &[u8]) -> std::result::Result<Option<String>, String> {
-        let report: Value = serde_json::from_slice(bytes).map_err(|e| match e.classify() {
-            serde_json::error::Category::Eof => format!("it is truncated: {e}"),
-            _ => format!("it is not JSON: {e}"),
-        })?;
-        match &report["schema"] {
-            Value::Null => return Err("it is no report of snoop: it has no schema".into()),
-            schema if *schema == SCHEMA => (),
-            schema => {
-                return Err(format!(
-                    "its schema is {schema}; this snoop reads schema {SCHEMA}"
-                ));
-            }
-        }
+        let report = report(bytes)?;
         let files = report["files"].as_array();
         let files = files.ok_or("it has no list of files")?;
         for file in files {
-            let path = file.as_str().and_then(name);
-            let path = path.ok_or_else(|| format!("it lists {file}, which is no name"))?;
-            if !is_normal(&path) {
-                return Err(format!(
-                    "it lists {file}, which is no absolute path without \".\" and \"..\""
-                ));
-            }
-            self.files.insert(path);
+            self.files.insert(path(file)?);
         }
         let mut containers = report["containers"].as_array().into_iter().flatten();
         self.late |= containers.any(|container| container["attached_late"] == true);
         let complete = report["complete"] == true;
         Ok((!complete).then(|| report["missing"].to_string()))
     }
+}
+
+/// Bytes to a report of the schema that we know. The error says why this is none.
+pub fn report(bytes: &[u8]) -> std::result::Result<Value, String> {
+    let report: Value = serde_json::from_slice(bytes).map_err(|e| match e.classify() {
+        serde_json::error::Category::Eof => format!("it is truncated: {e}"),
+        _ => format!("it is not JSON: {e}"),
+    })?;
+    match &report["schema"] {
+        Value::Null => Err("it is no report of snoop: it has no schema".into()),
+        schema if *schema == SCHEMA => Ok(report),
+        schema => Err(format!(
+            "its schema is {schema}; this snoop reads schema {SCHEMA}"
+        )),
+    }
+}
+
+/// The path that an element of a list of files stands for.
+pub fn path(file: &Value) -> std::result::Result<Vec<u8>, String> {
+    let path = file.as_str().and_then(name);
+    let path = path.ok_or_else(|| format!("it lists {file}, which is no name"))?;
+    if !is_normal(&path) {
+        return Err(format!(
+            "it lists {file}, which is no absolute path without \".\" and \"..\""
+        ));
+    }
+    Ok(path)
 }
 
 /// Absolute, without `.`, `..`, empty names or a slash at its end.

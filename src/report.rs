@@ -1,23 +1,17 @@
-//! The report: a snapshot as JSON, put in place by temporary file and rename.
+//! The report: a snapshot as JSON.
 //!
 //! The arrays of files are written name by name; what is small, and every name with an unusual byte, goes through
 //! serde_json.
 
 use crate::args::Metadata;
 use crate::cgroup::short_name;
-use crate::collect::{Collector, Container, Totals};
-use crate::error::{Error, Result};
+use crate::collect::{Collector, Container};
 use crate::probe::Counts;
 use crate::time::rfc3339;
 use crate::tree::{Id, ROOT, Tree};
 use serde_json::{Value, json};
 use std::borrow::Cow;
-use std::ffi::OsStr;
-use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
 use std::time::SystemTime;
 
 /// Version of the format; a change that a reader must know of counts it up.
@@ -28,98 +22,17 @@ pub type Fields = Vec<(&'static str, Value)>;
 
 pub struct Snapshot<'a> {
     pub metadata: &'a Metadata,
-    pub started_at: SystemTime,
+    /// When the first of its runs began.
+    pub started_at: &'a str,
     pub collector: &'a Collector,
     pub counts: &'a Counts,
 }
 
-/// Where the report goes.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Target {
-    Stdout,
-    File(PathBuf),
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            Target::Stdout => f.write_str("standard output"),
-            Target::File(path) => path.display().fmt(f),
-        }
-    }
-}
-
-impl Target {
-    pub fn parse(value: &OsStr) -> Target {
-        match value.as_bytes() {
-            b"-" => Target::Stdout,
-            _ => Target::File(value.into()),
-        }
-    }
-
-    /// Can a report be written there? Tried now, so that nobody waits for it in vain.
-    pub fn check(&self) -> Result<()> {
-        let Target::File(path) = self else {
-            return Ok(());
-        };
-        let said = |why: String| Error::usage(format!("-report={}: {why}", path.display()));
-        if path.is_dir() {
-            return Err(said("this is a directory; give the name of a file".into()));
-        }
-        let directory = parent(path);
-        if !directory.is_dir() {
-            return Err(said(format!(
-                "there is no directory {}; make it, or mount a volume there",
-                directory.display()
-            )));
-        }
-        let temporary = temporary(path);
-        File::create(&temporary)
-            .and_then(|_| fs::remove_file(&temporary))
-            .map_err(|e| said(format!("cannot write into {}: {e}", directory.display())))
-    }
-
-    pub fn write(&self, snapshot: &Snapshot) -> io::Result<()> {
-        let path = match self {
-            Target::Stdout => return snapshot.write(&mut BufWriter::new(io::stdout().lock())),
-            Target::File(path) => path,
-        };
-        let temporary = temporary(path);
-        let written = File::create(&temporary).and_then(|file| {
-            let mut out = BufWriter::with_capacity(64 << 10, file);
-            snapshot.write(&mut out)?;
-            out.get_ref().sync_all()?;
-            fs::rename(&temporary, path)?;
-            // The rename itself lasts once the directory is synced.
-            File::open(parent(path))?.sync_all()
-        });
-        if written.is_err() {
-            let _ = fs::remove_file(&temporary);
-        }
-        written
-    }
-}
-
-fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
-
-/// Beside the report, because a rename does not cross file systems.
-fn temporary(path: &Path) -> PathBuf {
-    let mut name = OsStr::new(".").to_os_string();
-    name.push(path.file_name().unwrap_or(OsStr::new("report")));
-    name.push(".tmp");
-    parent(path).join(name)
-}
-
 impl Snapshot<'_> {
-    pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
+    pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let mut head = vec![("schema", SCHEMA.into())];
         head.extend(self.metadata.fields());
-        head.push(("started_at", rfc3339(self.started_at).into()));
+        head.push(("started_at", self.started_at.into()));
         head.push(("last_updated_at", rfc3339(SystemTime::now()).into()));
 
         out.write_all(b"{\n")?;
@@ -131,11 +44,7 @@ impl Snapshot<'_> {
         out.write_all(b",\n  \"containers\": [")?;
         for (i, container) in containers.iter().enumerate() {
             out.write_all(if i == 0 { b"\n    {\n" } else { b",\n    {\n" })?;
-            write_fields(
-                out,
-                "      ",
-                &describe(container, container.events(self.counts)),
-            )?;
+            write_fields(out, "      ", &describe(container, self.counts))?;
             let files = sorted.iter().copied().filter(|id| container.files.has(*id));
             write_files(out, "      ", tree, files)?;
             out.write_all(b"\n    }")?;
@@ -149,7 +58,7 @@ impl Snapshot<'_> {
 
     /// The numbers, and what the report lacks: reason and count.
     fn totals(&self) -> (Fields, Value) {
-        let totals: Totals = self.collector.totals(self.counts);
+        let totals = self.collector.all_totals(self.counts);
         let gaps = self.collector.gaps(self.counts).into_iter();
         let missing: serde_json::Map<String, Value> = gaps
             .filter(|(_, n)| *n > 0)
@@ -165,12 +74,13 @@ impl Snapshot<'_> {
     }
 }
 
-fn describe(container: &Container, events: u64) -> Fields {
+fn describe(container: &Container, counts: &Counts) -> Fields {
     let cgroup = &container.cgroup;
     let mounts = container.mounts.of_files();
     let mounts = mounts.map(|(point, fs)| json!({"point": text(point), "type": text(fs)}));
     let short = || text(short_name(cgroup.name())).into_owned();
     let name = container.name.clone().unwrap_or_else(short);
+    let events = container.events(counts) + container.earlier_events;
     let mut fields: Fields = vec![
         ("name", name.into()),
         ("cgroup_id", cgroup.id.into()),
@@ -185,11 +95,14 @@ fn describe(container: &Container, events: u64) -> Fields {
     if container.ended {
         fields.push(("ended", true.into()));
     }
+    if container.merged > 0 {
+        fields.push(("merged", container.merged.into()));
+    }
     fields
 }
 
 /// Each field with a comma behind it.
-fn write_fields(out: &mut impl Write, indent: &str, fields: &Fields) -> io::Result<()> {
+fn write_fields(out: &mut dyn Write, indent: &str, fields: &Fields) -> io::Result<()> {
     for (key, value) in fields {
         writeln!(out, "{indent}\"{key}\": {value},")?;
     }
@@ -198,7 +111,7 @@ fn write_fields(out: &mut impl Write, indent: &str, fields: &Fields) -> io::Resu
 
 /// `"files": […]`, a path per line. There may be 100,000 of them, and the ring buffer waits.
 fn write_files(
-    out: &mut impl Write,
+    out: &mut dyn Write,
     indent: &str,
     tree: &Tree,
     files: impl Iterator<Item = Id>,
@@ -299,14 +212,5 @@ mod tests {
         assert_eq!(text(b"/a\xffb\xc3"), "/a\0ffb\0c3");
         assert_eq!(text(b"\xe9"), "\0e9");
         assert_eq!(text(b""), "");
-    }
-
-    #[test]
-    fn temporary_files_stand_beside_the_report() {
-        assert_eq!(
-            temporary(Path::new("/d/r.json")),
-            Path::new("/d/.r.json.tmp")
-        );
-        assert_eq!(temporary(Path::new("r.json")), Path::new("./.r.json.tmp"));
     }
 }

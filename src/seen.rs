@@ -19,6 +19,9 @@ pub struct Seen {
     keys: Keys,
 }
 
+/// For a file that no access of now led to: the programs have no such key.
+pub const NO_KEY: u32 = 0;
+
 /// What adding a path did.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Added {
@@ -100,7 +103,7 @@ impl Seen {
             tree.path(id, &mut path);
             other.keys.take(id, &mut keys);
             if keys.is_empty() {
-                keys.push(0); // no access has it
+                keys.push(NO_KEY);
             }
             for key in keys.drain(..) {
                 let added = self.add(tree, &path, key, forgotten);

@@ -91,6 +91,12 @@ impl Epoll {
 /// Signals as a descriptor. They stay blocked for the process.
 pub struct SignalFd(OwnedFd);
 
+/// Makes a write past the limit of file sizes an error like others; it would end this process (setrlimit(2)).
+pub fn outlive_file_size_limit() {
+    // SAFETY: no handler, and nothing that std relies on.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
 pub struct Signal {
     pub number: i32,
     /// Sent by a process, not by the kernel (a key on the terminal).
@@ -337,6 +343,12 @@ pub fn memory_file() -> io::Result<File> {
         let fd = check(libc::memfd_create(c"report".as_ptr(), libc::MFD_CLOEXEC))?;
         Ok(File::from_raw_fd(fd))
     }
+}
+
+/// Locks the file for this process as long as it is open; an error if another one has it: flock(2).
+pub fn try_lock(file: &File) -> io::Result<()> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }).map(|_| ())
 }
 
 pub fn page_size() -> usize {

@@ -3,13 +3,15 @@
 use crate::args::Config;
 use crate::cgroup::kubernetes_name;
 use crate::collect::{Collector, GAPS};
+use crate::destination::Destination;
 use crate::error::{Result, cannot};
 use crate::http::{Body, Response, Server};
 use crate::kernel::{ITERATORS, Part};
 use crate::log;
 use crate::metrics::{self, Scrape};
 use crate::probe::{Counts, Probe};
-use crate::report::{Snapshot, Target};
+use crate::report::Snapshot;
+use crate::resume;
 use crate::ring::Records;
 use crate::run::Running;
 use crate::sys::{self, Epoll, Interest, SignalFd, Timer};
@@ -47,6 +49,9 @@ pub const FIRST_CONNECTION: u64 = TOKENS.len() as u64;
 /// How often connections are looked at while there are any.
 const EXPIRY: Duration = Duration::from_secs(1);
 
+/// How long the log says nothing of what the report lacks, after it did.
+const SILENCE: Duration = Duration::from_secs(1);
+
 /// How long records come together before they are taken, unless they are many.
 const PATIENCE: Duration = Duration::from_millis(20);
 
@@ -61,7 +66,9 @@ const EPOCH: Duration = Duration::from_secs(60);
 
 pub struct Tracer {
     pub config: Config,
+    /// Of this process, and of the first run that the report tells of.
     pub started_at: SystemTime,
+    pub first_started_at: String,
     pub probe: Probe,
     pub records: Records<bpf_sys::direct::Map>,
     pub collector: Collector,
@@ -72,8 +79,8 @@ pub struct Tracer {
     pub progress: Progress,
     /// When to take the records that wait.
     pub due: Option<Instant>,
-    /// Gaps of the report that the log told of.
-    pub said: [u64; GAPS],
+    /// Gaps of the report that the log told of, and when.
+    pub said: ([u64; GAPS], Option<Instant>),
 }
 
 /// How the reports fared.
@@ -83,6 +90,8 @@ pub struct Writes {
     failed: u64,
     /// Why the last one failed, if it did.
     failure: Option<String>,
+    /// The log tells of somebody else who writes there.
+    contested: bool,
 }
 
 /// Intervals in which records may wait without one being taken.
@@ -135,6 +144,27 @@ impl Tracer {
             // Loading takes time, while records come.
             self.take_all()?;
         }
+        Ok(())
+    }
+
+    /// Goes on with the report of an earlier run, if it is one of the same pod and image; `covers` tells which
+    /// cgroups are traced.
+    pub fn resume(&mut self, covers: impl Fn(&[u8]) -> bool) -> Result<()> {
+        let Destination::File(report) = &self.config.report else {
+            return Ok(());
+        };
+        let Some((earlier, mut file)) = resume::find(report, &self.config.metadata, covers)? else {
+            return Ok(());
+        };
+        let places = self.collector.resume(&earlier);
+        let collector = &mut self.collector;
+        earlier.files(&mut file, |i, path| collector.add_earlier(places[i], path))?;
+        log::info(format_args!(
+            "going on with the report that began at {}: {} files",
+            earlier.started_at,
+            self.collector.files()
+        ));
+        self.first_started_at = earlier.started_at;
         Ok(())
     }
 
@@ -279,7 +309,7 @@ impl Tracer {
         let counts = self.probe.counts()?;
         self.write_if_changed(&counts);
         let written = match &self.config.report {
-            Target::File(path) if self.writes.failure.is_none() => File::open(path).ok(),
+            Destination::File(file) if self.writes.failure.is_none() => file.open_written(),
             _ => None,
         };
         let file = match written {
@@ -335,6 +365,7 @@ impl Tracer {
         for key in orders.forget {
             self.probe.forget(key)?;
         }
+        self.collector.merge_gone();
         if taken == RECORDS_PER_TURN {
             self.due = Some(Instant::now());
         }
@@ -373,6 +404,7 @@ impl Tracer {
         if !self.collector.take_changed() {
             return;
         }
+        let failed_before = self.writes.failure.take();
         match self.write(counts) {
             Ok(()) => log::info(format_args!(
                 "report written: {} files, {}",
@@ -381,27 +413,44 @@ impl Tracer {
             )),
             Err(e) => {
                 self.collector.set_changed();
-                log::error(format_args!(
-                    "cannot write the report: {e}; trying again later"
-                ));
+                if failed_before != self.writes.failure {
+                    log::error(format_args!(
+                        "cannot write the report: {e}; trying again later"
+                    ));
+                }
             }
         }
     }
 
-    /// Says what the report lacks, as far as it was not said before.
+    /// Says what the report lacks, as far as it was not said before, but not more often than is good for a log.
     fn warn_of_gaps(&mut self, counts: &Counts) {
+        let (said, at) = &mut self.said;
+        if at.is_some_and(|at| at.elapsed() < SILENCE) {
+            return;
+        }
         let gaps = self.collector.gaps(counts);
-        for ((reason, n), said) in gaps.iter().zip(&mut self.said) {
+        for ((reason, n), said) in gaps.iter().zip(said) {
             if *n > *said {
                 let new = *n - *said;
                 log::warn(format_args!("the report is not complete: {reason}: {new}"));
-                *said = *n;
+                (*said, *at) = (*n, Some(Instant::now()));
             }
         }
     }
 
     fn write(&mut self, counts: &Counts) -> io::Result<()> {
-        let written = self.config.report.write(&self.snapshot(counts));
+        if let Destination::File(file) = &self.config.report
+            && !self.writes.contested
+            && file.is_replaced()
+        {
+            self.writes.contested = true;
+            log::warn(format_args!(
+                "something else writes {0} too, and is overwritten; give each snoop a -report of its own",
+                self.config.report
+            ));
+        }
+        let snapshot = self.snapshot(counts);
+        let written = self.config.report.write(|out| snapshot.write(out));
         match &written {
             Ok(()) => self.writes.done += 1,
             Err(_) => self.writes.failed += 1,
@@ -413,7 +462,7 @@ impl Tracer {
     fn snapshot<'a>(&'a self, counts: &'a Counts) -> Snapshot<'a> {
         Snapshot {
             metadata: &self.config.metadata,
-            started_at: self.started_at,
+            started_at: &self.first_started_at,
             collector: &self.collector,
             counts,
         }

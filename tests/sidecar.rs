@@ -3,32 +3,13 @@
 mod common;
 
 use common::{
-    Files, Report, Sidecar, TestCgroup, assert_has, assert_same, bytes, get, helper, names,
-    wait_until,
+    Files, Report, Sidecar, TestCgroup, assert_has, assert_same, bytes, get, helper, make_file,
+    names, open_in, wait_until,
 };
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
-
-fn make_file(directory: &Path, name: &str) -> Vec<u8> {
-    let path = directory.join(name);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(&path, "x").unwrap();
-    bytes(path)
-}
-
-/// Opens DIRECTORY/NAME/0-0 in the cgroup; answers that file.
-fn open_in(cgroup: &TestCgroup, directory: &Path, name: &str) -> Vec<u8> {
-    let file = make_file(directory, &format!("{name}/0-0"));
-    let status = cgroup
-        .command(helper())
-        .args(["opens", "1"])
-        .arg(directory.join(name))
-        .status();
-    assert!(status.unwrap().success());
-    file
-}
 
 #[test]
 fn nothing_of_an_untraced_cgroup_leaks_in() {

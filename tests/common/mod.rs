@@ -253,6 +253,26 @@ impl Drop for TestCgroup {
     }
 }
 
+/// Makes a file in the directory; answers its path.
+pub fn make_file(directory: &Path, name: &str) -> Vec<u8> {
+    let path = directory.join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, "x").unwrap();
+    bytes(path)
+}
+
+/// Opens DIRECTORY/NAME/0-0 in the cgroup; answers that file.
+pub fn open_in(cgroup: &TestCgroup, directory: &Path, name: &str) -> Vec<u8> {
+    let file = make_file(directory, &format!("{name}/0-0"));
+    let status = cgroup
+        .command(helper())
+        .args(["opens", "1"])
+        .arg(directory.join(name))
+        .status();
+    assert!(status.unwrap().success());
+    file
+}
+
 /// A running `snoop -cgroup`, attached and listening on a port of its own.
 pub struct Sidecar {
     pub child: Child,

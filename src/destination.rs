@@ -1,0 +1,290 @@
+//! Where the report goes: standard output, or a file that is always whole.
+//!
+//! A report is written to a temporary file beside the one before, synced, and renamed over it: readers, and whoever
+//! comes after a crash, see the old one or the new one. Whatever else stands there under that name, a symlink too, is
+//! replaced and not followed, because containers may write into that directory. The temporary file is locked (flock(2))
+//! while its writer lives, so that one without a lock is known as left over.
+
+use crate::error::{Error, Result, cannot};
+use crate::sys;
+use std::cell::Cell;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, PartialEq)]
+pub enum Destination {
+    Stdout,
+    File(ReportFile),
+}
+
+#[derive(Debug, PartialEq)]
+pub struct ReportFile {
+    path: PathBuf,
+    /// What was written last.
+    written: Cell<Option<Identity>>,
+}
+
+/// Device, inode, and when it was changed: an inode is used again.
+type Identity = (u64, u64, i64, i64);
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Destination::Stdout => f.write_str("standard output"),
+            Destination::File(file) => file.path.display().fmt(f),
+        }
+    }
+}
+
+impl Destination {
+    pub fn parse(value: &OsStr) -> Destination {
+        match value.as_bytes() {
+            b"-" => Destination::Stdout,
+            _ => Destination::File(ReportFile {
+                path: value.into(),
+                written: Cell::default(),
+            }),
+        }
+    }
+
+    /// Can a report be written there? Tried now, so that nobody waits for it in vain.
+    pub fn check(&self) -> Result<()> {
+        match self {
+            Destination::Stdout => Ok(()),
+            Destination::File(file) => file.check(),
+        }
+    }
+
+    /// Writes a report: `content` is called once.
+    pub fn write(&self, content: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+        match self {
+            Destination::Stdout => content(&mut BufWriter::new(io::stdout().lock())),
+            Destination::File(file) => file.write(content),
+        }
+    }
+}
+
+/// Bytes given to the kernel at a time.
+const BUFFER: usize = 64 << 10;
+
+impl ReportFile {
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn directory(&self) -> &Path {
+        match self.path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        }
+    }
+
+    /// The file's name with something around it.
+    fn beside(&self, before: &str, after: &str) -> PathBuf {
+        let mut name = OsString::from(before);
+        name.push(self.path.file_name().unwrap_or(OsStr::new("report")));
+        name.push(after);
+        self.directory().join(name)
+    }
+
+    fn check(&self) -> Result<()> {
+        let said = |why: String| Error::usage(format!("-report={}: {why}", self.path.display()));
+        if self.path.is_dir() {
+            return Err(said("this is a directory; give the name of a file".into()));
+        }
+        let directory = self.directory().display();
+        if !self.directory().is_dir() {
+            return Err(said(format!(
+                "there is no directory {directory}; make it, or mount a volume there"
+            )));
+        }
+        self.temporary()
+            .and_then(|(_, path)| fs::remove_file(path))
+            .map_err(|e| said(format!("cannot write into {directory}: {e}")))?;
+        self.clean();
+        Ok(())
+    }
+
+    /// A new file beside the report, because a rename does not cross file systems.
+    fn temporary(&self) -> io::Result<(File, PathBuf)> {
+        let path = self.beside(".", &format!(".{:016x}{TEMPORARY}", sys::random()?));
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&path)?;
+        // Where locks are not to be had nothing is cleaned either.
+        let _ = sys::try_lock(&file);
+        Ok((file, path))
+    }
+
+    /// Removes the temporary files of those who were killed.
+    fn clean(&self) {
+        let beginning = self.beside(".", ".");
+        let beginning = beginning.file_name().unwrap_or_default().as_bytes();
+        let is_temporary = |name: &OsStr| {
+            let rest = name.as_bytes().strip_prefix(beginning);
+            let middle = rest.and_then(|rest| rest.strip_suffix(TEMPORARY.as_bytes()));
+            middle.is_some_and(|m| m.len() == 16 && m.iter().all(u8::is_ascii_hexdigit))
+        };
+        for entry in fs::read_dir(self.directory())
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            if is_temporary(&entry.file_name()) {
+                let left = open_regular(&entry.path());
+                if left.is_ok_and(|file| sys::try_lock(&file).is_ok()) {
+                    // If it cannot be removed it does no harm but the room it takes.
+                    let _ = fs::remove_file(entry.path());
+                }
+            }
+        }
+    }
+
+    fn write(&self, content: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+        let (file, temporary) = self.temporary()?;
+        let mut out = BufWriter::with_capacity(BUFFER, file);
+        let written = content(&mut out).and_then(|()| {
+            out.flush()?;
+            out.get_ref().sync_all()?;
+            fs::rename(&temporary, &self.path)
+        });
+        if let Err(e) = written {
+            let _ = fs::remove_file(&temporary);
+            return Err(e);
+        }
+        self.written.set(Some(identity(&out.get_ref().metadata()?)));
+        // The rename itself lasts once the directory is synced.
+        File::open(self.directory())?.sync_all()
+    }
+
+    /// The report that was written last, unless it was replaced.
+    pub fn open_written(&self) -> Option<File> {
+        let file = open_regular(&self.path).ok()?;
+        (self.written.get() == Some(identity(&file.metadata().ok()?))).then_some(file)
+    }
+
+    /// Did somebody else put something in the place of what was written last?
+    pub fn is_replaced(&self) -> bool {
+        let there = fs::symlink_metadata(&self.path);
+        let there = there.map(|metadata| identity(&metadata));
+        matches!((self.written.get(), there), (Some(ours), Ok(there)) if ours != there)
+    }
+
+    /// The report of an earlier run; an error if what stands there is no file.
+    pub fn open_earlier(&self) -> io::Result<Option<File>> {
+        match open_regular(&self.path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+
+    /// Moves what stands there to the same name with an ending, in place of what has that name; answers the name.
+    pub fn move_aside(&self, ending: &str) -> Result<PathBuf> {
+        let aside = self.beside("", ending);
+        let shown = self.path.display();
+        fs::rename(&self.path, &aside)
+            .map_err(|e| cannot(&format!("move {shown} to {}", aside.display()), e))?;
+        Ok(aside)
+    }
+}
+
+const TEMPORARY: &str = ".tmp";
+
+/// Opens a file for reading; nothing that a symlink leads to, and nothing that makes the reader wait.
+fn open_regular(path: &Path) -> io::Result<File> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is no regular file")),
+    }
+}
+
+fn identity(file: &Metadata) -> Identity {
+    (file.dev(), file.ino(), file.mtime(), file.mtime_nsec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn report_in(directory: &Path) -> ReportFile {
+        match Destination::parse(directory.join("r.json").as_os_str()) {
+            Destination::File(file) => file,
+            Destination::Stdout => unreachable!(),
+        }
+    }
+
+    fn names_in(directory: &Path) -> Vec<OsString> {
+        let entries = fs::read_dir(directory).unwrap().flatten();
+        let mut names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn only_what_is_left_over_is_cleaned() {
+        let directory = tempfile::tempdir().unwrap();
+        let report = report_in(directory.path());
+        let kept = [
+            ".other.json.0123456789abcdef.tmp",
+            ".r.json.0123456789abcdeg.tmp",
+            ".r.json.tmp",
+        ];
+        for name in kept {
+            fs::write(directory.path().join(name), "").unwrap();
+        }
+        let left = directory.path().join(".r.json.0123456789abcdef.tmp");
+        fs::write(&left, "left").unwrap();
+        symlink(&left, directory.path().join(".r.json.0000000000000000.tmp")).unwrap();
+        let (_alive, path) = report.temporary().unwrap();
+        report.check().unwrap();
+        let name = path.file_name().unwrap();
+        let mut expected: Vec<OsString> = kept.iter().map(OsString::from).collect();
+        expected.extend([name.into(), ".r.json.0000000000000000.tmp".into()]);
+        expected.sort();
+        assert_eq!(names_in(directory.path()), expected);
+    }
+
+    #[test]
+    fn what_fails_leaves_the_old_one_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let report = report_in(directory.path());
+        report.write(|out| out.write_all(b"old")).unwrap();
+        let failed = report.write(|out| {
+            out.write_all(b"new")?;
+            Err(io::ErrorKind::StorageFull.into())
+        });
+        assert_eq!(failed.unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(fs::read(report.path()).unwrap(), b"old");
+        assert_eq!(names_in(directory.path()), ["r.json"]);
+    }
+
+    #[test]
+    fn a_symlink_is_replaced_and_not_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let report = report_in(directory.path());
+        let secret = directory.path().join("secret");
+        fs::write(&secret, "secret").unwrap();
+        report.write(|out| out.write_all(b"old")).unwrap();
+        assert!(report.open_written().is_some() && !report.is_replaced());
+        fs::remove_file(report.path()).unwrap();
+        assert!(report.open_written().is_none() && !report.is_replaced());
+        symlink(&secret, report.path()).unwrap();
+        assert!(report.open_written().is_none() && report.is_replaced());
+        assert!(report.open_earlier().is_err());
+        report.write(|out| out.write_all(b"new")).unwrap();
+        assert_eq!(fs::read(&secret).unwrap(), b"secret");
+        assert_eq!(fs::read(report.path()).unwrap(), b"new");
+    }
+}

@@ -1,0 +1,461 @@
+//! The report's file under all that can happen to it: whoever looks finds a whole report, and nothing that was in one
+//! is lost.
+
+mod common;
+
+use common::{
+    Files, Report, Sidecar, TestCgroup, assert_has, bytes, get, open_in, signal, status, wait_until,
+};
+use serde_json::json;
+use snoop::destination::Destination;
+use std::cell::RefCell;
+use std::env;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A number below `end`, of no pattern.
+fn random(end: u64) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    u64::from(now.subsec_nanos()).wrapping_mul(0x9e37_79b9_7f4a_7c15) % end
+}
+
+fn temporary_files(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap().flatten();
+    let paths = entries.map(|entry| entry.path());
+    paths
+        .filter(|path| path.extension().is_some_and(|e| e == "tmp"))
+        .collect()
+}
+
+fn execute(program: &str, arguments: &[&str]) {
+    let status = Command::new(program).args(arguments).status().unwrap();
+    assert!(status.success(), "{program} {arguments:?}");
+}
+
+const WRITER: &str = "SNOOP_TEST_WRITE_TO";
+
+#[test]
+#[ignore = "the writer that the next test kills"]
+fn a_writer() {
+    let path = env::var_os(WRITER).expect("the next test says where");
+    let report = Destination::parse(&path);
+    report.check().unwrap();
+    for generation in 1u64.. {
+        let line = format!("{generation}\n");
+        let write =
+            |out: &mut dyn Write| (0..20_000).try_for_each(|_| out.write_all(line.as_bytes()));
+        report.write(write).unwrap();
+    }
+}
+
+#[test]
+fn a_writer_that_is_killed_leaves_a_whole_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("report");
+    let (mut seen, mut left) = (0, 0);
+    for _ in 0..300 {
+        let mut writer = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "a_writer", "--include-ignored"])
+            .env(WRITER, &path)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        sleep(Duration::from_micros(3_000 + random(10_000)));
+        writer.kill().unwrap();
+        writer.wait().unwrap();
+        left += usize::from(!temporary_files(directory.path()).is_empty());
+        let Ok(text) = fs::read_to_string(&path) else {
+            continue; // killed before the first one was there
+        };
+        seen += 1;
+        let first = text.lines().next().unwrap();
+        assert_eq!(text.lines().count(), 20_000);
+        assert!(text.lines().all(|line| line == first) && text.ends_with('\n'));
+    }
+    // Most were killed in the middle of a write.
+    assert!(
+        seen > 200 && left > 100,
+        "{seen} files, {left} in the middle"
+    );
+    let path = path.into_os_string();
+    Destination::parse(&path).check().unwrap();
+    assert_eq!(
+        temporary_files(directory.path()),
+        [""; 0].map(PathBuf::from)
+    );
+}
+
+#[test]
+fn a_snoop_that_is_killed_goes_on_where_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let cgroup = TestCgroup::make("killed");
+    let report = directory.path().join("reports/report.json");
+    fs::create_dir(report.parent().unwrap()).unwrap();
+    let traced = format!("-cgroup={}", cgroup.path());
+    let mut expected = Files::new();
+    for round in 0..25 {
+        let mut sidecar = Sidecar::start(&[&traced, "-interval=1h"], &report);
+        assert_eq!(
+            temporary_files(report.parent().unwrap()),
+            [""; 0].map(PathBuf::from)
+        );
+        let before = Report::parse(get(sidecar.port, "/report").1.as_bytes());
+        assert_has(&before.files, &expected);
+        let file = open_in(&cgroup, directory.path(), &format!("r{round}"));
+        let reported = get(sidecar.port, "/report").1;
+        assert_has(
+            &Report::parse(reported.as_bytes()).files,
+            &Files::from([file.clone()]),
+        );
+        expected.insert(file);
+        // Many writes, and the end in the middle of one.
+        let unwritten = open_in(&cgroup, directory.path(), &format!("u{round}"));
+        for _ in 0..3 {
+            signal(&sidecar.child, "HUP");
+        }
+        sleep(Duration::from_micros(random(1_500)));
+        sidecar.child.kill().unwrap();
+        sidecar.child.wait().unwrap();
+        let now = Report::read(&report);
+        assert_has(&now.files, &expected);
+        if now.files.contains(&unwritten) {
+            expected.insert(unwritten);
+        }
+    }
+    let began = Report::read(&report).json["started_at"].clone();
+    let sidecar = Sidecar::start(&[&traced], &report);
+    let log = sidecar.stop("TERM");
+    assert!(
+        log.iter()
+            .any(|(_, said)| said.starts_with("going on with the report"))
+    );
+    let last = Report::read(&report);
+    assert_eq!(last.json["started_at"], began);
+    assert_has(&last.files, &expected);
+    // It is one container, all runs counted: each time an execution and what the C library reads, twice, and the opens.
+    let containers = last.json["containers"].as_array().unwrap();
+    assert_eq!(containers.len(), 1);
+    assert!(last.number("total_events") >= 25 * 4);
+    assert_eq!(containers[0]["total_events"], last.json["total_events"]);
+}
+
+/// A small file system of its own.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(at: &Path) -> Disk {
+        fs::create_dir(at).unwrap();
+        execute(
+            "mount",
+            &[
+                "-t",
+                "tmpfs",
+                "-o",
+                "size=256k",
+                "none",
+                at.to_str().unwrap(),
+            ],
+        );
+        Disk(at.into())
+    }
+
+    fn remount(&self, option: &str) {
+        let options = format!("remount,{option}");
+        execute("mount", &["-o", &options, self.0.to_str().unwrap()]);
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn reports_that_cannot_be_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = Disk::mount(&directory.path().join("disk"));
+    let reports = disk.0.join("reports");
+    fs::create_dir(&reports).unwrap();
+    let report = reports.join("report.json");
+    let cgroup = TestCgroup::make("unwritten");
+    let traced = format!("-cgroup={}", cgroup.path());
+    let sidecar = Sidecar::start(&[&traced, "-interval=1s"], &report);
+    let metric = |name: &str| {
+        let metrics = get(sidecar.port, "/metrics").1;
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap().trim().parse::<u64>().unwrap()
+    };
+    let pid = sidecar.child.id().to_string();
+    let junk = disk.0.join("junk");
+    let strace: RefCell<Option<Child>> = RefCell::default();
+
+    type Step<'a> = &'a dyn Fn();
+    let faults: [(&str, Step, Step); 5] = [
+        (
+            "No space left",
+            &|| {
+                let mut junk = fs::File::create(&junk).unwrap();
+                while junk.write_all(&[0; 4096]).is_ok() {}
+            },
+            &|| fs::remove_file(&junk).unwrap(),
+        ),
+        (
+            "Disk quota exceeded",
+            &|| {
+                let inject = "--inject=fsync:error=EDQUOT";
+                let mut command = Command::new("strace");
+                command.args(["--quiet=all", inject, "--trace=fsync", "-p", &pid]);
+                let traced = || fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+                *strace.borrow_mut() = Some(command.stderr(Stdio::null()).spawn().unwrap());
+                wait_until(|| !traced().contains("TracerPid:\t0"));
+            },
+            &|| {
+                let mut strace = strace.take().unwrap();
+                signal(&strace, "INT");
+                strace.wait().unwrap();
+            },
+        ),
+        ("Read-only", &|| disk.remount("ro"), &|| disk.remount("rw")),
+        (
+            "No such file",
+            &|| fs::remove_dir_all(&reports).unwrap(),
+            &|| fs::create_dir(&reports).unwrap(),
+        ),
+        (
+            "Is a directory",
+            &|| {
+                fs::remove_file(&report).unwrap();
+                fs::create_dir(&report).unwrap();
+            },
+            &|| fs::remove_dir(&report).unwrap(),
+        ),
+    ];
+    let mut expected = Files::new();
+    for (i, (why, break_it, mend_it)) in faults.iter().enumerate() {
+        wait_until(|| report.is_file());
+        let before = metric("snoop_report_write_errors_total");
+        break_it();
+        expected.insert(open_in(&cgroup, directory.path(), &format!("during-{i}")));
+        // Tried again and again.
+        wait_until(|| metric("snoop_report_write_errors_total") >= before + 2);
+        let (head, body) = get(sidecar.port, "/healthz");
+        assert_eq!(status(&head), 503);
+        assert!(body.contains(why), "{why}: {body}");
+        // The listener serves all the same.
+        assert_has(
+            &Report::parse(get(sidecar.port, "/report").1.as_bytes()).files,
+            &expected,
+        );
+        mend_it();
+        wait_until(|| report.is_file() && expected.is_subset(&Report::read(&report).files));
+        assert_eq!(status(&get(sidecar.port, "/healthz").0), 200);
+        assert_eq!(temporary_files(&reports), [""; 0].map(PathBuf::from));
+    }
+
+    // A symlink is no fault; it is not followed.
+    let elsewhere = directory.path().join("elsewhere");
+    fs::write(&elsewhere, "mine").unwrap();
+    fs::remove_file(&report).unwrap();
+    symlink(&elsewhere, &report).unwrap();
+    expected.insert(open_in(&cgroup, directory.path(), "linked"));
+    wait_until(|| report.symlink_metadata().unwrap().is_file());
+    assert_has(&Report::read(&report).files, &expected);
+    assert_eq!(fs::read(&elsewhere).unwrap(), b"mine");
+
+    let log = sidecar.stop("TERM");
+    let errors: Vec<_> = log.iter().filter(|(level, _)| level == "error").collect();
+    assert_eq!(errors.len(), faults.len(), "{errors:?}");
+    for ((_, said), (why, ..)) in errors.iter().zip(&faults) {
+        assert!(
+            said.contains(why) && said.contains("trying again"),
+            "{said}"
+        );
+    }
+    let warnings: Vec<_> = log.iter().filter(|(level, _)| level == "warn").collect();
+    assert!(
+        matches!(&warnings[..], [(_, said)] if said.contains("something else writes")),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn a_limit_of_file_sizes_is_an_error_like_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let cgroup = TestCgroup::make("limited");
+    let mut command = Command::new("prlimit");
+    command
+        .arg("--fsize=100")
+        .arg(common::snoop().get_program());
+    let traced = format!("-cgroup={}", cgroup.path());
+    let report = directory.path().join("report.json");
+    let mut sidecar = Sidecar::start_by(command, &[&traced, "-interval=1s"], &report);
+    let unhealthy = || status(&get(sidecar.port, "/healthz").0) == 503;
+    wait_until(unhealthy);
+    // The last report cannot be written either, and the exit status says so.
+    signal(&sidecar.child, "TERM");
+    assert_eq!(sidecar.child.wait().unwrap().code(), Some(1));
+    assert!(!report.exists());
+}
+
+#[test]
+fn two_that_write_the_same_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let report = directory.path().join("report.json");
+    let (one, other) = (TestCgroup::make("one"), TestCgroup::make("other"));
+    let start = |cgroup: &TestCgroup| {
+        let traced = format!("-cgroup={}", cgroup.path());
+        Sidecar::start(&[&traced, "-interval=1h", "-pod-name=p"], &report)
+    };
+    let (first, second) = (start(&one), start(&other));
+    for (sidecar, cgroup, name) in [
+        (&first, &one, "a"),
+        (&second, &other, "b"),
+        (&first, &one, "c"),
+    ] {
+        let file = open_in(cgroup, directory.path(), name);
+        signal(&sidecar.child, "HUP");
+        wait_until(|| report.exists() && Report::read(&report).files.contains(&file));
+    }
+    let warned = |log: Vec<(String, String)>| {
+        let warned = log.iter().filter(|(level, said)| {
+            level == "warn" && said.contains("something else writes") && said.contains("-report")
+        });
+        warned.count()
+    };
+    assert_eq!(
+        (warned(first.stop("TERM")), warned(second.stop("TERM"))),
+        (1, 1)
+    );
+}
+
+/// What an earlier run left, and what becomes of it.
+#[test]
+fn which_reports_are_gone_on_with() {
+    let directory = tempfile::tempdir().unwrap();
+    let cgroup = TestCgroup::make("resumed");
+    let report = directory.path().join("report.json");
+    let aside = |ending: &str| directory.path().join(format!("report.json.{ending}"));
+    let traced = format!("-cgroup={}", cgroup.path());
+    let run = |flags: &[&str], name: &str| {
+        let flags = [&[&traced[..], "-interval=1h"], flags].concat();
+        let sidecar = Sidecar::start(&flags, &report);
+        open_in(&cgroup, directory.path(), name);
+        let log = sidecar.stop("TERM");
+        let has = |name: &str| {
+            let file = directory.path().join(name).join("0-0");
+            Report::read(&report).files.contains(&bytes(file))
+        };
+        let warnings = log.into_iter().filter(|(level, _)| level == "warn");
+        let warnings: Vec<_> = warnings.map(|(_, said)| said).collect();
+        (["a", "b", "c"].map(has), warnings.join("\n"))
+    };
+
+    let image = ["-pod-name=p", "-image=nginx:1"];
+    assert_eq!(run(&image, "a"), ([true, false, false], String::new()));
+    assert_eq!(run(&image, "b"), ([true, true, false], String::new()));
+    // What is excluded now goes, though it was not excluded then.
+    let without = format!("-exclude={}/a/", directory.path().display());
+    let flags = [&image[..], &[&without]].concat();
+    assert_eq!(run(&flags, "b"), ([false, true, false], String::new()));
+    // As many as may be are taken over.
+    let (_, warned) = run(&[&image[..], &["-max-unique-files=1"]].concat(), "c");
+    assert!(warned.contains("evicted"), "{warned}");
+    let small = Report::read(&report);
+    assert_eq!(
+        (small.files.len(), &small.json["complete"]),
+        (1, &json!(false))
+    );
+    let evicted = small.number("evicted_files");
+    // What a report lacks, one that goes on with it lacks too.
+    run(&image, "c");
+    assert_eq!(
+        Report::read(&report).json["missing"],
+        json!({"evicted": evicted})
+    );
+    assert_eq!(Report::read(&report).number("evicted_files"), evicted);
+
+    // Of another image, and of a pod that is not named.
+    run(&["-resume=false", "-pod-name=p"], "a");
+    assert!(!aside("previous").exists());
+    let (files, warned) = run(&["-pod-name=p", "-image=nginx:2"], "b");
+    assert_eq!(files, [false, true, false]);
+    assert!(
+        warned.contains("its image is null, not \"nginx:2\""),
+        "{warned}"
+    );
+    assert!(Report::read(&aside("previous")).files.len() > 1);
+    run(&["-resume=false"], "a");
+    let other = TestCgroup::make("resumed-other");
+    let sidecar = Sidecar::start(&[&format!("-cgroup={}", other.path())], &report);
+    let log = sidecar.stop("TERM");
+    let said = format!("it tells of the cgroup {};", cgroup.path());
+    assert!(log.iter().any(|(_, line)| line.contains(&said)), "{log:?}");
+    run(&["-resume=false"], "a");
+
+    // Damaged in one way or another.
+    let whole = fs::read(&report).unwrap();
+    let deep = [&whole[..whole.len() - 3], b",\"x\": [", &[b'['; 5000]].concat();
+    let no_path = String::from_utf8(whole.clone())
+        .unwrap()
+        .replace("\"/", "\"");
+    let cut = &whole[..whole.len() / 2];
+    for damaged in [
+        b"",
+        cut,
+        b"\0\xff\n",
+        &deep,
+        no_path.as_bytes(),
+        b"{\"schema\": 1}",
+        b"[]",
+    ] {
+        fs::write(&report, damaged).unwrap();
+        let (files, warned) = run(&[], "c");
+        assert_eq!(files, [false, false, true]);
+        assert!(warned.contains(" is damaged: "), "{warned}");
+        assert_eq!(fs::read(aside("damaged")).unwrap(), damaged);
+    }
+    // Nobody has to wait for a pipe.
+    fs::remove_file(&report).unwrap();
+    execute("mkfifo", &[report.to_str().unwrap()]);
+    let (files, warned) = run(&[], "a");
+    assert_eq!(files, [true, false, false]);
+    assert!(warned.contains("no regular file"), "{warned}");
+}
+
+#[test]
+fn runs_of_commands_that_add_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let report = directory.path().join("report.json");
+    let files: Vec<_> = ["a", "b", "c"]
+        .iter()
+        .map(|name| bytes(directory.path().join(name)))
+        .collect();
+    for file in &files {
+        fs::write(Path::new(std::str::from_utf8(file).unwrap()), "").unwrap();
+    }
+    for (name, flags, expected) in [
+        ("a", &["-resume"][..], &files[..1]),
+        ("b", &["-resume"], &files[..2]),
+        ("c", &[], &files[2..]),
+    ] {
+        let output = common::snoop()
+            .args(["run", "-report"])
+            .arg(&report)
+            .args(flags)
+            .args(["--", "cat"])
+            .arg(directory.path().join(name))
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        let found = Report::read(&report);
+        assert_has(&found.files, &expected.iter().cloned().collect());
+        let mine = found.files.iter().filter(|file| files.contains(file));
+        assert_eq!(mine.count(), expected.len());
+    }
+}
