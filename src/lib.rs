@@ -14,6 +14,7 @@ pub mod http;
 pub mod path;
 pub mod perf;
 pub mod ring;
+pub mod sandbox;
 pub mod syscalls;
 pub mod tree;
 pub mod wire;

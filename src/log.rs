@@ -1,11 +1,13 @@
 //! One line per event on standard error, if its level is asked for: readable on a terminal, JSON for
 //! what collects the logs of containers.
 
+use crate::sys;
 use crate::time::rfc3339;
 use serde_json::Value;
 use std::fmt::{self, Display};
-use std::io::{self, IsTerminal, Write};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::io::{self, IsTerminal, StderrLock, Write};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::time::SystemTime;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,20 +45,39 @@ pub fn is_on(level: Level) -> bool {
     level as u8 >= LEVEL.load(Ordering::Relaxed)
 }
 
+/// Lines that nobody took.
+static LOST: AtomicU32 = AtomicU32::new(0);
+
 pub fn line(level: Level, message: impl Display) {
-    if is_on(level) {
-        let mut err = io::stderr().lock();
-        // Nobody is left to be told when standard error is gone.
-        let _ = if err.is_terminal() {
-            writeln!(err, "snoop: {level}: {message}")
-        } else {
-            let (time, message) = (rfc3339(SystemTime::now()), Value::from(message.to_string()));
-            writeln!(
-                err,
-                "{{\"time\":\"{time}\",\"level\":\"{level}\",\"message\":{message}}}"
-            )
-        };
+    if !is_on(level) {
+        return;
     }
+    let mut err = io::stderr().lock();
+    // Whoever collects the log may have stopped to read; the tracing goes on.
+    if !sys::can_write(err.as_fd()) {
+        LOST.fetch_add(1, Ordering::Relaxed);
+        return;
+    }
+    let lost = LOST.swap(0, Ordering::Relaxed);
+    if lost > 0 {
+        write(
+            &mut err,
+            Level::Warn,
+            &format!("{lost} lines of the log were not taken"),
+        );
+    }
+    write(&mut err, level, &message.to_string());
+}
+
+fn write(err: &mut StderrLock, level: Level, message: &str) {
+    let line = if err.is_terminal() {
+        format!("snoop: {level}: {message}\n")
+    } else {
+        let (time, message) = (rfc3339(SystemTime::now()), Value::from(message));
+        format!("{{\"time\":\"{time}\",\"level\":\"{level}\",\"message\":{message}}}\n")
+    };
+    // Nobody is left to be told when standard error is gone.
+    let _ = err.write_all(line.as_bytes());
 }
 
 pub fn debug(message: impl Display) {

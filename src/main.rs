@@ -112,5 +112,8 @@ fn trace(config: Config, command: Option<Vec<OsString>>) -> Result<u8> {
         tracer.list_open(&layout.iterator_ids)?;
     }
     tracer.probe.all_loaded();
+    if tracer.running.is_none() {
+        tracer.confine()?;
+    }
     tracer.run(&signals)
 }

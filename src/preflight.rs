@@ -5,6 +5,7 @@ use crate::error::{Error, FAILED, Result};
 use crate::kernel::{self, Buffer, Layout, Quirks};
 use crate::path::Excludes;
 use crate::probe::{Probe, Settings};
+use crate::sys::{CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -43,10 +44,6 @@ impl Plan {
 }
 
 const BTF: &str = "sys/kernel/btf/vmlinux";
-
-const CAP_SYS_ADMIN: u64 = 1 << 21;
-const CAP_PERFMON: u64 = 1 << 38;
-const CAP_BPF: u64 = 1 << 39;
 
 /// Looks at the host whose root directory is `root`.
 pub fn look(root: &Path) -> Facts {

@@ -88,8 +88,39 @@ impl Epoll {
     }
 }
 
+/// Would a write be taken now? Of a pipe that is so for 4096 bytes: poll(2), pipe(7).
+pub fn can_write(fd: BorrowedFd) -> bool {
+    let mut poll = libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: libc::POLLOUT,
+        revents: 0,
+    };
+    // SAFETY: one structure, alive during the call.
+    unsafe { libc::poll(&mut poll, 1, 0) != 0 }
+}
+
 /// Signals as a descriptor. They stay blocked for the process.
 pub struct SignalFd(OwnedFd);
+
+/// From now on each of these signals ends this process at once, with 128 + N as its status. By a handler: the first
+/// process of a pid namespace does not get signals that it does not handle.
+pub fn end_at_once(signals: &[i32]) {
+    extern "C" fn end(signal: libc::c_int) {
+        // SAFETY: it may be called in a handler, and does not return.
+        unsafe { libc::_exit(128 + signal) }
+    }
+    // SAFETY: the set is initialised by sigemptyset before it is used; the handler calls _exit(2) only.
+    unsafe {
+        let mut set = mem::zeroed();
+        libc::sigemptyset(&mut set);
+        for signal in signals {
+            libc::sigaddset(&mut set, *signal);
+            let handler: extern "C" fn(libc::c_int) = end;
+            libc::signal(*signal, handler as *const () as libc::sighandler_t);
+        }
+        libc::sigprocmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut());
+    }
+}
 
 /// Makes a write past the limit of file sizes an error like others; it would end this process (setrlimit(2)).
 pub fn outlive_file_size_limit() {
@@ -278,6 +309,46 @@ pub fn open_bpf_output(cpu: u32, wakeup_bytes: usize) -> io::Result<OwnedFd> {
         let (call, process, group) = (libc::SYS_perf_event_open, -1, -1);
         let fd = libc::syscall(call, &attr, process, cpu as i32, group, FD_CLOEXEC);
         Ok(OwnedFd::from_raw_fd(check(fd as i32)?))
+    }
+}
+
+pub const CAP_DAC_OVERRIDE: u64 = 1 << 1;
+pub const CAP_SYS_ADMIN: u64 = 1 << 21;
+pub const CAP_PERFMON: u64 = 1 << 38;
+pub const CAP_BPF: u64 = 1 << 39;
+
+/// Header and sets of capget(2) and capset(2) in their third version, with 64 capabilities: the lower halves of the
+/// effective, permitted and inheritable sets, and the upper ones.
+type Capabilities = ([u32; 2], [[u32; 3]; 2]);
+const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+
+/// Those that this process has or may take, a bit each.
+pub fn permitted_capabilities() -> io::Result<u64> {
+    let (mut head, mut sets): Capabilities = ([CAPABILITY_VERSION_3, 0], Default::default());
+    // SAFETY: the kernel reads and writes the header, and fills in two sets of three words.
+    check(unsafe { libc::syscall(libc::SYS_capget, &mut head, &mut sets) } as i32)?;
+    Ok(u64::from(sets[1][1]) << 32 | u64::from(sets[0][1]))
+}
+
+/// None of them is inherited by a program that is executed.
+pub fn set_capabilities(permitted: u64, effective: u64) -> io::Result<()> {
+    let half = |shift: u32| [(effective >> shift) as u32, (permitted >> shift) as u32, 0];
+    let (head, sets): Capabilities = ([CAPABILITY_VERSION_3, 0], [half(0), half(32)]);
+    // SAFETY: the kernel reads the header and two sets of three words.
+    check(unsafe { libc::syscall(libc::SYS_capset, &head, &sets) } as i32).map(|_| ())
+}
+
+/// Lets the filter decide about every later syscall of this process; programs that it executes gain no privileges.
+pub fn filter_syscalls(filter: &[libc::sock_filter]) -> io::Result<()> {
+    let program = libc::sock_fprog {
+        len: filter.len() as u16,
+        filter: filter.as_ptr().cast_mut(),
+    };
+    // SAFETY: the kernel copies as many instructions as there are, and checks them.
+    unsafe {
+        check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
+        let mode = libc::SECCOMP_MODE_FILTER;
+        check(libc::prctl(libc::PR_SET_SECCOMP, mode, &program)).map(|_| ())
     }
 }
 

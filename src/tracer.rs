@@ -7,14 +7,16 @@ use crate::destination::Destination;
 use crate::error::{Result, cannot};
 use crate::http::{Body, Response, Server};
 use crate::kernel::{ITERATORS, Part};
-use crate::log;
+use crate::log::{self, Level};
 use crate::metrics::{self, Scrape};
 use crate::probe::{Counts, Probe};
 use crate::report::Snapshot;
 use crate::resume;
 use crate::ring::Records;
 use crate::run::Running;
-use crate::sys::{self, Epoll, Interest, SignalFd, Timer};
+use crate::sandbox;
+use crate::sys::{self, CAP_BPF, CAP_DAC_OVERRIDE, CAP_SYS_ADMIN};
+use crate::sys::{Epoll, Interest, SignalFd, Timer};
 use crate::syscalls;
 use crate::wire::{Outcome, RING_BYTES};
 use std::fs::File;
@@ -168,6 +170,18 @@ impl Tracer {
         Ok(())
     }
 
+    /// Gives up what the loop does not need.
+    pub fn confine(&self) -> Result<()> {
+        let kept = sandbox::drop_capabilities(&[
+            // Before Linux 5.19, where unprivileged users may not use bpf(2).
+            (&[CAP_BPF, CAP_SYS_ADMIN], &|| self.probe.counts().is_ok()),
+            // In a directory of somebody else.
+            (&[CAP_DAC_OVERRIDE], &|| self.config.report.check().is_ok()),
+        ])?;
+        log::debug(format_args!("capabilities that are kept: {kept:#x}"));
+        sandbox::confine()
+    }
+
     /// The loop; answers the exit status.
     pub fn run(mut self, signals: &SignalFd) -> Result<u8> {
         let report = Timer::every(self.config.interval).map_err(|e| cannot("set a timer", e))?;
@@ -219,7 +233,7 @@ impl Tracer {
                         report.ticks();
                         self.take_all()?;
                         let counts = self.probe.counts()?;
-                        self.write_if_changed(&counts);
+                        self.write_if_changed(&counts, Level::Info);
                         let sent = counts.sum(Outcome::Submitted);
                         self.progress.note(sent, self.collector.records());
                     }
@@ -239,6 +253,8 @@ impl Tracer {
                 server.expire(now);
             }
         };
+        // Whoever asks twice does not want to wait for a report that hangs.
+        sys::end_at_once(&[libc::SIGTERM, libc::SIGINT]);
         self.take_all()?;
         self.finish(status)
     }
@@ -307,7 +323,8 @@ impl Tracer {
     /// The current report: the file, brought up to date, or a copy where that cannot be.
     fn report(&mut self) -> Result<Response> {
         let counts = self.probe.counts()?;
-        self.write_if_changed(&counts);
+        // Clients do not fill the log.
+        self.write_if_changed(&counts, Level::Debug);
         let written = match &self.config.report {
             Destination::File(file) if self.writes.failure.is_none() => file.open_written(),
             _ => None,
@@ -395,22 +412,26 @@ impl Tracer {
         self.take_all()?;
         let counts = self.probe.counts()?;
         self.collector.set_changed();
-        self.write_if_changed(&counts);
+        self.write_if_changed(&counts, Level::Info);
         Ok(())
     }
 
-    fn write_if_changed(&mut self, counts: &Counts) {
+    /// Says at that level that it did.
+    fn write_if_changed(&mut self, counts: &Counts, level: Level) {
         self.warn_of_gaps(counts);
         if !self.collector.take_changed() {
             return;
         }
         let failed_before = self.writes.failure.take();
         match self.write(counts) {
-            Ok(()) => log::info(format_args!(
-                "report written: {} files, {}",
-                self.collector.files(),
-                self.collector.totals(counts)
-            )),
+            Ok(()) => log::line(
+                level,
+                format_args!(
+                    "report written: {} files, {}",
+                    self.collector.files(),
+                    self.collector.totals(counts)
+                ),
+            ),
             Err(e) => {
                 self.collector.set_changed();
                 if failed_before != self.writes.failure {

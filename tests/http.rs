@@ -2,11 +2,12 @@
 
 mod common;
 
-use common::{Report, Sidecar, TestCgroup, exchange, get, helper, snoop, status, wait_until};
+use common::{
+    Report, Sidecar, TestCgroup, exchange, get, helper, metrics, snoop, status, wait_until,
+};
 use snoop::http::{PATIENCE, SLOTS};
 use snoop::metrics::METRICS;
 use snoop::sys::page_size;
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -14,21 +15,6 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-/// The series of /metrics, with labels as part of the name.
-fn metrics(port: u16) -> BTreeMap<String, f64> {
-    let (head, body) = get(port, "/metrics");
-    assert_eq!(status(&head), 200);
-    assert!(
-        head.contains("Content-Type: text/plain; version=0.0.4; charset=utf-8"),
-        "{head}"
-    );
-    let lines = body.lines().filter(|line| !line.starts_with('#'));
-    let series = lines.map(|line| line.rsplit_once(' ').unwrap());
-    series
-        .map(|(name, value)| (name.into(), value.parse().unwrap()))
-        .collect()
-}
 
 fn make_files(directory: &Path, n: usize) {
     for i in 0..n {

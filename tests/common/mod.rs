@@ -8,7 +8,7 @@ pub mod container;
 pub mod debian;
 
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
@@ -345,6 +345,21 @@ pub fn get(port: u16, path: &str) -> (String, String) {
 
 pub fn status(head: &str) -> u16 {
     head.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+/// The series of /metrics, with labels as part of the name.
+pub fn metrics(port: u16) -> BTreeMap<String, f64> {
+    let (head, body) = get(port, "/metrics");
+    assert_eq!(status(&head), 200);
+    assert!(
+        head.contains("Content-Type: text/plain; version=0.0.4; charset=utf-8"),
+        "{head}"
+    );
+    let lines = body.lines().filter(|line| !line.starts_with('#'));
+    let series = lines.map(|line| line.rsplit_once(' ').unwrap());
+    series
+        .map(|(name, value)| (name.into(), value.parse().unwrap()))
+        .collect()
 }
 
 /// Level and message of a line that snoop logged.

@@ -1,0 +1,180 @@
+//! What happens to a running snoop: signals, pauses, others like it.
+
+mod common;
+
+use common::{
+    Files, Report, Sidecar, TestCgroup, assert_has, assert_same, bytes, get, helper, metrics,
+    open_in, signal, status, wait_until,
+};
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A report that hangs, as on a network file system without its server.
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    for (name, code) in [("TERM", 143), ("INT", 130)] {
+        let directory = tempfile::tempdir().unwrap();
+        let cgroup = TestCgroup::make("twice");
+        let traced = format!("-cgroup={}", cgroup.path());
+        let mut sidecar = Sidecar::start(&[&traced], &directory.path().join("report.json"));
+        let pid = sidecar.child.id().to_string();
+        let of_process = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
+        let mut strace = Command::new("strace")
+            .args([
+                "--quiet=all",
+                "--trace=fsync",
+                "--inject=fsync:delay_enter=60s",
+            ])
+            .args(["-p", &pid])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        wait_until(|| !of_process("status").contains("TracerPid:\t0"));
+        signal(&sidecar.child, name);
+        let temporary = || {
+            let mut entries = fs::read_dir(directory.path()).unwrap();
+            entries.any(|e| e.unwrap().path().extension().is_some_and(|e| e == "tmp"))
+        };
+        wait_until(temporary);
+        let asked = Instant::now();
+        signal(&sidecar.child, name);
+        // strace would keep it until the delay is over.
+        signal(&strace, "KILL");
+        strace.wait().unwrap();
+        assert_eq!(sidecar.child.wait().unwrap().code(), Some(code));
+        assert!(asked.elapsed() < Duration::from_secs(30));
+    }
+}
+
+/// Stopped, as by a suspend or a frozen cgroup, while more happens than the buffer holds: each access is counted,
+/// and what was lost comes back with its next use.
+#[test]
+fn a_flood_during_a_pause_is_counted_exactly() {
+    const FILES: usize = 60_000;
+    let directory = tempfile::tempdir().unwrap();
+    let cgroup = TestCgroup::make("flood");
+    let traced = format!("-cgroup={}", cgroup.path());
+    let report = directory.path().join("report.json");
+    let sidecar = Sidecar::start(&[&traced, "-interval=1s"], &report);
+    let files = directory.path().join("f".repeat(100));
+    fs::create_dir(&files).unwrap();
+    let mut expected = Files::from([bytes(helper())]);
+    for i in 0..FILES {
+        let file = files.join(format!("0-{i}"));
+        fs::write(&file, "").unwrap();
+        expected.insert(bytes(file));
+    }
+    let open_all = || {
+        let mut command = cgroup.command(helper());
+        let status = command
+            .args(["opens", &FILES.to_string()])
+            .arg(&files)
+            .status();
+        assert!(status.unwrap().success());
+    };
+    // One that leaves nothing: what an execution counts besides.
+    let status = cgroup.command(helper()).arg("nop").status().unwrap();
+    assert!(status.success());
+    let count = |names: &[&str]| -> u64 {
+        let metrics = metrics(sidecar.port);
+        let number = |name: &&str| metrics[&format!("snoop_events_{name}_total")] as u64;
+        names.iter().map(number).sum()
+    };
+    const ALL: [&str; 5] = ["processed", "duplicate", "excluded", "failed", "dropped"];
+    let before = count(&ALL);
+
+    signal(&sidecar.child, "STOP");
+    open_all();
+    signal(&sidecar.child, "CONT");
+    let dropped = count(&["dropped"]);
+    assert!((1..FILES as u64).contains(&dropped), "{dropped} dropped");
+    assert_eq!(count(&ALL), before + before + FILES as u64);
+    let after = || Report::parse(get(sidecar.port, "/report").1.as_bytes());
+    let now = after();
+    assert_eq!(
+        now.json["missing"],
+        serde_json::json!({"buffer_full": dropped})
+    );
+    assert_eq!(now.files.len() as u64, expected.len() as u64 - dropped);
+    // The paths of a second and a third time: what is known by now, and what was lost.
+    open_all();
+    assert_same(&after().files, &expected);
+    assert_eq!(count(&ALL), before * 3 + 2 * FILES as u64);
+    assert_eq!(count(&["dropped"]), dropped);
+
+    let log = sidecar.stop("TERM");
+    let said = log.iter().filter(|(_, said)| said.contains("buffer_full"));
+    assert_eq!(said.count(), 1);
+}
+
+/// The log of a snoop whose report is asked for all the time, while all the time something is lost.
+#[test]
+fn losses_are_logged_once_a_second_at_most() {
+    let directory = tempfile::tempdir().unwrap();
+    let cgroup = TestCgroup::make("losses");
+    let traced = format!("-cgroup={}", cgroup.path());
+    let flags = [&traced[..], "-max-unique-files=1", "-interval=1s"];
+    let sidecar = Sidecar::start(&flags, &directory.path().join("report.json"));
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(3500) {
+        open_in(&cgroup, directory.path(), "evicting");
+        get(sidecar.port, "/report");
+    }
+    let log = sidecar.stop("TERM");
+    let warned = log.iter().filter(|(_, said)| said.contains("evicted: "));
+    let warned = warned.count();
+    assert!((2..=5).contains(&warned), "{warned} times");
+}
+
+/// Nobody reads the log: the pipe is full, and the tracing goes on.
+#[test]
+fn a_log_that_is_not_read_holds_nothing_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let cgroup = TestCgroup::make("unread");
+    let traced = format!("-cgroup={}", cgroup.path());
+    let report = directory.path().join("report.json");
+    let sidecar = Sidecar::start(&[&traced, "-log-level=debug"], &report);
+    let mut expected = Files::new();
+    for i in 0..2_000 {
+        expected.insert(bytes(directory.path().join(format!("0-{i}"))));
+        fs::write(directory.path().join(format!("0-{i}")), "").unwrap();
+    }
+    let mut command = cgroup.command(helper());
+    let status = command
+        .args(["opens", "2000"])
+        .arg(directory.path())
+        .status();
+    assert!(status.unwrap().success());
+    let now = Report::parse(get(sidecar.port, "/report").1.as_bytes());
+    assert_has(&now.files, &expected);
+    let log = sidecar.stop("TERM");
+    // Those that fit are whole lines.
+    assert!((100..2_000).contains(&log.len()), "{}", log.len());
+}
+
+#[test]
+fn two_of_them_do_not_disturb_each_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let cgroup = TestCgroup::make("shared");
+    let traced = format!("-cgroup={}", cgroup.path());
+    let reports = ["one", "two"].map(|name| directory.path().join(name));
+    // Each in the cgroup that the other traces, as in a pod of two sidecars.
+    let [first, second] = reports.each_ref().map(|report| {
+        let own = cgroup.command(common::snoop().get_program());
+        Sidecar::start_by(own, &[&traced, "-interval=1s"], report)
+    });
+    let file = open_in(&cgroup, directory.path(), "file");
+    for sidecar in [&first, &second] {
+        assert_eq!(status(&get(sidecar.port, "/healthz").0), 200);
+    }
+    first.stop("TERM");
+    let later = open_in(&cgroup, directory.path(), "later");
+    assert_eq!(status(&get(second.port, "/healthz").0), 200);
+    second.stop("TERM");
+    let [one, two] = reports.each_ref().map(|report| Report::read(report).files);
+    assert_has(&one, &Files::from([bytes(helper()), file.clone()]));
+    assert_has(&two, &Files::from([bytes(helper()), file, later]));
+    // One's own accesses are left out, those of the other are not: it is a process like others.
+    assert!(!one.contains(&bytes(reports[0].parent().unwrap().join("one"))));
+}
