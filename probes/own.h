@@ -39,7 +39,7 @@ static __always_inline void answer_own_call(__u64 cookie)
 	}
 	own.runtime = namespace_around(bpf_get_current_task());
 	own.tgid = bpf_get_current_pid_tgid() >> 32;
-	own.beats++;
+	own.now = bpf_ktime_get_ns();
 }
 
 #endif

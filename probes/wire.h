@@ -223,7 +223,7 @@ struct cgroup_path {
 
 /* What the programs answer to snoop's own call: see own.h. */
 struct own {
-	__u64 beats; /* how often it was seen */
+	__u64 now; /* when it was seen last, by the monotonic clock in nanoseconds */
 	__u32 tgid;  /* in the first pid namespace */
 	__u32 pad;
 	__u64 runtime; /* the mount namespace that snoop was started from, or its own */

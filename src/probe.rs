@@ -203,7 +203,9 @@ impl Probe {
             .update(&cgroup.to_ne_bytes(), &(what as u32).to_ne_bytes())
             .map_err(|e| refused("trace a further cgroup", e))?;
         if self.state.attached == 0 {
-            self.state.attached = sys::monotonic().as_nanos() as u64;
+            // The kernel's own time: a container may have another one (time_namespaces(7)).
+            let own = self.ask().map_err(|e| refused("ask the BPF programs", e))?;
+            self.state.attached = number_at_start(&own);
         }
         // What was decided about a cgroup before may have changed.
         self.state.generation += 1;
@@ -320,10 +322,10 @@ impl Probe {
         Ok(())
     }
 
-    /// Do the programs run? Each call of ours that they see is counted.
+    /// Do the programs run? They note the time of each call of ours.
     pub fn is_alive(&self) -> bool {
-        let beats = || self.ask().map(|own| number_at_start(&own));
-        matches!((beats(), beats()), (Ok(before), Ok(after)) if before != after)
+        let seen_at = || self.ask().map(|own| number_at_start(&own));
+        matches!((seen_at(), seen_at()), (Ok(before), Ok(after)) if before != after)
     }
 
     /// Ages what the programs know; to be called once a minute.

@@ -396,17 +396,6 @@ pub fn usage() -> Usage {
     }
 }
 
-/// Time since some point before the machine started, as the kernel notes when processes began.
-pub fn monotonic() -> Duration {
-    // SAFETY: all-zero is a value of this structure of integers; the kernel fills it in.
-    let now = unsafe {
-        let mut now: libc::timespec = mem::zeroed();
-        libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now);
-        now
-    };
-    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
-}
-
 /// A file that is nowhere but in memory.
 pub fn memory_file() -> io::Result<File> {
     // SAFETY: the name ends with a NUL; the answer is new and owned by nobody else.

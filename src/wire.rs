@@ -185,7 +185,7 @@ pub struct CgroupPath {
 
 #[repr(C)]
 pub struct Own {
-    pub beats: u64,
+    pub now: u64,
     pub tgid: u32,
     pub pad: u32,
     pub runtime: u64,

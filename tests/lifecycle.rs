@@ -20,6 +20,8 @@ fn a_second_signal_ends_it_at_once() {
         let mut sidecar = Sidecar::start(&[&traced], &directory.path().join("report.json"));
         let pid = sidecar.child.id().to_string();
         let of_process = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
+        // It has tried by now whether it can write.
+        wait_until(|| of_process("status").contains("Seccomp:\t2"));
         let mut strace = Command::new("strace")
             .args([
                 "--quiet=all",
@@ -177,4 +179,24 @@ fn two_of_them_do_not_disturb_each_other() {
     assert_has(&two, &Files::from([bytes(helper()), file, later]));
     // One's own accesses are left out, those of the other are not: it is a process like others.
     assert!(!one.contains(&bytes(reports[0].parent().unwrap().join("one"))));
+}
+
+/// In a time namespace the clocks of a process differ from those by which the kernel notes its start.
+#[test]
+fn a_time_namespace_makes_nobody_late() {
+    for offset in ["-1000", "1000000"] {
+        let directory = tempfile::tempdir().unwrap();
+        let cgroup = TestCgroup::make("time");
+        let traced = format!("-cgroup={}", cgroup.path());
+        let report = directory.path().join("report.json");
+        let mut command = Command::new("unshare");
+        command.args(["--time", "--monotonic", offset]);
+        command.arg(common::snoop().get_program());
+        let sidecar = Sidecar::start_by(command, &[&traced], &report);
+        let file = open_in(&cgroup, directory.path(), "file");
+        sidecar.stop("TERM");
+        let report = Report::read(&report);
+        report.assert_complete();
+        assert_has(&report.files, &Files::from([file]));
+    }
 }

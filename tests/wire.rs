@@ -40,7 +40,7 @@ fn structures() {
         "control" Control { generation, epoch, attached }
         "container" Container { id, named, pad }
         "cgroup_path" CgroupPath { parent, name }
-        "own" Own { beats, tgid, pad, runtime, id, name }
+        "own" Own { now, tgid, pad, runtime, id, name }
         "record" Record { container, key, result, pid, row, flags, len, mount, cgroup, fs }
         "offsets" Offsets {
             regs_nr, regs_arg, regs_arg32, task_fs, task_files, task_mm, task_nsproxy, task_cgroups,
