@@ -7,6 +7,7 @@
 # make test-kernels
 #              the static binary on kernels from 5.10 on and on arm64, under qemu
 # make bench   what tracing costs the traced programs and their neighbours, and what snoop takes, in tables
+# make soak    churning containers, processes and names for MINUTES: nothing of snoop grows
 # make fuzz    hostile input for the parsers, SECONDS for each
 # All but static, image and fuzz need root, as tracing does; all install what they lack (Debian, Ubuntu).
 
@@ -23,8 +24,9 @@ BUILD_NEEDS = clang:clang cc:gcc /usr/include/bpf/bpf_helpers.h:libbpf-dev
 TEST_NEEDS = c++:g++ strace:strace git:git curl:curl prometheus:prometheus rsync:rsync cpio:cpio /usr/include/liburing.h:liburing-dev runc:runc debootstrap:debootstrap /bin/busybox:busybox-static /usr/bin/python3:python3 /usr/lib/python3/dist-packages/pip:python3-pip unshare:util-linux /usr/include/stdio.h:libc6-dev
 
 SECONDS ?= 60
+MINUTES ?= 10
 
-.PHONY: all run test static image test-slim test-kernels bench fuzz check-root build-needs test-needs clean
+.PHONY: all run test static image test-slim test-kernels bench soak fuzz check-root build-needs test-needs clean
 
 all: build-needs
 	$(CARGO) build --release --locked
@@ -64,6 +66,10 @@ bench: check-root build-needs
 	scripts/need python3:python3 git:git find:findutils
 	scripts/static x86_64
 	SNOOP_BINARY=$(CURDIR)/$(STATIC) $(CARGO) bench --locked --bench overhead --bench footprint
+
+soak: check-root build-needs test-needs
+	scripts/static x86_64
+	SNOOP_SOAK=$$(($(MINUTES) * 60)) SNOOP_BINARY=$(CURDIR)/$(STATIC) $(CARGO) test --release --locked --test soak -- --nocapture
 
 fuzz: build-needs
 	scripts/need c++:g++

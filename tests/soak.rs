@@ -1,0 +1,177 @@
+//! A long run with churning containers, processes and names: nothing of snoop grows. SNOOP_SOAK is its length in
+//! seconds; `make soak`.
+
+mod common;
+
+use common::{Report, Sidecar, TestCgroup, get, helper, metrics, signal, status};
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{scope, sleep};
+use std::time::{Duration, Instant};
+
+/// What snoop takes at one time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sample {
+    /// Its own part of the resident memory, in KiB.
+    own: u64,
+    descriptors: u64,
+    maps: u64,
+    map_bytes: u64,
+    report_bytes: u64,
+}
+
+impl Sample {
+    fn take(sidecar: &Sidecar, report: &Path) -> Sample {
+        let process = format!("/proc/{}", sidecar.child.id());
+        let number = |text: &str, key: &str| -> Option<u64> {
+            let value = text.lines().find_map(|line| line.strip_prefix(key))?;
+            value.trim().trim_end_matches(" kB").parse().ok()
+        };
+        let status = fs::read_to_string(format!("{process}/status")).unwrap();
+        assert_eq!(number(&status, "Threads:"), Some(1));
+        let mut sample = Sample {
+            own: number(&status, "RssAnon:").unwrap(),
+            report_bytes: fs::metadata(report).map_or(0, |file| file.len()),
+            ..Sample::default()
+        };
+        let mut maps = BTreeMap::new();
+        for file in fs::read_dir(format!("{process}/fdinfo")).unwrap().flatten() {
+            // It may be closed by now.
+            let text = fs::read_to_string(file.path()).unwrap_or_default();
+            sample.descriptors += 1;
+            if let (Some(id), Some(bytes)) = (number(&text, "map_id:"), number(&text, "memlock:")) {
+                maps.insert(id, bytes);
+            }
+        }
+        sample.maps = maps.len() as u64;
+        sample.map_bytes = maps.values().sum();
+        sample
+    }
+
+    fn max(self, other: Sample) -> Sample {
+        Sample {
+            own: self.own.max(other.own),
+            descriptors: self.descriptors.max(other.descriptors),
+            maps: self.maps.max(other.maps),
+            map_bytes: self.map_bytes.max(other.map_bytes),
+            report_bytes: self.report_bytes.max(other.report_bytes),
+        }
+    }
+}
+
+/// A command of a container's own: what runs in the node's mount namespace is the container runtime's.
+fn in_container(cgroup: &TestCgroup) -> Command {
+    let mut command = cgroup.command("unshare");
+    command.args(["--mount", "--propagation=unchanged"]);
+    command
+}
+
+/// One life of a container: a cgroup, processes in it that use common files and names that never come again.
+fn container(pod: &TestCgroup, directory: &Path, number: u64) {
+    let cgroup = pod.nested(&format!("cri-containerd-{number:064x}.scope"));
+    let files = directory.join(format!("c{number}"));
+    fs::create_dir(&files).unwrap();
+    for i in 0..100 {
+        fs::write(files.join(format!("0-{i}")), "").unwrap();
+    }
+    let script = "\"$0\" opens 100 \"$1\"; for i in 1 2 3 4 5; do /bin/true; done";
+    let mut command = in_container(&cgroup);
+    command
+        .args(["/bin/sh", "-c", script])
+        .arg(helper())
+        .arg(&files);
+    assert!(command.status().unwrap().success());
+    fs::remove_dir_all(&files).unwrap();
+}
+
+#[test]
+fn nothing_grows() {
+    let seconds = env::var("SNOOP_SOAK").map_or(20, |text| text.parse().expect("seconds"));
+    let length = Duration::from_secs(seconds);
+    let directory = tempfile::tempdir().unwrap();
+    let above = TestCgroup::make("soak");
+    let pod = above.nested("kubepods-pod01234567_89ab_cdef_0123_456789abcdef.slice");
+    let report = directory.path().join("report.json");
+    let traced = format!("-cgroup={}", pod.path());
+    let flags = [
+        &traced[..],
+        "-interval=1s",
+        "-max-unique-files=90",
+        "-log-level=error",
+    ];
+    // Its first line is at info.
+    let flags = &flags[..3];
+    let sidecar = Sidecar::start(flags, &report);
+
+    let (start, done) = (Instant::now(), AtomicBool::new(false));
+    let (containers, processes) = (AtomicU64::new(0), AtomicU64::new(0));
+    let mut samples = Vec::new();
+    scope(|threads| {
+        threads.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                container(
+                    &pod,
+                    directory.path(),
+                    containers.fetch_add(1, Ordering::Relaxed),
+                );
+            }
+        });
+        // One that lives for ever, with a name that is new for each process.
+        threads.spawn(|| {
+            let cgroup = pod.nested("cri-containerd-steady.scope");
+            while !done.load(Ordering::Relaxed) {
+                let n = processes.fetch_add(1, Ordering::Relaxed);
+                let file = directory
+                    .path()
+                    .join(format!("name-that-never-comes-again-{n}"));
+                fs::write(&file, "").unwrap();
+                let read = in_container(&cgroup).arg("/bin/cat").arg(&file).status();
+                assert!(read.unwrap().success());
+                fs::remove_file(&file).unwrap();
+            }
+        });
+        while start.elapsed() < length {
+            sleep(length.div_f64(200.0).max(Duration::from_millis(250)));
+            assert_eq!(status(&get(sidecar.port, "/healthz").0), 200);
+            get(sidecar.port, "/report");
+            signal(&sidecar.child, "HUP");
+            samples.push(Sample::take(&sidecar, &report));
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+
+    let most = |part: &[Sample]| part.iter().copied().fold(Sample::default(), Sample::max);
+    let quarter = samples.len() / 4;
+    let early = most(&samples[quarter..2 * quarter]);
+    let late = most(&samples[3 * quarter..]);
+    let numbers = metrics(sidecar.port);
+    let events: f64 = ["processed", "duplicate", "excluded", "failed", "dropped"]
+        .iter()
+        .map(|name| numbers[&format!("snoop_events_{name}_total")])
+        .sum();
+    let (containers, processes) = (containers.into_inner(), processes.into_inner());
+    println!(
+        "{seconds} s: {containers} containers, {processes} processes besides, {events} accesses"
+    );
+    println!("the most in the second quarter: {early:?}");
+    println!("the most in the last quarter:   {late:?}");
+    println!("CPU: {:.1} s", numbers["process_cpu_seconds_total"]);
+
+    assert!(containers > 100, "too few to say anything");
+    sidecar.stop("TERM");
+    let report = Report::read(&report);
+    let missing: Vec<_> = report.json["missing"].as_object().unwrap().keys().collect();
+    assert_eq!(missing, ["evicted"]);
+    assert!(report.json["containers"].as_array().unwrap().len() <= 64 + 2);
+    assert!(late.own <= early.own * 21 / 20 + 128, "memory grows");
+    assert!(
+        late.descriptors <= early.descriptors + 2,
+        "descriptors grow"
+    );
+    assert_eq!((late.maps, late.map_bytes), (early.maps, early.map_bytes));
+    assert!(late.report_bytes <= early.report_bytes * 21 / 20 + 4096);
+}
