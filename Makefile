@@ -45,6 +45,7 @@ test: check-root build-needs test-needs
 	SNOOP_BINARY=$(CURDIR)/$(STATIC) $(CARGO) test --workspace --release --locked
 	SNOOP_BUFFER=perf SNOOP_BINARY=$(CURDIR)/$(STATIC) $(CARGO) test --release --locked --tests
 	scripts/test-kernels bullseye
+	scripts/sanitize
 	scripts/fuzz 5
 
 static: build-needs

@@ -554,7 +554,7 @@ mod tests {
     fn help_and_parser_agree() {
         let named = |flag: &str| {
             let flag = format!("-{flag}");
-            HELP.split([' ', '\n']).any(|word| word == flag)
+            HELP.split([' ', '\n', '=']).any(|word| word == flag)
         };
         for flag in FLAGS {
             assert!(named(flag), "-{flag} is not in the help");

@@ -391,7 +391,10 @@ impl Collector {
             }
             return;
         }
-        self.enter(event);
+        // From perf buffers an access in it may come first.
+        if self.find(event.container).is_none() {
+            self.enter(event);
+        }
     }
 
     /// The container of a cgroup that was not known; answers its place. It may be one that was here before.
@@ -633,6 +636,48 @@ impl Collector {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Perf buffers have an order for each CPU only.
+    #[test]
+    fn a_cgroup_made_again_is_one_container_in_any_order() {
+        let event = |flags, container| Event {
+            container,
+            key: 0,
+            result: 0,
+            pid: 1,
+            row: 0,
+            flags,
+            asked: b"/file",
+            base: b"",
+            root: b"",
+            real: b"",
+            mount: b"",
+            fs: b"",
+            cgroup: b"app/above",
+        };
+        let (made, access) = (event(RECORD_MADE, 2), event(0, 2));
+        for order in [[&made, &access], [&access, &made]] {
+            let cgroup = Cgroup {
+                id: 1,
+                path: b"/above/app".to_vec(),
+            };
+            let mut collector = Collector::new(vec![cgroup], Excludes::default(), 0);
+            collector.lifecycle(&event(RECORD_ENDED, 1));
+            assert!(collector.containers[0].ended);
+            for event in order {
+                match event.flags {
+                    0 => collector.access(event),
+                    _ => collector.lifecycle(event),
+                }
+            }
+            assert_eq!(collector.containers.len(), 1);
+            let again = &collector.containers[0];
+            assert_eq!(
+                (again.cgroup.id, again.ended, again.files.len()),
+                (2, false, 1)
+            );
+        }
+    }
 
     #[test]
     fn of_many_that_are_gone_the_oldest_become_one() {

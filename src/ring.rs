@@ -133,7 +133,7 @@ impl<F: AsFd> Ring<F> {
 
     /// `len` bytes of the data.
     fn data(&self, at: usize, len: usize) -> &[u8] {
-        assert!(at + len <= self.size, "the kernel wrote past the ring");
+        assert!(at + len <= self.size, "a piece of the ring");
         // SAFETY: the data is mapped as long as self lives; the caller takes bytes of a record that is complete,
         // which the kernel leaves alone until the consumer's position has passed it.
         unsafe { slice::from_raw_parts(self.producer.at(sys::page_size()).add(at), len) }
@@ -147,11 +147,17 @@ impl<F: AsFd> Ring<F> {
         self.positions().1.load(Ordering::Acquire)
     }
 
-    /// Calls `each` with the records that are there, `limit` at most; answers how many were.
+    /// Calls `each` with the records that are there, `limit` at most; answers how many were. Whatever the buffer holds
+    /// is read within its bounds: where it makes no sense, an empty record stands for all that waits.
     pub fn read(&mut self, limit: usize, mut each: impl FnMut(&[u8])) -> usize {
         let mut at = self.position();
         let mut count = 0;
-        while count < limit && at < self.end() {
+        while count < limit {
+            // Positions are multiples of eight.
+            let end = self.end() & !7;
+            if at >= end {
+                break;
+            }
             let offset = at & (self.size - 1);
             let record = self.producer.at(sys::page_size() + offset);
             // SAFETY: records begin at multiples of eight inside the data.
@@ -160,6 +166,11 @@ impl<F: AsFd> Ring<F> {
                 break;
             }
             let len = (head & !DISCARDED) as usize;
+            if end - at > self.size || len > end - at - HEADER {
+                each(&[]);
+                self.positions().0.store(end, Ordering::Release);
+                return count + 1;
+            }
             if head & DISCARDED == 0 {
                 let start = (offset + HEADER) & (self.size - 1);
                 let before_end = len.min(self.size - start);
