@@ -6,7 +6,7 @@ mod common;
 use common::container::{Container, become_node, busybox_root, copy_program};
 use common::debian::{SMALL, debian_root};
 use common::{Files, Report, compile, get, names, snoop, status, wait_until};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fs;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -355,6 +355,38 @@ fn a_pod_with_a_sidecar() {
         assert!(took < Duration::from_secs(5), "{took:?}");
         println!("attached after {started:?}, ended in {took:?}");
     }
+}
+
+/// As after the kernel took it for its memory: the kubelet starts it again, in a cgroup of another name, while the
+/// application runs on.
+#[test]
+fn a_sidecar_that_is_killed() {
+    let mut pod = Pod::of("deployment.yaml", Driver::Systemd);
+    pod.start_snoop();
+    let root = app_root();
+    pod.start_app("app", root.path(), &[]);
+    let expected = files(&["/bin/busybox", "/bin/sh", "/etc/hosts", "/etc/passwd"]);
+    wait_until(|| pod.report().files.is_superset(&expected));
+    let before = pod.report();
+    pod.stop(1);
+    pod.start_snoop();
+    let snoop = pod.running.pop().unwrap();
+    pod.running.insert(1, snoop);
+
+    // It is the same container, and not all of what it did is known.
+    wait_until(|| pod.report().json["missing"] == json!({"late_attach": 1}));
+    let after = pod.report();
+    assert_eq!(after.files, expected);
+    assert_eq!(after.json["started_at"], before.json["started_at"]);
+    let identity = |report: &Report| {
+        let container = &report.json["containers"].as_array().unwrap()[..];
+        assert_eq!(container.len(), 1);
+        ["name", "cgroup_id", "cgroup_path"].map(|key| container[0][key].clone())
+    };
+    assert_eq!(identity(&after), identity(&before));
+    assert!(after.number("total_events") > before.number("total_events"));
+    let (last, _) = pod.end_snoop();
+    assert_eq!(last.files, expected);
 }
 
 /// multi-container-example.yaml: each container has a list of its own, also one that comes later.
