@@ -59,10 +59,11 @@ static __always_inline int is_news(struct draft *s, void *task)
 			key = hash_typed(s, fs + OFF(fs_pwd), key);
 		else
 			key = hash_place(a->place, key);
-		/* A name that was only looked at has not told yet what it leads to. */
-		key = hash_string(s, a->len, key ^ (a->leads != LEADS_NOWHERE));
+		key = hash_string(s, a->len, key);
 	}
-	key = finish(key);
+	key = finish(key) | KEY_LEADS;
+	if (a->leads == LEADS_NOWHERE)
+		key ^= KEY_LEADS;
 	s->head.key = key;
 	if (a->len > HASHED || !is_known(key))
 		return 1;

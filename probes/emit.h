@@ -145,10 +145,16 @@ static __always_inline struct bucket *bucket_of(__u64 key)
 	return bpf_map_lookup_elem(&seen, &index);
 }
 
+/* The uppermost bit of a key: what is asked for leads to a file, whose real path was sent. A name that was only looked at
+ * has not told yet what it leads to; one that was opened has told all. */
+#define KEY_LEADS (1ULL << 63)
 /* A slot is the key's upper 48 bits (the lower ones choose the bucket) and the epoch it was sent. */
+#define SLOT_KEY (~0xffffULL)
+
 static __always_inline int is_known(__u64 key)
 {
 	struct bucket *bucket = bucket_of(key);
+	__u64 compared = (key | ~KEY_LEADS) & SLOT_KEY;
 	__u16 now = control.epoch;
 
 	if (!bucket)
@@ -157,7 +163,7 @@ static __always_inline int is_known(__u64 key)
 	for (int i = 0; i < SEEN_WAYS; i++) {
 		__u64 slot = bucket->slot[i];
 
-		if (slot >> 16 == key >> 16 && slot)
+		if (!((slot ^ key) & compared) && slot)
 			return (__u16)(now - (__u16)slot) <= SEEN_EPOCHS;
 	}
 	return 0;
@@ -176,7 +182,7 @@ static __always_inline void remember(__u64 key)
 		__u64 slot = bucket->slot[i];
 		__u16 age = slot ? now - (__u16)slot : 0xfffe;
 
-		if (slot >> 16 == key >> 16)
+		if (!((slot ^ key) & SLOT_KEY & ~KEY_LEADS))
 			age = 0xffff;
 		if (age > oldest) {
 			oldest = age;
@@ -186,7 +192,7 @@ static __always_inline void remember(__u64 key)
 	/* All of one age: let the key choose, or one slot would take all the changes. */
 	if (!oldest)
 		victim = key >> 16;
-	bucket->slot[victim & (SEEN_WAYS - 1)] = (key & ~0xffffULL) | now;
+	bucket->slot[victim & (SEEN_WAYS - 1)] = (key & SLOT_KEY) | now;
 }
 
 /* ---- sending ---- */

@@ -16,6 +16,7 @@ pub mod perf;
 pub mod ring;
 pub mod sandbox;
 pub mod syscalls;
+mod table;
 pub mod tree;
 pub mod wire;
 

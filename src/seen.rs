@@ -5,6 +5,7 @@
 //! without one. The programs in the kernel must then forget the accesses that led to it, or its next use would
 //! not be told.
 
+use crate::table;
 use crate::tree::{Id, Tree};
 use hashbrown::HashTable;
 
@@ -221,7 +222,7 @@ impl Keys {
             }
             forgotten.push(oldest as u32);
         }
-        self.0.insert_unique(hash(&new), new, hash);
+        table::insert(&mut self.0, new, hash);
     }
 
     /// Hands out the keys of a file.

@@ -1,5 +1,6 @@
 //! Paths of files as a tree of names, so that a directory of many files is kept once.
 
+use crate::table;
 use fxhash::FxHasher;
 use hashbrown::HashTable;
 use std::cmp::Ordering;
@@ -67,7 +68,7 @@ impl NameHash {
     }
 }
 
-/// Names that are gone may take so many bytes, or a sixteenth of all, before the others move together.
+/// Names that are gone may take so many bytes, or an eighth of all, before the others move together.
 const GARBAGE: usize = 64 << 10;
 
 impl Default for Tree {
@@ -138,7 +139,7 @@ impl Tree {
             }
         };
         let (nodes, names, hasher) = (&self.nodes, &self.names, self.hash);
-        self.index.insert_unique(hash, id, |id| {
+        table::insert(&mut self.index, id, |id| {
             let node = &nodes[*id as usize];
             hasher.of(node.parent, node.name_in(names))
         });
@@ -165,20 +166,26 @@ impl Tree {
             }
             id = parent;
         }
-        if self.garbage > GARBAGE && self.garbage > self.names.len() / 16 {
+        if self.garbage > GARBAGE && self.garbage > self.names.len() / 8 {
             self.collect_garbage();
         }
     }
 
-    /// Moves the names together.
+    /// Moves the names together, each towards the beginning, so that it takes no memory of their size.
     fn collect_garbage(&mut self) {
-        let mut names = Vec::with_capacity(self.names.len() - self.garbage);
-        for node in &mut self.nodes {
-            let at = names.len() as u32; // not more than there were
-            names.extend(node.name_in(&self.names));
-            node.name = at;
+        let is_used = |id: &Id| self.nodes[*id as usize].len > 0;
+        let mut order: Vec<Id> = (0..self.nodes.len() as Id).filter(is_used).collect();
+        order.sort_unstable_by_key(|id| self.nodes[*id as usize].name);
+        let mut end = 0;
+        for id in order {
+            let node = &mut self.nodes[id as usize];
+            let (from, len) = (node.name as usize, usize::from(node.len));
+            self.names.copy_within(from..from + len, end);
+            node.name = end as u32;
+            end += len;
         }
-        (self.names, self.garbage) = (names, 0);
+        self.names.truncate(end);
+        self.garbage = 0;
     }
 
     /// The directory that a file other than the root is in.

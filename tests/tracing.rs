@@ -518,3 +518,27 @@ fn the_capacity_is_hard() {
         report.json["evicted_files"]
     );
 }
+
+/// What a name leads to is told when it is opened, also where it was only looked at before, and once.
+#[test]
+fn a_symlink_that_is_looked_at_before_it_is_opened() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, link) = (directory.path().join("file"), directory.path().join("link"));
+    fs::write(&file, "").unwrap();
+    std::os::unix::fs::symlink("file", &link).unwrap();
+    let looks = "[ -e $0 ] && [ -e $0 ]";
+    let run = |script: &str| {
+        let shell = [
+            "/bin/sh".into(),
+            "-c".into(),
+            script.into(),
+            link.clone().into_os_string(),
+        ];
+        run_quietly(&[], &shell)
+    };
+    let looked = run(looks);
+    assert!(looked.files.contains(&bytes(&link)) && !looked.files.contains(&bytes(&file)));
+    let opened = run(&format!("{looks} && : < $0 && {looks} && : < $0"));
+    assert_has(&opened.files, &Files::from([bytes(&link), bytes(&file)]));
+    opened.assert_complete();
+}
