@@ -35,6 +35,9 @@ pub struct Container {
     pub merged: u64,
 }
 
+/// As many as may end while records wait.
+const ENDED_MAX: usize = 1024;
+
 /// Containers without a cgroup that are told of one by one.
 const GONE_MAX: usize = 64;
 
@@ -156,6 +159,8 @@ pub struct Collector {
     /// Of the record at hand.
     named: Named,
     pending: Pending,
+    /// Ids of cgroups that were removed lately: from perf buffers an access may come later.
+    ended: VecDeque<u64>,
     /// Of each container's set of files.
     capacity: usize,
     excludes: Excludes,
@@ -283,6 +288,7 @@ impl Collector {
             tree: Tree::default(),
             named: Named::default(),
             pending: Pending::default(),
+            ended: VecDeque::new(),
             capacity,
             excludes,
             unable: Vec::new(),
@@ -387,8 +393,12 @@ impl Collector {
             if let Some(container) = self.find(event.container) {
                 container.ended = true;
                 self.changed = true;
-                self.orders.release.push(event.container);
             }
+            if self.ended.len() == ENDED_MAX {
+                self.ended.pop_front();
+            }
+            self.ended.push_back(event.container);
+            self.orders.release.push(event.container);
             return;
         }
         // From perf buffers an access in it may come first.
@@ -401,19 +411,15 @@ impl Collector {
     fn enter(&mut self, event: &Event) -> usize {
         let path = path_of(event.cgroup);
         let again = |c: &Container| c.is_gone() && path.ends_with(&c.cgroup.path);
-        match self.containers.iter().position(again) {
-            Some(at) => {
-                let container = &mut self.containers[at];
-                container.cgroup.id = event.container;
-                container.ended = false;
-                self.changed = true;
-                at
-            }
-            None => {
-                self.add(event.container, path);
-                self.containers.len() - 1
-            }
-        }
+        let at = self.containers.iter().position(again).unwrap_or_else(|| {
+            self.add(event.container, path);
+            self.containers.len() - 1
+        });
+        let container = &mut self.containers[at];
+        container.cgroup.id = event.container;
+        container.ended = self.ended.contains(&event.container);
+        self.changed = true;
+        at
     }
 
     /// Gives names to the containers that came since the last call. One with the name of a container that ended
@@ -637,10 +643,9 @@ impl Collector {
 mod tests {
     use super::*;
 
-    /// Perf buffers have an order for each CPU only.
-    #[test]
-    fn a_cgroup_made_again_is_one_container_in_any_order() {
-        let event = |flags, container| Event {
+    /// An access in /above/app, or what happened to that cgroup.
+    fn event(flags: u16, container: u64) -> Event<'static> {
+        Event {
             container,
             key: 0,
             result: 0,
@@ -654,7 +659,12 @@ mod tests {
             mount: b"",
             fs: b"",
             cgroup: b"app/above",
-        };
+        }
+    }
+
+    /// Perf buffers have an order for each CPU only.
+    #[test]
+    fn a_cgroup_made_again_is_one_container_in_any_order() {
         let (made, access) = (event(RECORD_MADE, 2), event(0, 2));
         for order in [[&made, &access], [&access, &made]] {
             let cgroup = Cgroup {
@@ -677,6 +687,18 @@ mod tests {
                 (2, false, 1)
             );
         }
+    }
+
+    #[test]
+    fn what_comes_after_the_end_is_of_a_container_that_ended() {
+        let mut collector = Collector::new(Vec::new(), Excludes::default(), 0);
+        collector.lifecycle(&event(RECORD_ENDED, 2));
+        // The programs let go of it, whether it was known or not.
+        assert_eq!(collector.take_orders().release, [2]);
+        collector.access(&event(0, 2));
+        assert!(collector.containers[0].ended && collector.containers[0].files.len() == 1);
+        collector.access(&event(0, 3));
+        assert!(!collector.containers[0].ended, "the same path again");
     }
 
     #[test]

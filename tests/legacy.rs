@@ -3,9 +3,9 @@
 use object::{Object, ObjectSection, ObjectSymbol};
 use std::fs;
 
-/// enum bpf_func_id of linux/bpf.h: the map helpers, probe_read, tail_call, get_current_pid_tgid,
-/// perf_event_output, get_current_task, probe_read_str, get_current_cgroup_id (Linux 4.18, the youngest).
-const HELPERS: [i32; 10] = [1, 2, 3, 4, 12, 14, 25, 35, 45, 80];
+/// enum bpf_func_id of linux/bpf.h: the map helpers, probe_read, ktime_get_ns, tail_call,
+/// get_current_pid_tgid, perf_event_output, get_current_task, probe_read_str, get_current_cgroup_id (Linux 4.18, the youngest).
+const HELPERS: [i32; 11] = [1, 2, 3, 4, 5, 12, 14, 25, 35, 45, 80];
 
 /// enum bpf_map_type: HASH, ARRAY, PROG_ARRAY, PERF_EVENT_ARRAY, PERCPU_ARRAY, LRU_HASH (Linux 4.10).
 const MAPS: [u32; 6] = [1, 2, 3, 4, 6, 9];

@@ -112,6 +112,21 @@ stop
 has /tmp/d/two /bin/busybox && says '"attached_late": true'
 verdict "late attach" $?
 
+# Before Linux 5.19 each look into a map needs the capability BPF, unless everybody may use bpf(2).
+start -cgroup=/c
+for _ in $(seq 100); do
+	grep -q '^Seccomp:.2' /proc/$snoop/status && break
+	sleep 0.1
+done
+kept=0000000000000000
+since 5.19 || [ "$(cat /proc/sys/kernel/unprivileged_bpf_disabled)" = 0 ] || kept=0000008000000000
+for line in "CapPrm:.$kept" "CapEff:.$kept" "NoNewPrivs:.1" "Seccomp:.2"; do
+	grep -q "^$line\$" /proc/$snoop/status || echo "not in its status: $line" | tee -a /tmp/wrong
+done
+enter $cgroups/c cat /tmp/d/one >/dev/null
+stop && has /tmp/d/one && [ ! -e /tmp/wrong ]
+verdict "what is given up" $?
+
 start -cgroup=/c -interval=1s
 for jump in "2001-01-01 00:00" "2099-01-01 00:00"; do
 	date -s "$jump" >/dev/null
@@ -163,7 +178,15 @@ if grep -q integrity /sys/kernel/security/lockdown; then
 	echo confidentiality >/sys/kernel/security/lockdown
 	snoop run -report=$report -- static opens 1 /tmp/d >/tmp/log 2>&1
 	if since 5.11; then
-		says '"missing": {"kernel_memory":1,"unreadable":1}' && has /tmp/d/0-0
+		says '"missing": {"kernel_memory":1,"unreadable":1}' && has /tmp/d/0-0 && {
+			ifconfig lo up
+			snoop -cgroup=/c -report=$report -metrics-addr=127.0.0.1:9090 >/tmp/log 2>&1 &
+			for _ in $(seq 300); do
+				wget -q -O /tmp/health http://127.0.0.1:9090/healthz && break
+				sleep 0.1
+			done
+			grep '^ok; without kernel_memory: ' /tmp/health
+		}
 	else
 		grep -q 'lockdown=confidentiality forbids .* Linux 5.11' /tmp/log
 	fi
