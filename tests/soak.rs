@@ -107,7 +107,7 @@ fn nothing_grows() {
     let flags = &flags[..3];
     let sidecar = Sidecar::start(flags, &report);
 
-    let (start, done) = (Instant::now(), AtomicBool::new(false));
+    let done = AtomicBool::new(false);
     let (containers, processes) = (AtomicU64::new(0), AtomicU64::new(0));
     let mut samples = Vec::new();
     scope(|threads| {
@@ -134,6 +134,11 @@ fn nothing_grows() {
                 fs::remove_file(&file).unwrap();
             }
         });
+        // Until as many are gone as are told of one by one.
+        while containers.load(Ordering::Relaxed) < 100 {
+            sleep(Duration::from_millis(100));
+        }
+        let start = Instant::now();
         while start.elapsed() < length {
             sleep(length.div_f64(200.0).max(Duration::from_millis(250)));
             assert_eq!(status(&get(sidecar.port, "/healthz").0), 200);
@@ -161,11 +166,20 @@ fn nothing_grows() {
     println!("the most in the last quarter:   {late:?}");
     println!("CPU: {:.1} s", numbers["process_cpu_seconds_total"]);
 
-    assert!(containers > 100, "too few to say anything");
     sidecar.stop("TERM");
     let report = Report::read(&report);
     let missing: Vec<_> = report.json["missing"].as_object().unwrap().keys().collect();
-    assert_eq!(missing, ["evicted"]);
+    // The buffers of single CPUs are smaller.
+    let may_lack = match env::var("SNOOP_BUFFER").as_deref() {
+        Ok("perf") => &["evicted", "buffer_full"][..],
+        _ => &["evicted"],
+    };
+    assert!(
+        missing
+            .iter()
+            .all(|reason| may_lack.contains(&reason.as_str())),
+        "{missing:?}"
+    );
     assert!(report.json["containers"].as_array().unwrap().len() <= 64 + 2);
     assert!(late.own <= early.own * 21 / 20 + 128, "memory grows");
     assert!(
