@@ -2,10 +2,10 @@
 
 use crate::cgroup::{self, Cgroup, OwnCgroup, Pod};
 use crate::error::Result;
+use crate::format::text;
 use crate::path::is_below;
 use crate::preflight::Plan;
 use crate::probe::Probe;
-use crate::report::text;
 use crate::run::Running;
 use crate::wire::Target;
 use std::ffi::{OsStr, OsString};

@@ -6,8 +6,8 @@ use crate::error::{Error, Result};
 use crate::http::Address;
 use crate::kernel::Buffer;
 use crate::log::Level;
+use crate::metadata::Metadata;
 use crate::path::Excludes;
-use crate::report::Fields;
 use crate::unused::{Form, Unused};
 use lexopt::prelude::*;
 use std::ffi::{OsStr, OsString};
@@ -118,34 +118,6 @@ pub struct Config {
     /// Go on with the report that is there.
     pub resume: bool,
     pub metadata: Metadata,
-}
-
-/// What the user knows about the container; copied into the report.
-#[derive(Debug, Default, PartialEq)]
-pub struct Metadata {
-    /// Name in the report and value; only what is known.
-    known: Vec<(&'static str, String)>,
-    labels: Vec<(String, String)>,
-}
-
-impl Metadata {
-    pub fn get(&self, field: &str) -> Option<&str> {
-        let known = self.known.iter().find(|(name, _)| *name == field);
-        known.map(|(_, value)| value.as_str())
-    }
-
-    pub fn fields(&self) -> Fields {
-        let known = self.known.iter();
-        let mut fields: Fields = known.map(|(k, v)| (*k, v.as_str().into())).collect();
-        if !self.labels.is_empty() {
-            let labels = self
-                .labels
-                .iter()
-                .map(|(k, v)| (k.clone(), v.as_str().into()));
-            fields.push(("labels", serde_json::Value::Object(labels.collect())));
-        }
-        fields
-    }
 }
 
 /// Values of the flags, and where each came from: `-flag` or the variable.

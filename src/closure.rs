@@ -1,9 +1,9 @@
 //! `snoop closure`: every path that an image needs to hold what reports list.
 
 use crate::error::{Error, Result, cannot};
+use crate::format::text;
 use crate::image::{End, Image, Paths};
 use crate::reader::Listed;
-use crate::report::text;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;

@@ -1,156 +1,28 @@
 //! What the containers used: records become files of their containers, and are counted.
 
 use crate::cgroup::{Cgroup, short_name};
+use crate::container::{Container, PSEUDO};
+use crate::format::text;
 use crate::kernel::Part;
 use crate::log::{self, Level};
-use crate::path::{Excludes, Named, is_below, upward};
+use crate::path::{Excludes, Named, upward};
+use crate::pending::{Pending, Wait};
 use crate::probe::Counts;
-use crate::report::text;
 use crate::resume::Earlier;
-use crate::seen::{Added, NO_KEY, Seen};
+use crate::seen::{Added, NO_KEY};
 use crate::syscalls;
 use crate::tree::Tree;
 use crate::wire::{
     Event, Outcome, RECORD_COMPLETE, RECORD_ENDED, RECORD_LATE, RECORD_MADE, RECORD_PENDING, ROWS,
 };
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
-
-pub struct Container {
-    pub cgroup: Cgroup,
-    /// What Kubernetes calls it, if that can be found out.
-    pub name: Option<String>,
-    is_named: bool,
-    pub files: Seen,
-    pub mounts: Mounts,
-    /// Its cgroup was removed.
-    pub ended: bool,
-    /// It ran before tracing began.
-    pub late: bool,
-    /// Of its former cgroups, whose counters are gone.
-    past_events: u64,
-    /// Of runs before this one.
-    pub earlier_events: u64,
-    /// As many others, which ended earlier, are told of together with it.
-    pub merged: u64,
-}
 
 /// As many as may end while records wait.
 const ENDED_MAX: usize = 1024;
 
 /// Containers without a cgroup that are told of one by one.
 const GONE_MAX: usize = 64;
-
-/// The program of the pause image, and CRI-O's own.
-const PAUSE: [&[u8]; 2] = [b"/pause", b"/usr/bin/pod"];
-
-impl Container {
-    fn new(cgroup: Cgroup, capacity: usize) -> Container {
-        Container {
-            cgroup,
-            name: None,
-            is_named: false,
-            files: Seen::new(capacity),
-            mounts: Mounts::default(),
-            ended: false,
-            late: false,
-            past_events: 0,
-            earlier_events: 0,
-            merged: 0,
-        }
-    }
-
-    /// Is there no cgroup of it, as far as is known? One of an earlier report may not have done anything yet.
-    pub fn is_gone(&self) -> bool {
-        self.ended || self.cgroup.id == 0
-    }
-
-    /// Takes over what another one used; answers how many files had to leave.
-    fn absorb(&mut self, other: Container, tree: &mut Tree, forget: &mut Vec<u32>) -> u64 {
-        for (point, fs) in &other.mounts.points {
-            self.mounts.note(point, fs);
-        }
-        self.late |= other.late;
-        self.past_events += other.past_events;
-        self.earlier_events += other.earlier_events;
-        self.merged += other.merged;
-        self.files.absorb(tree, other.files, forget)
-    }
-
-    /// Does it only hold a pod's namespaces? Such a one is of no interest to anybody.
-    fn is_pause(&self, tree: &Tree) -> bool {
-        let mut path = Vec::new();
-        let mut is_one = |id| {
-            tree.path(id, &mut path);
-            PAUSE.contains(&&path[..])
-        };
-        (1..=PAUSE.len()).contains(&self.files.len()) && self.files.iter().all(&mut is_one)
-    }
-
-    pub fn events(&self, counts: &Counts) -> u64 {
-        self.past_events + counts.events_of(self.cgroup.id)
-    }
-}
-
-/// Mount points that files were seen on, and what is mounted there.
-#[derive(Default)]
-pub struct Mounts {
-    points: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// One of them shows the kernel.
-    any_pseudo: bool,
-}
-
-/// File systems that show the kernel, not files of an image.
-const PSEUDO: [&[u8]; 16] = [
-    b"binfmt_misc",
-    b"bpf",
-    b"cgroup",
-    b"cgroup2",
-    b"configfs",
-    b"debugfs",
-    b"devpts",
-    b"efivarfs",
-    b"fusectl",
-    b"mqueue",
-    b"proc",
-    b"pstore",
-    b"securityfs",
-    b"selinuxfs",
-    b"sysfs",
-    b"tracefs",
-];
-
-impl Mounts {
-    /// Notes one; was it not known?
-    fn note(&mut self, point: &[u8], fs: &[u8]) -> bool {
-        if self.points.get(point).is_some_and(|known| known == fs) {
-            return false;
-        }
-        self.any_pseudo |= PSEUDO.contains(&fs);
-        self.points.insert(point.into(), fs.into());
-        true
-    }
-
-    /// Does the path lie on a pseudo file system, as far as is known?
-    fn is_pseudo(&self, path: &[u8]) -> bool {
-        if !self.any_pseudo {
-            return false;
-        }
-        let around = self
-            .points
-            .iter()
-            .filter(|(point, _)| is_below(path, point));
-        around
-            .max_by_key(|(point, _)| point.len())
-            .is_some_and(|(_, fs)| PSEUDO.contains(&fs.as_slice()))
-    }
-
-    /// Those that hold files: mount point and type.
-    pub fn of_files(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let all = self.points.iter().map(|(point, fs)| (&point[..], &fs[..]));
-        all.filter(|(_, fs)| !PSEUDO.contains(fs))
-    }
-}
 
 pub struct Collector {
     containers: Vec<Container>,
@@ -195,46 +67,6 @@ fn path_of(cgroup: &[u8]) -> Vec<u8> {
     let mut path = Vec::new();
     upward(cgroup, &mut path);
     path
-}
-
-/// Records of requests whose result is not known yet, by key, the oldest first. From perf buffers a result may come
-/// before its record: it stands here without one.
-#[derive(Default)]
-struct Pending(VecDeque<(u64, Wait)>);
-
-enum Wait {
-    ForResult(Vec<u8>),
-    ForRecord { succeeded: bool },
-}
-
-/// Four times as many as the programs keep.
-const PENDING_MAX: usize = 4096;
-
-impl Pending {
-    fn push(&mut self, key: u64, wait: Wait) {
-        if self.0.len() == PENDING_MAX {
-            self.0.pop_front();
-        }
-        self.0.push_back((key, wait));
-    }
-
-    /// The record with that key that waits for its result.
-    fn take_record(&mut self, key: u64) -> Option<Vec<u8>> {
-        let is_it = |(k, wait): &(u64, Wait)| *k == key && matches!(wait, Wait::ForResult(_));
-        match self.0.remove(self.0.iter().position(is_it)?)? {
-            (_, Wait::ForResult(bytes)) => Some(bytes),
-            _ => None,
-        }
-    }
-
-    /// The result that waits for a record with that key: did it succeed?
-    fn take_result(&mut self, key: u64) -> Option<bool> {
-        let is_it = |(k, wait): &(u64, Wait)| *k == key && matches!(wait, Wait::ForRecord { .. });
-        match self.0.remove(self.0.iter().position(is_it)?)? {
-            (_, Wait::ForRecord { succeeded }) => Some(succeeded),
-            _ => None,
-        }
-    }
 }
 
 /// Reasons why an access was lost.

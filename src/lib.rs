@@ -3,34 +3,33 @@
 //! `main.rs` tells the story; the modules depend on those above them only.
 
 pub mod error;
-pub mod log;
 mod mem;
 pub mod sys;
 pub mod time;
 
+pub mod log;
+pub mod wire;
+
 pub mod btf;
 pub mod cgroup;
-pub mod http;
+pub mod format;
+pub mod metadata;
 pub mod path;
-pub mod perf;
-pub mod ring;
-pub mod sandbox;
+mod pending;
 pub mod syscalls;
 mod table;
 pub mod tree;
-pub mod wire;
 
+pub mod http;
+pub mod kernel;
+pub mod perf;
+pub mod ring;
+pub mod sandbox;
 pub mod seen;
 
-pub mod kernel;
 pub mod probe;
 
-pub mod collect;
 pub mod destination;
-pub mod report;
-
-pub mod metrics;
-
 pub mod image;
 pub mod packages;
 pub mod reader;
@@ -38,6 +37,13 @@ pub mod resume;
 
 pub mod closure;
 pub mod unused;
+
+pub mod container;
+
+pub mod collect;
+
+pub mod metrics;
+pub mod report;
 
 pub mod args;
 pub mod preflight;

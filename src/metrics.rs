@@ -1,8 +1,9 @@
 //! The metrics: one table, and its text in the Prometheus exposition format 0.0.4.
 
-use crate::collect::{Collector, Container, Totals};
+use crate::collect::{Collector, Totals};
+use crate::container::Container;
+use crate::format::text;
 use crate::probe::Counts;
-use crate::report::text;
 use crate::sys;
 use crate::syscalls;
 use std::fmt::Write;

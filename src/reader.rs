@@ -1,8 +1,8 @@
 //! Reports that were written earlier: bytes to the files they list.
 
 use crate::error::{Error, Result};
+use crate::format::{SCHEMA, name};
 use crate::image::Paths;
-use crate::report::{SCHEMA, name};
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs;

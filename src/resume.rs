@@ -4,10 +4,10 @@
 //! A report may list 100,000 files in 20 MB. It is read twice, a line at a time, as [`crate::report`] writes it:
 //! first to see whether it is whole and whose it is, then for its files.
 
-use crate::args::Metadata;
 use crate::destination::ReportFile;
 use crate::error::{Error, Result};
 use crate::log;
+use crate::metadata::Metadata;
 use crate::reader;
 use serde_json::Value;
 use std::fs::File;
@@ -153,7 +153,7 @@ impl Earlier {
 
 impl Container {
     fn of(container: &Value) -> Option<Container> {
-        let bytes = |value: &Value| crate::report::name(value.as_str()?);
+        let bytes = |value: &Value| crate::format::name(value.as_str()?);
         let mounts = container["mounts"].as_array()?.iter();
         let cgroup_path = bytes(&container["cgroup_path"])?;
         cgroup_path.starts_with(b"/").then_some(())?;

@@ -2,10 +2,10 @@
 
 use crate::closure;
 use crate::error::{Result, cannot};
+use crate::format::text;
 use crate::image::{Entry, Image, Paths};
 use crate::packages::{self, Package};
 use crate::reader::Listed;
-use crate::report::text;
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;

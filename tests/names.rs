@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Files, Report, Sidecar, TestCgroup, assert_same, bytes, get, status};
-use snoop::report::text;
+use snoop::format::text;
 use std::ffi::OsString;
 use std::fs;
 use std::io::Write;

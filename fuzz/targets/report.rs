@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use snoop::args::Metadata;
+use snoop::metadata::Metadata;
 use snoop::reader::Listed;
 use snoop::resume::Earlier;
 use snoop::tree::Tree;

@@ -1,0 +1,164 @@
+//! A container: its cgroup, its name, and what it used.
+
+use crate::cgroup::Cgroup;
+use crate::path::is_below;
+use crate::probe::Counts;
+use crate::seen::Seen;
+use crate::tree::Tree;
+use std::collections::BTreeMap;
+
+pub struct Container {
+    pub cgroup: Cgroup,
+    /// What Kubernetes calls it, if that can be found out.
+    pub name: Option<String>,
+    /// Was its name looked for?
+    pub is_named: bool,
+    pub files: Seen,
+    pub mounts: Mounts,
+    /// Its cgroup was removed.
+    pub ended: bool,
+    /// It ran before tracing began.
+    pub late: bool,
+    /// Of its former cgroups, whose counters are gone.
+    pub past_events: u64,
+    /// Of runs before this one.
+    pub earlier_events: u64,
+    /// As many others, which ended earlier, are told of together with it.
+    pub merged: u64,
+}
+
+/// The program of the pause image, and CRI-O's own.
+const PAUSE: [&[u8]; 2] = [b"/pause", b"/usr/bin/pod"];
+
+impl Container {
+    pub fn new(cgroup: Cgroup, capacity: usize) -> Container {
+        Container {
+            cgroup,
+            name: None,
+            is_named: false,
+            files: Seen::new(capacity),
+            mounts: Mounts::default(),
+            ended: false,
+            late: false,
+            past_events: 0,
+            earlier_events: 0,
+            merged: 0,
+        }
+    }
+
+    /// Is there no cgroup of it, as far as is known? One of an earlier report may not have done anything yet.
+    pub fn is_gone(&self) -> bool {
+        self.ended || self.cgroup.id == 0
+    }
+
+    /// Takes over what another one used; answers how many files had to leave.
+    pub fn absorb(&mut self, other: Container, tree: &mut Tree, forget: &mut Vec<u32>) -> u64 {
+        for (point, fs) in &other.mounts.points {
+            self.mounts.note(point, fs);
+        }
+        self.late |= other.late;
+        self.past_events += other.past_events;
+        self.earlier_events += other.earlier_events;
+        self.merged += other.merged;
+        self.files.absorb(tree, other.files, forget)
+    }
+
+    /// Does it only hold a pod's namespaces? Such a one is of no interest to anybody.
+    pub fn is_pause(&self, tree: &Tree) -> bool {
+        let mut path = Vec::new();
+        let mut is_one = |id| {
+            tree.path(id, &mut path);
+            PAUSE.contains(&&path[..])
+        };
+        (1..=PAUSE.len()).contains(&self.files.len()) && self.files.iter().all(&mut is_one)
+    }
+
+    pub fn events(&self, counts: &Counts) -> u64 {
+        self.past_events + counts.events_of(self.cgroup.id)
+    }
+}
+
+/// Mount points that files were seen on, and what is mounted there.
+#[derive(Default)]
+pub struct Mounts {
+    points: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// One of them shows the kernel.
+    any_pseudo: bool,
+}
+
+/// File systems that show the kernel, not files of an image.
+pub const PSEUDO: [&[u8]; 16] = [
+    b"binfmt_misc",
+    b"bpf",
+    b"cgroup",
+    b"cgroup2",
+    b"configfs",
+    b"debugfs",
+    b"devpts",
+    b"efivarfs",
+    b"fusectl",
+    b"mqueue",
+    b"proc",
+    b"pstore",
+    b"securityfs",
+    b"selinuxfs",
+    b"sysfs",
+    b"tracefs",
+];
+
+/// A container may mount as much as it likes, in a user namespace of its own.
+const POINTS_MAX: usize = 1024;
+
+impl Mounts {
+    /// Notes one; was it not known?
+    pub fn note(&mut self, point: &[u8], fs: &[u8]) -> bool {
+        let known = self.points.get(point);
+        if known.is_some_and(|known| known == fs)
+            || known.is_none() && self.points.len() == POINTS_MAX
+        {
+            return false;
+        }
+        self.any_pseudo |= PSEUDO.contains(&fs);
+        self.points.insert(point.into(), fs.into());
+        true
+    }
+
+    /// Does the path lie on a pseudo file system, as far as is known?
+    pub fn is_pseudo(&self, path: &[u8]) -> bool {
+        if !self.any_pseudo {
+            return false;
+        }
+        let around = self
+            .points
+            .iter()
+            .filter(|(point, _)| is_below(path, point));
+        around
+            .max_by_key(|(point, _)| point.len())
+            .is_some_and(|(_, fs)| PSEUDO.contains(&fs.as_slice()))
+    }
+
+    /// Those that hold files: mount point and type.
+    pub fn of_files(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let all = self.points.iter().map(|(point, fs)| (&point[..], &fs[..]));
+        all.filter(|(_, fs)| !PSEUDO.contains(fs))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_are_bounded() {
+        let mut mounts = Mounts::default();
+        assert!(mounts.note(b"/proc", b"proc") && mounts.note(b"/data", b"ext4"));
+        assert!(!mounts.note(b"/data", b"ext4"));
+        for i in 0..10_000 {
+            mounts.note(format!("/m/{i}").as_bytes(), b"tmpfs");
+        }
+        assert_eq!(mounts.points.len(), POINTS_MAX);
+        // Of one that is known the file system may change.
+        assert!(mounts.note(b"/data", b"proc") && mounts.is_pseudo(b"/data/1"));
+        assert!(mounts.is_pseudo(b"/proc") && !mounts.is_pseudo(b"/process"));
+    }
+}
