@@ -106,13 +106,18 @@ pub const PSEUDO: [&[u8]; 16] = [
     b"tracefs",
 ];
 
-/// A container may mount as much as it likes, in a user namespace of its own.
-const POINTS_MAX: usize = 1024;
+/// A container may mount as much as it likes, in a user namespace of its own: as many are noted, and none with a longer
+/// name.
+const POINTS_MAX: usize = 256;
+const POINT_BYTES_MAX: usize = 256;
 
 impl Mounts {
     /// Notes one; was it not known?
     pub fn note(&mut self, point: &[u8], fs: &[u8]) -> bool {
         let known = self.points.get(point);
+        if point.len() > POINT_BYTES_MAX {
+            return false;
+        }
         if known.is_some_and(|known| known == fs)
             || known.is_none() && self.points.len() == POINTS_MAX
         {

@@ -96,10 +96,19 @@ fn describe(container: &Container, counts: &Counts) -> Fields {
     fields
 }
 
-/// Each field with a comma behind it.
+/// Each field with a comma behind it; of an array each element has a line of its own, so that no line is long.
 fn write_fields(out: &mut dyn Write, indent: &str, fields: &Fields) -> io::Result<()> {
     for (key, value) in fields {
-        writeln!(out, "{indent}\"{key}\": {value},")?;
+        write!(out, "{indent}\"{key}\": ")?;
+        match value {
+            Value::Array(elements) if !elements.is_empty() => {
+                let lines: Vec<_> = elements.iter().map(Value::to_string).collect();
+                let between = format!(",\n{indent}  ");
+                let lines = lines.join(&between);
+                writeln!(out, "[{}{lines}\n{indent}],", &between[1..])?;
+            }
+            value => writeln!(out, "{value},")?,
+        }
     }
     Ok(())
 }

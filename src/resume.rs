@@ -171,10 +171,12 @@ impl Container {
     }
 }
 
-/// A path of 4,095 bytes, each escaped, is shorter than that; so are all other lines.
-const LINE_MAX: u64 = 64 << 10;
+/// The longest path that a record holds, each byte of it escaped, is shorter than that; so are all other lines.
+const LINE_MAX: u64 = 1 << 20;
+/// No file system has longer names of files.
+const NAME_MAX: usize = 4096;
 /// What may stand around the lists of files.
-const HEAD_MAX: usize = 4 << 20;
+const HEAD_MAX: usize = 8 << 20;
 
 /// Reads a report from its beginning. Hands out each file, with the number of the list it stands in; answers the
 /// text without them.
@@ -183,7 +185,7 @@ fn scan(
     mut each: impl FnMut(usize, &[u8]),
 ) -> std::result::Result<String, String> {
     file.rewind().map_err(|e| e.to_string())?;
-    let mut lines = BufReader::with_capacity(LINE_MAX as usize, file);
+    let mut lines = BufReader::with_capacity(64 << 10, file);
     let (mut head, mut line) = (String::new(), Vec::new());
     let (mut lists, mut inside) = (0, false);
     loop {
@@ -192,16 +194,23 @@ fn scan(
         if read.map_err(|e| e.to_string())? == 0 {
             break;
         }
+        if line.len() as u64 == LINE_MAX {
+            return Err("a line of it is too long".into());
+        }
         let text = line.trim_ascii();
         if inside && !text.starts_with(b"]") {
             let value = text.strip_suffix(b",").unwrap_or(text);
             let value = serde_json::from_slice(value).map_err(|e| e.to_string())?;
-            each(lists - 1, &reader::path(&value)?);
+            let path = reader::path(&value)?;
+            if path.split(|b| *b == b'/').any(|name| name.len() > NAME_MAX) {
+                return Err("a name in it is too long".into());
+            }
+            each(lists - 1, &path);
             continue;
         }
         head.push_str(std::str::from_utf8(text).map_err(|e| e.to_string())?);
         if head.len() > HEAD_MAX {
-            return Err("it is not as it was written".into());
+            return Err("it has too much around its lists of files".into());
         }
         inside = text.ends_with(b"\"files\": [");
         lists += usize::from(inside || text.ends_with(b"\"files\": []"));

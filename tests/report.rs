@@ -406,6 +406,9 @@ fn which_reports_are_gone_on_with() {
     let no_path = String::from_utf8(whole.clone())
         .unwrap()
         .replace("\"/", "\"");
+    let long = String::from_utf8(whole.clone()).unwrap();
+    let long_name = long.replace("    \"/", &format!("    \"/{}/", "n".repeat(70_000)));
+    let long_line = long.replace("    \"/", &format!("    \"/{}/", "n/".repeat(1 << 20)));
     let cut = &whole[..whole.len() / 2];
     for damaged in [
         b"",
@@ -413,6 +416,8 @@ fn which_reports_are_gone_on_with() {
         b"\0\xff\n",
         &deep,
         no_path.as_bytes(),
+        long_name.as_bytes(),
+        long_line.as_bytes(),
         b"{\"schema\": 1}",
         b"[]",
     ] {
