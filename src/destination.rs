@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -103,11 +103,13 @@ impl ReportFile {
                 "there is no directory {directory}; make it, or mount a volume there"
             )));
         }
-        self.temporary()
-            .and_then(|(_, path)| fs::remove_file(path))
-            .map_err(|e| said(format!("cannot write into {directory}: {e}")))?;
         self.clean();
-        Ok(())
+        let tried = self.temporary().and_then(|(_, path)| fs::remove_file(path));
+        match tried.map_err(|e| (e.kind(), e)) {
+            // That may pass; whoever writes a report then says so if it did not.
+            Ok(()) | Err((ErrorKind::StorageFull | ErrorKind::QuotaExceeded, _)) => Ok(()),
+            Err((_, e)) => Err(said(format!("cannot write into {directory}: {e}"))),
+        }
     }
 
     /// A new file beside the report, because a rename does not cross file systems.
@@ -179,7 +181,7 @@ impl ReportFile {
     /// The report of an earlier run; an error if what stands there is no file.
     pub fn open_earlier(&self) -> io::Result<Option<File>> {
         match open_regular(&self.path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             opened => opened.map(Some),
         }
     }
@@ -263,9 +265,9 @@ mod tests {
         report.write(|out| out.write_all(b"old")).unwrap();
         let failed = report.write(|out| {
             out.write_all(b"new")?;
-            Err(io::ErrorKind::StorageFull.into())
+            Err(ErrorKind::StorageFull.into())
         });
-        assert_eq!(failed.unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(failed.unwrap_err().kind(), ErrorKind::StorageFull);
         assert_eq!(fs::read(report.path()).unwrap(), b"old");
         assert_eq!(names_in(directory.path()), ["r.json"]);
     }

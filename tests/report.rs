@@ -149,18 +149,11 @@ fn a_snoop_that_is_killed_goes_on_where_it_was() {
 struct Disk(PathBuf);
 
 impl Disk {
-    fn mount(at: &Path) -> Disk {
+    fn mount(at: &Path, limit: &str) -> Disk {
         fs::create_dir(at).unwrap();
         execute(
             "mount",
-            &[
-                "-t",
-                "tmpfs",
-                "-o",
-                "size=256k",
-                "none",
-                at.to_str().unwrap(),
-            ],
+            &["-t", "tmpfs", "-o", limit, "none", at.to_str().unwrap()],
         );
         Disk(at.into())
     }
@@ -180,7 +173,7 @@ impl Drop for Disk {
 #[test]
 fn reports_that_cannot_be_written() {
     let directory = tempfile::tempdir().unwrap();
-    let disk = Disk::mount(&directory.path().join("disk"));
+    let disk = Disk::mount(&directory.path().join("disk"), "size=256k");
     let reports = disk.0.join("reports");
     fs::create_dir(&reports).unwrap();
     let report = reports.join("report.json");
@@ -284,6 +277,25 @@ fn reports_that_cannot_be_written() {
         matches!(&warnings[..], [(_, said)] if said.contains("something else writes")),
         "{warnings:?}"
     );
+}
+
+/// Nobody's application waits because a disk is full when snoop starts.
+#[test]
+fn a_disk_that_is_full_from_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    // Its root, and two files.
+    let disk = Disk::mount(&directory.path().join("disk"), "nr_inodes=3");
+    let junk = ["junk", "more"].map(|name| disk.0.join(name));
+    junk.iter().for_each(|file| fs::write(file, "").unwrap());
+    let cgroup = TestCgroup::make("full");
+    let traced = format!("-cgroup={}", cgroup.path());
+    let report = disk.0.join("report.json");
+    let sidecar = Sidecar::start(&[&traced, "-interval=1s"], &report);
+    let file = open_in(&cgroup, directory.path(), "file");
+    wait_until(|| get(sidecar.port, "/healthz").1.contains("No space left"));
+    junk.iter().for_each(|file| fs::remove_file(file).unwrap());
+    wait_until(|| report.is_file() && Report::read(&report).files.contains(&file));
+    sidecar.stop("TERM");
 }
 
 #[test]
