@@ -83,7 +83,7 @@ const LARGE_APPS: [App; 7] = [
     App {
         name: "redis",
         script: "redis-server --port 16399 --bind 127.0.0.1 --save '' --dir /tmp >/tmp/redis.log & \
-                 for i in 1 2 3 4 5 6 7 8 9; do redis-cli -p 16399 ping 2>/dev/null && break; sleep 0.2; done; \
+                 sleep 0.2; for i in 1 2 3 4 5 6 7 8 9; do redis-cli -p 16399 ping 2>/dev/null && break; sleep 0.2; done; \
                  redis-cli -p 16399 set a 1; redis-cli -p 16399 get a; redis-cli -p 16399 shutdown nosave; wait",
     },
     App {
