@@ -85,30 +85,8 @@ fn cpu(sidecar: &Sidecar) -> u64 {
 
 /// A number of /proc/PID/status; sizes are in KiB there.
 fn status(sidecar: &Sidecar, key: &str) -> u64 {
-    let status = proc_file(sidecar, "status");
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix(key))
-        .unwrap();
-    let number = line.trim_start_matches(':').split_whitespace().next();
-    number.unwrap().parse().unwrap()
-}
-
-/// What the kernel accounts for the maps.
-fn map_bytes(sidecar: &Sidecar) -> u64 {
-    let directory = format!("/proc/{}/fdinfo", sidecar.child.id());
-    let mut maps = std::collections::BTreeMap::new();
-    for file in fs::read_dir(directory).unwrap() {
-        let text = fs::read_to_string(file.unwrap().path()).unwrap_or_default();
-        let number = |key: &str| {
-            let value = text.lines().find_map(|line| line.strip_prefix(key));
-            value.and_then(|value| value.trim().parse::<u64>().ok())
-        };
-        if let (Some(id), Some(bytes)) = (number("map_id:"), number("memlock:")) {
-            maps.insert(id, bytes);
-        }
-    }
-    maps.values().sum()
+    let value = sidecar.status(key);
+    value.trim_end_matches(" kB").parse().unwrap()
 }
 
 fn start_up() {
@@ -167,7 +145,10 @@ fn many_files() {
     memory("with them");
     row(
         "BPF maps",
-        format!("{:.1} MiB", map_bytes(&sidecar) as f64 / MIB),
+        format!(
+            "{:.1} MiB",
+            sidecar.maps().values().sum::<u64>() as f64 / MIB
+        ),
     );
     let (mut took, mut used) = (Vec::new(), Vec::new());
     for i in 0..9 {

@@ -8,7 +8,7 @@ use crate::log::{self, Level};
 use crate::path::{Excludes, Named, upward};
 use crate::pending::{Pending, Wait};
 use crate::probe::Counts;
-use crate::resume::Earlier;
+use crate::resume::{self, Earlier};
 use crate::seen::{Added, NO_KEY};
 use crate::syscalls;
 use crate::tree::Tree;
@@ -47,7 +47,7 @@ pub struct Collector {
     malformed: u64,
     evicted: u64,
     /// What runs before this one counted, and what their report lacks.
-    earlier: Totals,
+    earlier: resume::Totals,
     earlier_gaps: [u64; GAPS],
     /// Something was added since [`Collector::take_changed`].
     changed: bool,
@@ -131,7 +131,7 @@ impl Collector {
             unresolved: 0,
             malformed: 0,
             evicted: 0,
-            earlier: Totals::default(),
+            earlier: resume::Totals::default(),
             earlier_gaps: [0; GAPS],
             changed: true,
             orders: Orders::default(),
@@ -140,8 +140,7 @@ impl Collector {
 
     /// Goes on with an earlier report; answers which container is which of [`Earlier::containers`].
     pub fn resume(&mut self, earlier: &Earlier) -> Vec<usize> {
-        (self.earlier.total, self.earlier.dropped) = (earlier.totals.total, earlier.totals.dropped);
-        self.earlier.evicted = earlier.totals.evicted;
+        self.earlier = earlier.totals;
         for (gap, name) in self.earlier_gaps.iter_mut().zip(gap_names()) {
             let known = earlier.missing.iter().find(|(reason, _)| reason == name);
             *gap = known.map_or(0, |(_, n)| *n);
@@ -460,13 +459,12 @@ impl Collector {
     }
 
     /// What the report counts: this run and those before it.
-    pub fn all_totals(&self, counts: &Counts) -> Totals {
+    pub fn all_totals(&self, counts: &Counts) -> resume::Totals {
         let now = self.totals(counts);
-        Totals {
+        resume::Totals {
             total: now.total + self.earlier.total,
             dropped: now.dropped + self.earlier.dropped,
             evicted: now.evicted + self.earlier.evicted,
-            ..now
         }
     }
 }

@@ -60,6 +60,15 @@ impl Destination {
         }
     }
 
+    /// Is it allowed to write there, at this moment?
+    pub fn is_permitted(&self) -> bool {
+        let denied = |e: io::Error| e.kind() == ErrorKind::PermissionDenied;
+        match self {
+            Destination::Stdout => true,
+            Destination::File(file) => !file.try_write().is_err_and(denied),
+        }
+    }
+
     /// Writes a report: `content` is called once.
     pub fn write(&self, content: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
         match self {
@@ -73,10 +82,6 @@ impl Destination {
 const BUFFER: usize = 64 << 10;
 
 impl ReportFile {
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     fn directory(&self) -> &Path {
         match self.path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -104,12 +109,15 @@ impl ReportFile {
             )));
         }
         self.clean();
-        let tried = self.temporary().and_then(|(_, path)| fs::remove_file(path));
-        match tried.map_err(|e| (e.kind(), e)) {
+        match self.try_write().map_err(|e| (e.kind(), e)) {
             // That may pass; whoever writes a report then says so if it did not.
             Ok(()) | Err((ErrorKind::StorageFull | ErrorKind::QuotaExceeded, _)) => Ok(()),
             Err((_, e)) => Err(said(format!("cannot write into {directory}: {e}"))),
         }
+    }
+
+    fn try_write(&self) -> io::Result<()> {
+        self.temporary().and_then(|(_, path)| fs::remove_file(path))
     }
 
     /// A new file beside the report, because a rename does not cross file systems.
@@ -268,7 +276,7 @@ mod tests {
             Err(ErrorKind::StorageFull.into())
         });
         assert_eq!(failed.unwrap_err().kind(), ErrorKind::StorageFull);
-        assert_eq!(fs::read(report.path()).unwrap(), b"old");
+        assert_eq!(fs::read(&report.path).unwrap(), b"old");
         assert_eq!(names_in(directory.path()), ["r.json"]);
     }
 
@@ -280,13 +288,13 @@ mod tests {
         fs::write(&secret, "secret").unwrap();
         report.write(|out| out.write_all(b"old")).unwrap();
         assert!(report.open_written().is_some() && !report.is_replaced());
-        fs::remove_file(report.path()).unwrap();
+        fs::remove_file(&report.path).unwrap();
         assert!(report.open_written().is_none() && !report.is_replaced());
-        symlink(&secret, report.path()).unwrap();
+        symlink(&secret, &report.path).unwrap();
         assert!(report.open_written().is_none() && report.is_replaced());
         assert!(report.open_earlier().is_err());
         report.write(|out| out.write_all(b"new")).unwrap();
         assert_eq!(fs::read(&secret).unwrap(), b"secret");
-        assert_eq!(fs::read(report.path()).unwrap(), b"new");
+        assert_eq!(fs::read(&report.path).unwrap(), b"new");
     }
 }

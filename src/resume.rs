@@ -23,7 +23,8 @@ pub struct Earlier {
     pub containers: Vec<Container>,
 }
 
-#[derive(Debug, Default)]
+/// The numbers of a report as a whole.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Totals {
     pub total: u64,
     pub dropped: u64,

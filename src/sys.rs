@@ -99,6 +99,18 @@ pub fn can_write(fd: BorrowedFd) -> bool {
     unsafe { libc::poll(&mut poll, 1, 0) != 0 }
 }
 
+fn signal_set(signals: &[i32]) -> libc::sigset_t {
+    // SAFETY: the set is initialised by sigemptyset before it is used.
+    unsafe {
+        let mut set = mem::zeroed();
+        libc::sigemptyset(&mut set);
+        for signal in signals {
+            libc::sigaddset(&mut set, *signal);
+        }
+        set
+    }
+}
+
 /// Signals as a descriptor. They stay blocked for the process.
 pub struct SignalFd(OwnedFd);
 
@@ -109,15 +121,13 @@ pub fn end_at_once(signals: &[i32]) {
         // SAFETY: it may be called in a handler, and does not return.
         unsafe { libc::_exit(128 + signal) }
     }
-    // SAFETY: the set is initialised by sigemptyset before it is used; the handler calls _exit(2) only.
+    let handler: extern "C" fn(libc::c_int) = end;
+    // SAFETY: the handler calls _exit(2) only; the set is read.
     unsafe {
-        let mut set = mem::zeroed();
-        libc::sigemptyset(&mut set);
         for signal in signals {
-            libc::sigaddset(&mut set, *signal);
-            let handler: extern "C" fn(libc::c_int) = end;
             libc::signal(*signal, handler as *const () as libc::sighandler_t);
         }
+        let set = signal_set(signals);
         libc::sigprocmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut());
     }
 }
@@ -136,13 +146,9 @@ pub struct Signal {
 
 impl SignalFd {
     pub fn new(signals: &[i32]) -> io::Result<SignalFd> {
-        // SAFETY: the set is initialised by sigemptyset before it is used.
+        let set = signal_set(signals);
+        // SAFETY: both calls read the set.
         let fd = unsafe {
-            let mut set = mem::zeroed();
-            libc::sigemptyset(&mut set);
-            for signal in signals {
-                libc::sigaddset(&mut set, *signal);
-            }
             check(libc::sigprocmask(
                 libc::SIG_BLOCK,
                 &set,
@@ -479,12 +485,7 @@ pub fn send_signal(process: u32, signal: i32) -> io::Result<()> {
 /// Makes the command move into a cgroup before its first instruction, with no signal blocked: the
 /// child writes "0", which means itself, into the open `cgroup.procs`.
 pub fn start_in_cgroup(command: &mut Command, procs: OwnedFd) {
-    // SAFETY: sigemptyset initialises the set.
-    let nothing_blocked = unsafe {
-        let mut set = mem::zeroed();
-        libc::sigemptyset(&mut set);
-        set
-    };
+    let nothing_blocked = signal_set(&[]);
     let join = move || {
         // SAFETY: one byte and one set are read; both calls may be made between fork and exec.
         unsafe {

@@ -176,7 +176,7 @@ impl Tracer {
             // Before Linux 5.19, where unprivileged users may not use bpf(2).
             (&[CAP_BPF, CAP_SYS_ADMIN], &|| self.probe.counts().is_ok()),
             // In a directory of somebody else.
-            (&[CAP_DAC_OVERRIDE], &|| self.config.report.check().is_ok()),
+            (&[CAP_DAC_OVERRIDE], &|| self.config.report.is_permitted()),
         ])?;
         log::debug(format_args!("capabilities that are kept: {kept:#x}"));
         sandbox::confine()

@@ -154,12 +154,7 @@ fn the_report_is_current_and_whole() {
 fn health_sees_programs_that_do_not_run() {
     let sidecar = set_up("gone", &[]).sidecar;
     assert_eq!(status(&get(sidecar.port, "/healthz").0), 200);
-    let pid = sidecar.child.id().to_string();
-    let mut strace = Command::new("strace")
-        .args(["-qq", "-o", "/dev/null", "-e", "trace=getcpu"])
-        .args(["-e", "inject=getcpu:error=ENOSYS", "-p", &pid])
-        .spawn()
-        .expect("strace runs");
+    let mut strace = sidecar.inject("getcpu", "error=ENOSYS");
     wait_until(|| {
         let (head, body) = get(sidecar.port, "/healthz");
         status(&head) == 503 && body == "the BPF programs do not run: nothing is traced\n"

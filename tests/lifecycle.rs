@@ -4,10 +4,10 @@ mod common;
 
 use common::{
     Files, Report, Sidecar, TestCgroup, assert_has, assert_same, bytes, get, helper, metrics,
-    open_in, signal, status, wait_until,
+    open_in, signal, status, temporary_files, wait_until,
 };
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// A report that hangs, as on a network file system without its server.
@@ -18,27 +18,11 @@ fn a_second_signal_ends_it_at_once() {
         let cgroup = TestCgroup::make("twice");
         let traced = format!("-cgroup={}", cgroup.path());
         let mut sidecar = Sidecar::start(&[&traced], &directory.path().join("report.json"));
-        let pid = sidecar.child.id().to_string();
-        let of_process = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
         // It has tried by now whether it can write.
-        wait_until(|| of_process("status").contains("Seccomp:\t2"));
-        let mut strace = Command::new("strace")
-            .args([
-                "--quiet=all",
-                "--trace=fsync",
-                "--inject=fsync:delay_enter=60s",
-            ])
-            .args(["-p", &pid])
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        wait_until(|| !of_process("status").contains("TracerPid:\t0"));
+        wait_until(|| sidecar.status("Seccomp") == "2");
+        let mut strace = sidecar.inject("fsync", "delay_enter=60s");
         signal(&sidecar.child, name);
-        let temporary = || {
-            let mut entries = fs::read_dir(directory.path()).unwrap();
-            entries.any(|e| e.unwrap().path().extension().is_some_and(|e| e == "tmp"))
-        };
-        wait_until(temporary);
+        wait_until(|| !temporary_files(directory.path()).is_empty());
         let asked = Instant::now();
         signal(&sidecar.child, name);
         // strace would keep it until the delay is over.

@@ -4,7 +4,8 @@
 mod common;
 
 use common::{
-    Files, Report, Sidecar, TestCgroup, assert_has, bytes, get, open_in, signal, status, wait_until,
+    Files, Report, Sidecar, TestCgroup, assert_has, bytes, get, metrics, open_in, signal, status,
+    temporary_files, wait_until,
 };
 use serde_json::json;
 use snoop::destination::Destination;
@@ -22,14 +23,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 fn random(end: u64) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     u64::from(now.subsec_nanos()).wrapping_mul(0x9e37_79b9_7f4a_7c15) % end
-}
-
-fn temporary_files(directory: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory).unwrap().flatten();
-    let paths = entries.map(|entry| entry.path());
-    paths
-        .filter(|path| path.extension().is_some_and(|e| e == "tmp"))
-        .collect()
 }
 
 fn execute(program: &str, arguments: &[&str]) {
@@ -180,12 +173,7 @@ fn reports_that_cannot_be_written() {
     let cgroup = TestCgroup::make("unwritten");
     let traced = format!("-cgroup={}", cgroup.path());
     let sidecar = Sidecar::start(&[&traced, "-interval=1s"], &report);
-    let metric = |name: &str| {
-        let metrics = get(sidecar.port, "/metrics").1;
-        let line = metrics.lines().find_map(|line| line.strip_prefix(name));
-        line.unwrap().trim().parse::<u64>().unwrap()
-    };
-    let pid = sidecar.child.id().to_string();
+    let errors = || metrics(sidecar.port)["snoop_report_write_errors_total"];
     let junk = disk.0.join("junk");
     let strace: RefCell<Option<Child>> = RefCell::default();
 
@@ -202,12 +190,7 @@ fn reports_that_cannot_be_written() {
         (
             "uota exceeded", // musl and glibc say it differently
             &|| {
-                let inject = "--inject=fsync:error=EDQUOT";
-                let mut command = Command::new("strace");
-                command.args(["--quiet=all", inject, "--trace=fsync", "-p", &pid]);
-                let traced = || fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-                *strace.borrow_mut() = Some(command.stderr(Stdio::null()).spawn().unwrap());
-                wait_until(|| !traced().contains("TracerPid:\t0"));
+                *strace.borrow_mut() = Some(sidecar.inject("fsync", "error=EDQUOT"));
             },
             &|| {
                 let mut strace = strace.take().unwrap();
@@ -234,11 +217,11 @@ fn reports_that_cannot_be_written() {
     let mut expected = Files::new();
     for (i, (why, break_it, mend_it)) in faults.iter().enumerate() {
         wait_until(|| report.is_file());
-        let before = metric("snoop_report_write_errors_total");
+        let before = errors();
         break_it();
         expected.insert(open_in(&cgroup, directory.path(), &format!("during-{i}")));
         // Tried again and again.
-        wait_until(|| metric("snoop_report_write_errors_total") >= before + 2);
+        wait_until(|| errors() >= before + 2.0);
         let (head, body) = get(sidecar.port, "/healthz");
         assert_eq!(status(&head), 503);
         assert!(body.contains(why), "{why}: {body}");
@@ -263,10 +246,11 @@ fn reports_that_cannot_be_written() {
     assert_has(&Report::read(&report).files, &expected);
     assert_eq!(fs::read(&elsewhere).unwrap(), b"mine");
 
+    let reasons = faults.map(|(why, ..)| why);
     let log = sidecar.stop("TERM");
     let errors: Vec<_> = log.iter().filter(|(level, _)| level == "error").collect();
-    assert_eq!(errors.len(), faults.len(), "{errors:?}");
-    for ((_, said), (why, ..)) in errors.iter().zip(&faults) {
+    assert_eq!(errors.len(), reasons.len(), "{errors:?}");
+    for ((_, said), why) in errors.iter().zip(reasons) {
         assert!(
             said.contains(why) && said.contains("trying again"),
             "{said}"

@@ -10,16 +10,8 @@ use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::{Command, Stdio};
 
-fn of_process(sidecar: &Sidecar, key: &str) -> String {
-    let status = fs::read_to_string(format!("/proc/{}/status", sidecar.child.id())).unwrap();
-    let mut lines = status.lines();
-    let value = lines.find_map(|line| line.strip_prefix(&format!("{key}:")));
-    value.unwrap().trim().into()
-}
-
 fn capabilities(sidecar: &Sidecar) -> [u64; 3] {
-    ["CapInh", "CapPrm", "CapEff"]
-        .map(|set| u64::from_str_radix(&of_process(sidecar, set), 16).unwrap())
+    ["CapInh", "CapPrm", "CapEff"].map(|set| u64::from_str_radix(&sidecar.status(set), 16).unwrap())
 }
 
 #[test]
@@ -28,10 +20,10 @@ fn no_privileges_no_threads_no_children() {
     let cgroup = TestCgroup::make("privileges");
     let traced = format!("-cgroup={}", cgroup.path());
     let sidecar = Sidecar::start(&[&traced], &directory.path().join("report.json"));
-    wait_until(|| of_process(&sidecar, "Seccomp") == "2");
+    wait_until(|| sidecar.status("Seccomp") == "2");
     assert_eq!(capabilities(&sidecar), [0; 3]);
     for (key, value) in [("NoNewPrivs", "1"), ("Threads", "1")] {
-        assert_eq!(of_process(&sidecar, key), value);
+        assert_eq!(sidecar.status(key), value);
     }
     let pid = sidecar.child.id();
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
@@ -50,7 +42,7 @@ fn what_the_report_needs_is_kept() {
     let cgroup = TestCgroup::make("kept");
     let traced = format!("-cgroup={}", cgroup.path());
     let sidecar = Sidecar::start(&[&traced], &reports.join("report.json"));
-    wait_until(|| of_process(&sidecar, "Seccomp") == "2");
+    wait_until(|| sidecar.status("Seccomp") == "2");
     assert_eq!(
         capabilities(&sidecar),
         [0, CAP_DAC_OVERRIDE, CAP_DAC_OVERRIDE]

@@ -4,7 +4,7 @@ mod common;
 
 use common::{
     Files, Report, Sidecar, TestCgroup, assert_has, assert_same, bytes, get, helper, make_file,
-    names, open_in, wait_until,
+    names, open_in, temporary_files, wait_until,
 };
 use std::fs;
 use std::io::Write;
@@ -135,12 +135,7 @@ fn the_report_is_written_while_something_changes() {
     assert_eq!(fs::metadata(&report).unwrap().modified().unwrap(), before);
     sidecar.stop("TERM");
     assert_eq!(Report::read(&report).files, written.files);
-    let left = fs::read_dir(directory.path())
-        .unwrap()
-        .map(|e| e.unwrap().file_name());
-    let left: Vec<_> = left
-        .filter(|name| name.to_string_lossy().ends_with(".tmp"))
-        .collect();
+    let left = temporary_files(directory.path());
     assert!(left.is_empty(), "{left:?}");
 }
 

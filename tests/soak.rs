@@ -4,7 +4,6 @@
 mod common;
 
 use common::{Report, Sidecar, TestCgroup, get, helper, metrics, signal, status};
-use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::path::Path;
@@ -26,30 +25,17 @@ struct Sample {
 
 impl Sample {
     fn take(sidecar: &Sidecar, report: &Path) -> Sample {
-        let process = format!("/proc/{}", sidecar.child.id());
-        let number = |text: &str, key: &str| -> Option<u64> {
-            let value = text.lines().find_map(|line| line.strip_prefix(key))?;
-            value.trim().trim_end_matches(" kB").parse().ok()
-        };
-        let status = fs::read_to_string(format!("{process}/status")).unwrap();
-        assert_eq!(number(&status, "Threads:"), Some(1));
-        let mut sample = Sample {
-            own: number(&status, "RssAnon:").unwrap(),
+        assert_eq!(sidecar.status("Threads"), "1");
+        let own = sidecar.status("RssAnon");
+        let maps = sidecar.maps();
+        let descriptors = fs::read_dir(format!("/proc/{}/fd", sidecar.child.id()));
+        Sample {
+            own: own.trim_end_matches(" kB").parse().unwrap(),
+            descriptors: descriptors.unwrap().count() as u64,
+            maps: maps.len() as u64,
+            map_bytes: maps.values().sum(),
             report_bytes: fs::metadata(report).map_or(0, |file| file.len()),
-            ..Sample::default()
-        };
-        let mut maps = BTreeMap::new();
-        for file in fs::read_dir(format!("{process}/fdinfo")).unwrap().flatten() {
-            // It may be closed by now.
-            let text = fs::read_to_string(file.path()).unwrap_or_default();
-            sample.descriptors += 1;
-            if let (Some(id), Some(bytes)) = (number(&text, "map_id:"), number(&text, "memlock:")) {
-                maps.insert(id, bytes);
-            }
         }
-        sample.maps = maps.len() as u64;
-        sample.map_bytes = maps.values().sum();
-        sample
     }
 
     fn max(self, other: Sample) -> Sample {

@@ -273,6 +273,15 @@ pub fn open_in(cgroup: &TestCgroup, directory: &Path, name: &str) -> Vec<u8> {
     file
 }
 
+/// The temporary files of reports.
+pub fn temporary_files(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap().flatten();
+    let paths = entries.map(|entry| entry.path());
+    paths
+        .filter(|path| path.extension().is_some_and(|e| e == "tmp"))
+        .collect()
+}
+
 /// A running `snoop -cgroup`, attached and listening on a port of its own.
 pub struct Sidecar {
     pub child: Child,
@@ -301,6 +310,47 @@ impl Sidecar {
         assert!(level == "info" && line.starts_with("attached: "), "{line}");
         let port = line.rsplit(':').next().unwrap().parse().unwrap();
         Sidecar { child, log, port }
+    }
+
+    /// A field of its /proc/PID/status.
+    pub fn status(&self, key: &str) -> String {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let mut lines = status.lines();
+        let value = lines.find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+        value.unwrap().trim().into()
+    }
+
+    /// The BPF maps it holds: id, and the bytes that the kernel accounts.
+    pub fn maps(&self) -> BTreeMap<u64, u64> {
+        let directory = format!("/proc/{}/fdinfo", self.child.id());
+        let mut maps = BTreeMap::new();
+        for file in fs::read_dir(directory).unwrap().flatten() {
+            // It may be closed by now.
+            let text = fs::read_to_string(file.path()).unwrap_or_default();
+            let number = |key: &str| {
+                let value = text.lines().find_map(|line| line.strip_prefix(key));
+                value.and_then(|value| value.trim().parse().ok())
+            };
+            if let (Some(id), Some(bytes)) = (number("map_id:"), number("memlock:")) {
+                maps.insert(id, bytes);
+            }
+        }
+        maps
+    }
+
+    /// strace, attached to it: what it injects into a syscall happens from now on.
+    pub fn inject(&self, syscall: &str, what: &str) -> Child {
+        let strace = Command::new("strace")
+            .args(["--quiet=all", "-o", "/dev/null"])
+            .args([
+                format!("--trace={syscall}"),
+                format!("--inject={syscall}:{what}"),
+            ])
+            .args(["-p", &self.child.id().to_string()])
+            .spawn()
+            .expect("strace runs");
+        wait_until(|| self.status("TracerPid") != "0");
+        strace
     }
 
     /// Sends the signal; answers what was logged after the first line, levels and messages.
