@@ -14,12 +14,9 @@ MAP(targets) = { BPF_MAP_TYPE_HASH, 8, 4, TARGETS, 0 };
 MAP(verdicts) = { BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(struct verdict), VERDICTS, 0 };
 
 /* Number -> container. A hash, because only that can be asked to enter a key no two CPUs have. User space
- * takes out those that ended. Full, or nearly: the rest share the last number. */
+ * takes out those that ended. Full, or nearly: the rest share the last number, which is no key here. Their records
+ * bring the cgroup's name each time, and their known accesses cannot be told apart. */
 MAP(containers) = { BPF_MAP_TYPE_HASH, 4, sizeof(struct container), CONTAINERS, 0 };
-
-/* Cgroup -> 1, of those in pods that were made while we watched. Full: those not asked for the longest leave, and
- * would count as older than the tracing. */
-MAP(watched) = { BPF_MAP_TYPE_LRU_HASH, 8, 4, CONTAINERS, 0 };
 
 #define NUMBERS_TRIED 16
 
@@ -78,16 +75,42 @@ static __always_inline __u32 target_of(__u64 id)
 	return target ? *target : 0;
 }
 
-/* Is it a container in a pod that was there before tracing began? */
-static __always_inline int is_older_container(__u64 id)
+/* A cgroup's name while is_runtime_name() looks at it: too much for the stack. One for programs that run with
+ * preemption off, and one for iterators. */
+MAP(names) = { BPF_MAP_TYPE_PERCPU_ARRAY, 4, CGROUP_NAME_BYTES, 2, 0 };
+
+#define CONTAINER_ID_CHARS 64
+#define SCOPE_CHARS 6 /* ".scope" */
+
+/* Does the name of this cgroup end in a container's id, as container runtimes have it: `ID`, `docker-ID.scope`? */
+static __always_inline int is_runtime_name(void *node, int has_type)
 {
-	return !target_of(id) && !bpf_map_lookup_elem(&watched, &id);
+	__u32 index = has_type != 0;
+	char *name = bpf_map_lookup_elem(&names, &index);
+	__u64 other = 0;
+
+	if (!ABLE(ABLE_READ) || !name || !node)
+		return 0;
+	long len = bpf_probe_read_kernel_str(name, CGROUP_NAME_BYTES, follow(node, OFF(kernfs_name), has_type)) - 1;
+
+	if (len < CONTAINER_ID_CHARS)
+		return 0;
+	if (name[(len - SCOPE_CHARS) & (CGROUP_NAME_BYTES - 1)] == '.')
+		len -= SCOPE_CHARS;
+#pragma clang loop unroll(disable)
+	for (__u32 i = 1; i <= CONTAINER_ID_CHARS; i++) {
+		__u64 c = (__u8)name[(len - i) & (CGROUP_NAME_BYTES - 1)];
+
+		other |= ~below(c - '0', 10) & ~below(c - 'a', 6);
+	}
+	return !other;
 }
 
 /* Finds what the cgroup of `node` belongs to: its nearest ancestor that is traced, or the cgroup in a pod. */
 static __always_inline struct verdict judge(void *node, __u64 cgroup, int has_type)
 {
 	struct verdict verdict = { .cgroup = cgroup, .generation = control.generation };
+	void *child = 0;
 	__u64 below = 0;
 
 	for (int i = 0; i < CGROUP_DEPTH && node; i++) {
@@ -95,14 +118,18 @@ static __always_inline struct verdict judge(void *node, __u64 cgroup, int has_ty
 		__u32 target = target_of(id);
 
 		if (target) {
-			if (target == TARGET_POD)
-				verdict.container = below ? below : id;
-			else if (target != TARGET_IGNORED)
-				verdict.container = id;
 			verdict.contained = target != TARGET_PROCESSES;
+			if (target == TARGET_PARENT)
+				verdict.contained = is_runtime_name(child, has_type);
+			if (target == TARGET_IGNORED)
+				break;
+			verdict.container = id;
+			if (below && (target == TARGET_POD || (target == TARGET_PARENT && verdict.contained)))
+				verdict.container = below;
 			break;
 		}
 		below = id;
+		child = node;
 		node = follow(node, OFF(kernfs_parent), has_type);
 	}
 	if (verdict.container)

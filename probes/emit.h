@@ -202,6 +202,7 @@ static __always_inline void remember(__u64 key)
 struct record *record_type;
 struct container *container_type;
 struct cgroup_path *cgroup_path_type;
+struct expected_below *expected_below_type;
 #endif
 
 /* The kernel wakes user space up for the first record of an empty ring, and user space then lets some more come

@@ -4,9 +4,12 @@
 
 #include "cgroup.h"
 
-/* Parent and name -> enum target: cgroups that user space asked for by path. One that is removed and made again has
- * another id, and is traced again before anything runs in it. */
-MAP(paths) = { BPF_MAP_TYPE_HASH, sizeof(struct cgroup_path), 4, TARGETS, 0 };
+/* Cgroups that user space named, by parent and name: one that is created (again) has an id that nobody knew, and is
+ * traced before anything runs in it. Full: user space says so. */
+MAP(paths) = { BPF_MAP_TYPE_HASH, sizeof(struct cgroup_path), sizeof(struct expected), TARGETS, 0 };
+
+/* What is expected below cgroups that do not exist yet. Index 0 is not used. */
+MAP(expected_below) = { BPF_MAP_TYPE_ARRAY, 4, sizeof(struct expected_below), EXPECTED_BELOW, 0 };
 
 static __always_inline void tell(void *ctx, struct draft *s, __u64 id, void *node, __u32 flag)
 {
@@ -19,35 +22,64 @@ static __always_inline void tell(void *ctx, struct draft *s, __u64 id, void *nod
 	send(ctx, s, end);
 }
 
+static __always_inline int holds_containers(__u64 id)
+{
+	__u32 target = target_of(id);
+
+	return target == TARGET_POD || target == TARGET_PARENT;
+}
+
+/* Finds what is expected of a cgroup, and leaves its parent and name in `path`. */
+static __always_inline struct expected *expected_of(void *node, struct cgroup_path *path)
+{
+	path->parent = peek((void *)peek(node, OFF(kernfs_parent)), OFF(kernfs_id));
+	bpf_probe_read_kernel_str(path->name, sizeof(path->name), (void *)peek(node, OFF(kernfs_name)));
+	return bpf_map_lookup_elem(&paths, path);
+}
+
+/* Makes `path` the one that is expected below the cgroup with that id; null if none is. */
+static __always_inline struct expected *expected_in(__u64 id, struct expected *expected, struct cgroup_path *path)
+{
+	__u32 next = expected->next;
+	struct expected_below *below = next ? bpf_map_lookup_elem(&expected_below, &next) : 0;
+
+	if (!below)
+		return 0;
+	path->parent = id;
+	bpf_probe_read_kernel(path->name, sizeof(path->name), below->name);
+	return &below->then;
+}
+
 static __always_inline void cgroup_made(void *ctx, struct draft *s, void *node)
 {
 	__u64 id = peek(node, OFF(kernfs_id));
 	struct cgroup_path path = {};
+	struct expected *expected = expected_of(node, &path), *then;
 
-	path.parent = peek((void *)peek(node, OFF(kernfs_parent)), OFF(kernfs_id));
-	bpf_probe_read_kernel_str(path.name, sizeof(path.name), (void *)peek(node, OFF(kernfs_name)));
-	if (target_of(path.parent) == TARGET_POD) {
-		__u32 one = 1;
-
-		bpf_map_update_elem(&watched, &id, &one, BPF_ANY);
-	}
-	__u32 *target = bpf_map_lookup_elem(&paths, &path);
-
-	if (!target)
+	if (!expected)
 		return;
-	bpf_map_update_elem(&targets, &id, target, BPF_ANY);
-	tell(ctx, s, id, node, RECORD_MADE);
+	if (expected->target) {
+		bpf_map_update_elem(&targets, &id, &expected->target, BPF_ANY);
+		tell(ctx, s, id, node, RECORD_MADE);
+		return;
+	}
+	then = expected_in(id, expected, &path);
+	if (then)
+		bpf_map_update_elem(&paths, &path, then, BPF_ANY);
 }
 
 static __always_inline void cgroup_removed(void *ctx, struct draft *s, void *node)
 {
 	__u64 id = peek(node, OFF(kernfs_id));
-	__u64 parent = peek((void *)peek(node, OFF(kernfs_parent)), OFF(kernfs_id));
-
+	struct cgroup_path path = {};
+	struct expected *expected = expected_of(node, &path);
 	__u32 target = target_of(id);
 
-	if (target == TARGET_PROCESSES || target == TARGET_CONTAINER || target_of(parent) == TARGET_POD)
+	if (target == TARGET_PROCESSES || target == TARGET_CONTAINER || target == TARGET_PARENT ||
+	    holds_containers(path.parent))
 		tell(ctx, s, id, node, RECORD_ENDED);
+	if (expected && expected_in(id, expected, &path))
+		bpf_map_delete_elem(&paths, &path);
 }
 
 #endif

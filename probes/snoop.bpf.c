@@ -2,6 +2,7 @@
 #include "access.h"
 #include "late.h"
 #include "lifecycle.h"
+#include "list.h"
 #include "loader.h"
 #include "own.h"
 #include "uring.h"
@@ -317,6 +318,17 @@ SEC("kprobe/raw_tp/send")
 int raw_tp_send(void *ctx)
 {
 	send_next(ctx, &tails);
+	return 0;
+}
+
+/* Attached to sys_exit while user space asks, by its own call with the number of a child added to the cookie. */
+SEC("kprobe/raw_tp/list_children")
+int list_children(__u64 *ctx)
+{
+	__u64 number = peek((void *)ctx[0], OFF(regs_arg[2])) - config.cookie;
+
+	if (bpf_get_current_pid_tgid() >> 32 == own.tgid && HAS(task_cg_list) && number - 1 < LISTED_CHILDREN)
+		list_child(ctx, number - 1);
 	return 0;
 }
 

@@ -113,6 +113,17 @@ struct offsets {
 	__u32 maple_aslots;
 	__u32 bprm_filename;
 	__u32 bprm_interp;
+	__u32 task_cg_list; /* for list.h, like those up to cgroup_domains; OFFSET_NONE if one of them is missing */
+	__u32 css_set_tasks;
+	__u32 cgroup_self;
+	__u32 css_parent;
+	__u32 css_children;
+	__u32 css_sibling;
+	__u32 cgroup_cset_links;
+	__u32 cset_link_node;
+	__u32 cset_link_cset;
+	__u32 cgroup_csets;
+	__u32 cgroup_domains;
 	__u32 css_set_dfl_cgrp;
 	__u32 cgroup_kn;
 	__u32 kernfs_id;
@@ -149,7 +160,8 @@ struct config {
 	__u32 able; /* enum ability */
 };
 
-#define CONTAINERS 256 /* numbers of containers */
+/* Numbers of containers. The last one is shared by those that found none. */
+#define CONTAINERS 1024
 
 /* ---- what user space may change while the programs run ---- */
 
@@ -157,6 +169,7 @@ struct control {
 	__u32 generation; /* a verdict of another generation is void: the traced cgroups changed */
 	__u32 epoch;      /* counts up once a minute, from 1; ages the entries of `seen` */
 	__u64 attached;   /* when tracing began, by the monotonic clock in nanoseconds */
+	__u64 listed;     /* the cgroup above snoop's own whose children list_children() lists */
 };
 
 /* A known name is offered again once its entry is this many epochs old, because it may have come to
@@ -188,7 +201,7 @@ struct counts {
 /* ---- whose accesses count ---- */
 
 #define CGROUP_DEPTH 24  /* levels of cgroups that are looked at; a container's is at 5 or so */
-#define CGROUP_NAME_BYTES 128 /* of a cgroup's name, with the NUL; a container's takes 90 at most */
+#define CGROUP_NAME_BYTES 256 /* the longest name that a file system has, with the NUL */
 #define TARGETS 1024
 
 /* What a cgroup that user space names means. The nearest one above a process counts. */
@@ -197,6 +210,8 @@ enum target {
 	TARGET_CONTAINER = 2, /* the same, but for what a container runtime does in it */
 	TARGET_POD = 3,       /* each cgroup in it is such a container */
 	TARGET_IGNORED = 4,   /* nothing in it counts */
+	TARGET_PARENT = 5,    /* each cgroup in it that a container runtime named is such a container;
+				 all else in it counts as one container */
 };
 
 /* What is known about a cgroup: the container it belongs to (0 if none) and that one's number. */
@@ -221,11 +236,27 @@ struct cgroup_path {
 	char name[CGROUP_NAME_BYTES];
 };
 
+/* What a cgroup becomes once it is created: a target, or, with 0 here, the parent of the next one that is expected. */
+struct expected {
+	__u32 target; /* enum target */
+	__u32 next;   /* index in `expected_below` */
+};
+
+/* A cgroup that is expected below one that does not exist yet. */
+struct expected_below {
+	struct expected then;
+	char name[CGROUP_NAME_BYTES];
+};
+
+#define EXPECTED_BELOW 64
+
+#define LISTED_CHILDREN 512 /* of one cgroup: see list.h */
+
 /* What the programs answer to snoop's own call: see own.h. */
 struct own {
 	__u64 now; /* when it was seen last, by the monotonic clock in nanoseconds */
 	__u32 tgid;  /* in the first pid namespace */
-	__u32 pad;
+	__u32 listed; /* list_children() found the child that it was asked for */
 	__u64 runtime; /* the mount namespace that snoop was started from, or its own */
 	__u64 id[CGROUP_DEPTH]; /* snoop's cgroup and those above it; 0 above the root */
 	char name[CGROUP_DEPTH][CGROUP_NAME_BYTES];

@@ -5,7 +5,7 @@ use crate::container::{Container, PSEUDO};
 use crate::format::text;
 use crate::kernel::Part;
 use crate::log::{self, Level};
-use crate::path::{Excludes, Named, upward};
+use crate::path::{Excludes, Named, is_below, upward};
 use crate::pending::{Pending, Wait};
 use crate::probe::Counts;
 use crate::resume::{self, Earlier};
@@ -78,14 +78,17 @@ const LOST: [&str; 6] = [
     "unresolved",
     "malformed",
 ];
-/// Reasons why something is missing: these; files that were evicted; containers that ran before tracing began; what
-/// cannot be done on this kernel.
-pub const GAPS: usize = LOST.len() + 2 + Part::ALL.len();
+/// Reasons why something is missing: these; files that were evicted; containers that ran before tracing began; that
+/// nothing was seen at all; what cannot be done on this kernel.
+pub const GAPS: usize = LOST.len() + 3 + Part::ALL.len();
 const EVICTED: usize = LOST.len();
 const LATE: usize = EVICTED + 1;
+pub const NOTHING_SEEN: usize = LATE + 1;
 
 fn gap_names() -> impl Iterator<Item = &'static str> {
-    let lost = LOST.into_iter().chain(["evicted", "late_attach"]);
+    let lost = LOST
+        .into_iter()
+        .chain(["evicted", "late_attach", "nothing_seen"]);
     lost.chain(Part::ALL.map(Part::name))
 }
 
@@ -147,6 +150,7 @@ impl Collector {
         }
         // Counted anew: the containers say it themselves.
         self.earlier_gaps[LATE] = 0;
+        self.earlier_gaps[NOTHING_SEEN] = 0;
         let mut places = Vec::new();
         for container in &earlier.containers {
             let path = &container.cgroup_path;
@@ -247,6 +251,10 @@ impl Collector {
             self.containers.len() - 1
         });
         let container = &mut self.containers[at];
+        if container.ended {
+            // It was started again: from its first process on all of it is seen.
+            container.late = false;
+        }
         container.cgroup.id = event.container;
         container.ended = self.ended.contains(&event.container);
         self.changed = true;
@@ -309,6 +317,7 @@ impl Collector {
         let known = self.containers.iter().position(of);
         let at = known.unwrap_or_else(|| self.enter(event));
         let container = &mut self.containers[at];
+        container.records += 1;
         if event.has(RECORD_LATE) && !container.late {
             container.late = true;
             self.changed = true;
@@ -383,7 +392,26 @@ impl Collector {
 
     /// The containers to tell of.
     pub fn containers(&self) -> impl Iterator<Item = &Container> {
-        self.containers.iter().filter(|c| !c.is_pause(&self.tree))
+        // A cgroup that was named may turn out to hold containers, and to be none itself.
+        let is_around = |c: &Container| {
+            let is_in = |other: &Container| {
+                c.cgroup != other.cgroup && is_below(&other.cgroup.path, &c.cgroup.path)
+            };
+            !c.was_seen() && self.containers.iter().any(is_in)
+        };
+        let all = self.containers.iter();
+        all.filter(move |c| !c.is_pause(&self.tree) && !is_around(c))
+    }
+
+    /// Notes that processes ran in these cgroups before the tracing began.
+    pub fn mark_late(&mut self, cgroups: &[Cgroup]) {
+        for cgroup in cgroups {
+            if self.find(cgroup.id).is_none() {
+                self.add(cgroup.id, cgroup.path.clone());
+            }
+            let container = self.find(cgroup.id).expect("it was added");
+            container.late = true;
+        }
     }
 
     /// Files of all containers together.
@@ -440,7 +468,10 @@ impl Collector {
     /// All that the report lacks, by reason.
     pub fn gaps(&self, counts: &Counts) -> [(&'static str, u64); GAPS] {
         let late = self.containers().filter(|c| c.late).count() as u64;
-        let lost = self.lost(counts).into_iter().chain([self.evicted, late]);
+        let was_seen = |c: &Container| c.was_seen() || c.events(counts) > 0;
+        let nothing_seen = u64::from(!self.containers().any(was_seen));
+        let whole = [self.evicted, late, nothing_seen];
+        let lost = self.lost(counts).into_iter().chain(whole);
         let unable = Part::ALL.map(|part| u64::from(self.unable.contains(&part)));
         let mut gaps = [("", 0); GAPS];
         let now = lost.chain(unable).zip(self.earlier_gaps);
@@ -448,7 +479,7 @@ impl Collector {
             gaps.iter_mut().zip(gap_names().zip(now)).enumerate()
         {
             // What cannot be done is no number.
-            let n = if at > LATE {
+            let n = if at >= NOTHING_SEEN {
                 now.max(earlier)
             } else {
                 now + earlier

@@ -23,6 +23,9 @@ pub struct Container {
     pub past_events: u64,
     /// Of runs before this one.
     pub earlier_events: u64,
+    /// Records of its accesses that arrived. It has more events than that, but for one that found no number in the
+    /// programs.
+    pub records: u64,
     /// As many others, which ended earlier, are told of together with it.
     pub merged: u64,
 }
@@ -42,6 +45,7 @@ impl Container {
             late: false,
             past_events: 0,
             earlier_events: 0,
+            records: 0,
             merged: 0,
         }
     }
@@ -59,6 +63,7 @@ impl Container {
         self.late |= other.late;
         self.past_events += other.past_events;
         self.earlier_events += other.earlier_events;
+        self.records += other.records;
         self.merged += other.merged;
         self.files.absorb(tree, other.files, forget)
     }
@@ -74,7 +79,13 @@ impl Container {
     }
 
     pub fn events(&self, counts: &Counts) -> u64 {
-        self.past_events + counts.events_of(self.cgroup.id)
+        let counted = self.past_events + counts.events_of(self.cgroup.id);
+        counted.max(self.records)
+    }
+
+    /// Has anything happened in it, as far as records and earlier reports tell?
+    pub fn was_seen(&self) -> bool {
+        self.records > 0 || self.late || self.earlier_events > 0 || self.files.len() > 0
     }
 }
 

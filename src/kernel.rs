@@ -384,6 +384,17 @@ offsets_with! {
     maple_aslots: optional = maple_arange_64.slot;
     bprm_filename = linux_binprm.filename;
     bprm_interp = linux_binprm.interp;
+    task_cg_list: optional = task_struct.cg_list;
+    css_set_tasks: optional = css_set.tasks;
+    cgroup_self: optional = cgroup.self;
+    css_parent: optional = cgroup_subsys_state.parent;
+    css_children: optional = cgroup_subsys_state.children;
+    css_sibling: optional = cgroup_subsys_state.sibling;
+    cgroup_cset_links: optional = cgroup.cset_links;
+    cset_link_node: optional = cgrp_cset_link.cset_link;
+    cset_link_cset: optional = cgrp_cset_link.cset;
+    cgroup_csets: optional = cgroup.nr_populated_csets;
+    cgroup_domains: optional = cgroup.nr_populated_domain_children;
     css_set_dfl_cgrp = css_set.dfl_cgrp;
     cgroup_kn = cgroup.kn;
     kernfs_id = kernfs_node.id;
@@ -465,6 +476,22 @@ pub fn layout<R: Read + Seek>(input: &mut R, buffer: Buffer) -> Result<Layout, S
         };
     }
     let iterator_ids = std::array::from_fn(|i| iterators[i]);
+    let o = &mut offsets;
+    let of_list = [
+        o.css_set_tasks,
+        o.cgroup_self,
+        o.css_parent,
+        o.css_children,
+        o.css_sibling,
+        o.cgroup_cset_links,
+        o.cset_link_node,
+        o.cset_link_cset,
+        o.cgroup_csets,
+        o.cgroup_domains,
+    ];
+    if of_list.contains(&OFFSET_NONE) {
+        o.task_cg_list = OFFSET_NONE;
+    }
     // Some functions of probes/kernel.h read neighbours at once.
     let o = &offsets;
     let apart = [

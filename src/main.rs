@@ -70,7 +70,7 @@ fn trace(config: Config, command: Option<Vec<OsString>>) -> Result<u8> {
     let listen = |address| Server::listen(address, FIRST_CONNECTION);
     let server = config.metrics_addr.as_ref().map(listen).transpose()?;
     probe.attach()?;
-    let traced = aim.at(&mut probe, &plan)?;
+    let traced = aim.at(&mut probe)?;
     log::info(format_args!(
         "attached: {} syscalls and exec; {} of {} MiB; tracing {}; listening on {}",
         syscalls::counted_rows().count(),
@@ -79,6 +79,9 @@ fn trace(config: Config, command: Option<Vec<OsString>>) -> Result<u8> {
         traced.shown,
         server.as_ref().map_or("nothing".into(), Server::address)
     ));
+    if let Some(warning) = traced.warning {
+        log::warn(warning);
+    }
     let running = aim.start()?;
     // After the command has begun, which would inherit it.
     sys::outlive_file_size_limit();
@@ -88,6 +91,7 @@ fn trace(config: Config, command: Option<Vec<OsString>>) -> Result<u8> {
         let (part, why) = (lost.part.name(), &lost.why);
         log::warn(format_args!("{part} cannot be used on this kernel: {why}"));
     }
+    collector.mark_late(&traced.late);
     collector.set_unable(probe.lost().iter().map(|lost| lost.part).collect());
     let started_at = SystemTime::now();
     let mut tracer = Tracer {
@@ -109,7 +113,7 @@ fn trace(config: Config, command: Option<Vec<OsString>>) -> Result<u8> {
         tracer.resume(|cgroup| any || traced.covers(cgroup))?;
     }
     if tracer.running.is_none() {
-        tracer.list_open(&layout.iterator_ids)?;
+        tracer.list_open(&layout.iterator_ids, &traced.parents)?;
     }
     tracer.probe.all_loaded();
     if tracer.running.is_none() {

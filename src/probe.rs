@@ -8,8 +8,9 @@ use crate::sys;
 use crate::syscalls;
 use crate::wire::{
     self, CGROUP_DEPTH, CGROUP_NAME_BYTES, CONTAINERS, CgroupPath, Config, Container, Control,
-    EXCLUDE_WORDS, EXCLUDES, Exclude, OUTCOMES, Outcome, Own, Plain, REQUESTS, ROWS, Request,
-    SEEN_BITS, Target, until_nul,
+    EXCLUDE_WORDS, EXCLUDES, EXPECTED_BELOW, Exclude, Expected, ExpectedBelow, LISTED_CHILDREN,
+    OFFSET_NONE, OUTCOMES, Outcome, Own, Plain, REQUESTS, ROWS, Request, SEEN_BITS, Target,
+    until_nul,
 };
 use bpf_sys::direct::{self, Map};
 use redbpf::Module;
@@ -47,6 +48,11 @@ pub struct Probe {
     counts: Map,
     targets: Map,
     paths: Map,
+    expected_below: Map,
+    /// Entries of it that are in use.
+    expected: u32,
+    /// Can [`Probe::list_children`] work on this kernel?
+    lists_children: bool,
     containers: Map,
     /// By number of a container: its events that [`Probe::release`] handed out.
     released: Vec<u64>,
@@ -179,6 +185,9 @@ impl Probe {
             counts: take_map("counts")?,
             targets: take_map("targets")?,
             paths: take_map("paths")?,
+            expected_below: take_map("expected_below")?,
+            expected: 0,
+            lists_children: settings.layout.offsets.task_cg_list != OFFSET_NONE,
             containers: take_map("containers")?,
             released: vec![0; CONTAINERS],
             loaders: take_map("loaders")?,
@@ -192,6 +201,7 @@ impl Probe {
                 generation: 0,
                 epoch: 1,
                 attached: 0,
+                listed: 0,
             },
         };
         Ok((probe, take_map("ring")?))
@@ -212,17 +222,68 @@ impl Probe {
         self.write_control()
     }
 
-    /// The same for any cgroup of this name that is made below `parent` from now on.
-    pub fn expect(&self, parent: u64, name: &[u8], what: Target) -> Result<()> {
-        let mut path = CgroupPath {
-            parent,
-            name: [0; CGROUP_NAME_BYTES],
+    /// Says what a cgroup is that will be created below `parent`, where `names` lead to it: one name, or more where
+    /// the cgroups between the two do not exist yet.
+    pub fn expect(&mut self, parent: u64, names: &[&[u8]], what: Target) -> Result<()> {
+        let (first, below) = names.split_first().expect("a path has a name");
+        let mut then = Expected {
+            target: what as u32,
+            next: 0,
         };
-        let len = name.len().min(CGROUP_NAME_BYTES - 1);
-        path.name[..len].copy_from_slice(&name[..len]);
+        for name in below.iter().rev() {
+            self.expected += 1;
+            if self.expected as usize >= EXPECTED_BELOW {
+                return Err(Error::failed(format!(
+                    "cannot wait for cgroups below more than {} others that do not exist; name those",
+                    EXPECTED_BELOW - 1
+                )));
+            }
+            let name = name_field(name);
+            self.expected_below
+                .update(
+                    &self.expected.to_ne_bytes(),
+                    ExpectedBelow { then, name }.as_bytes(),
+                )
+                .map_err(|e| refused("wait for a cgroup", e))?;
+            then = Expected {
+                target: 0,
+                next: self.expected,
+            };
+        }
+        let name = name_field(first);
         self.paths
-            .update(path.as_bytes(), &(what as u32).to_ne_bytes())
-            .map_err(|e| refused("trace a further cgroup", e))
+            .update(CgroupPath { parent, name }.as_bytes(), then.as_bytes())
+            .map_err(|e| refused("wait for a cgroup", e))
+    }
+
+    /// Lists the children of a cgroup above our own in which a process is older than the tracing: a record comes of
+    /// each. The BPF iterators do not show them to a container.
+    pub fn list_children(&mut self, cgroup: u64) -> Result<()> {
+        const PROGRAM: &str = "raw_tp/list_children";
+        if !self.lists_children {
+            return Err(Error::failed(
+                "this kernel's cgroups are laid out in a way that snoop does not know",
+            ));
+        }
+        let cannot = |e| refused("list the containers that run already", e);
+        let module = self.module.as_mut().expect("nothing is loaded after this");
+        let program = load_program(module, PROGRAM)?;
+        self.state.listed = cgroup;
+        self.write_control()?;
+        let _link =
+            direct::raw_tracepoint_open(program.as_fd(), Some(c"sys_exit")).map_err(cannot)?;
+        let mut own = vec![0; self.own.value_size()];
+        for number in 1..=LISTED_CHILDREN {
+            sys::own_call(self.cookie.wrapping_add(number));
+            self.own.lookup(&FIRST, &mut own).map_err(cannot)?;
+            let listed = &own[offset_of!(Own, listed)..][..size_of::<u32>()];
+            if listed.iter().all(|b| *b == 0) {
+                return Ok(());
+            }
+        }
+        Err(Error::failed(format!(
+            "there are more than {LISTED_CHILDREN} of them"
+        )))
     }
 
     /// Forgets a container whose cgroup was removed; answers its events.
@@ -414,6 +475,14 @@ fn keys(map: &Map) -> Vec<[u8; 4]> {
         keys.push(next);
     }
     keys
+}
+
+/// A cgroup's name as the programs compare it. No file system has longer ones.
+fn name_field(name: &[u8]) -> [u8; CGROUP_NAME_BYTES] {
+    let mut field = [0; CGROUP_NAME_BYTES];
+    let len = name.len().min(CGROUP_NAME_BYTES - 1);
+    field[..len].copy_from_slice(&name[..len]);
+    field
 }
 
 /// The key of an array's only element.

@@ -122,15 +122,33 @@ impl Progress {
 
 impl Tracer {
     /// Lists what the traced processes have open already, as far as they can be seen.
-    pub fn list_open(&mut self, ids: &[Option<u32>; ITERATORS.len()]) -> Result<()> {
-        // The first process of a pid namespace is alone in it, or among its own.
+    ///
+    /// `parents` are cgroups above snoop's own whose children are containers.
+    pub fn list_open(
+        &mut self,
+        ids: &[Option<u32>; ITERATORS.len()],
+        parents: &[u64],
+    ) -> Result<()> {
         let needed = [Part::KernelMemory, Part::Paths];
         let lacks = self
             .probe
             .lost()
             .iter()
             .any(|lost| needed.contains(&lost.part));
-        if lacks || std::process::id() == 1 {
+        if lacks {
+            return Ok(());
+        }
+        for parent in parents {
+            if let Err(e) = self.probe.list_children(*parent) {
+                log::warn(format_args!(
+                    "containers that ran already are not all listed: {e}"
+                ));
+            }
+            self.take_all()?;
+        }
+        // The iterators show the pid namespace that snoop is in; the first process of one is alone in it, or among its
+        // own.
+        if std::process::id() == 1 {
             return Ok(());
         }
         let mut failed = false;
@@ -453,7 +471,11 @@ impl Tracer {
         for ((reason, n), said) in gaps.iter().zip(said) {
             if *n > *said {
                 let new = *n - *said;
-                log::warn(format_args!("the report is not complete: {reason}: {new}"));
+                if *reason == "nothing_seen" {
+                    log::info("0 containers seen: nothing has happened in what is traced");
+                } else {
+                    log::warn(format_args!("the report is not complete: {reason}: {new}"));
+                }
                 (*said, *at) = (*n, Some(Instant::now()));
             }
         }

@@ -10,10 +10,12 @@ pub const EXCLUDES: usize = 8;
 pub const EXCLUDE_WORDS: usize = 4;
 pub const ARG_NONE: u8 = 0xff;
 pub const OFFSET_NONE: u32 = u32::MAX;
-pub const CONTAINERS: usize = 256;
+pub const CONTAINERS: usize = 1024;
 pub const ROWS: usize = 160;
 pub const CGROUP_DEPTH: usize = 24;
-pub const CGROUP_NAME_BYTES: usize = 128;
+pub const CGROUP_NAME_BYTES: usize = 256;
+pub const EXPECTED_BELOW: usize = 64;
+pub const LISTED_CHILDREN: u64 = 512;
 pub const PARTS: usize = 4;
 pub const FS_NAME_BYTES: usize = 16;
 /// Bits of a key that choose its bucket.
@@ -123,6 +125,17 @@ pub struct Offsets {
     pub maple_aslots: u32,
     pub bprm_filename: u32,
     pub bprm_interp: u32,
+    pub task_cg_list: u32,
+    pub css_set_tasks: u32,
+    pub cgroup_self: u32,
+    pub css_parent: u32,
+    pub css_children: u32,
+    pub css_sibling: u32,
+    pub cgroup_cset_links: u32,
+    pub cset_link_node: u32,
+    pub cset_link_cset: u32,
+    pub cgroup_csets: u32,
+    pub cgroup_domains: u32,
     pub css_set_dfl_cgrp: u32,
     pub cgroup_kn: u32,
     pub kernfs_id: u32,
@@ -157,6 +170,7 @@ pub struct Control {
     pub generation: u32,
     pub epoch: u32,
     pub attached: u64,
+    pub listed: u64,
 }
 
 /// What a cgroup that we name means to the programs.
@@ -166,6 +180,7 @@ pub enum Target {
     Container = 2,
     Pod = 3,
     Ignored = 4,
+    Parent = 5,
 }
 
 #[repr(C)]
@@ -183,11 +198,26 @@ pub struct CgroupPath {
     pub name: [u8; CGROUP_NAME_BYTES],
 }
 
+/// What a cgroup becomes once it is created: a target, or the parent of another one that is expected.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Expected {
+    pub target: u32,
+    pub next: u32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ExpectedBelow {
+    pub then: Expected,
+    pub name: [u8; CGROUP_NAME_BYTES],
+}
+
 #[repr(C)]
 pub struct Own {
     pub now: u64,
     pub tgid: u32,
-    pub pad: u32,
+    pub listed: u32,
     pub runtime: u64,
     pub id: [u64; CGROUP_DEPTH],
     pub name: [[u8; CGROUP_NAME_BYTES]; CGROUP_DEPTH],
@@ -232,8 +262,8 @@ pub struct Record {
 // The sizes the C side asserts too: a field added on one side alone does not compile.
 const _: () = assert!(size_of::<Row>() == 8);
 const _: () = assert!(size_of::<Record>() == 56);
-const _: () = assert!(size_of::<Offsets>() == 72 * 4);
-const _: () = assert!(size_of::<Config>() == 2 * 4096 + 512 + 512 + 16 + 72 * 4 + 24);
+const _: () = assert!(size_of::<Offsets>() == 83 * 4);
+const _: () = assert!(size_of::<Config>() == 2 * 4096 + 512 + 512 + 16 + 83 * 4 + 20);
 
 /// Structures of integers without padding.
 ///
@@ -248,8 +278,12 @@ pub unsafe trait Plain: Copy {
 
 // SAFETY: the assertions above pin the sizes to the sums of the fields'.
 unsafe impl Plain for Config {}
-// SAFETY: two u32 and a u64.
+// SAFETY: two u32 and two u64.
 unsafe impl Plain for Control {}
+// SAFETY: two u32.
+unsafe impl Plain for Expected {}
+// SAFETY: two u32 and bytes.
+unsafe impl Plain for ExpectedBelow {}
 // SAFETY: a u64 and bytes.
 unsafe impl Plain for CgroupPath {}
 

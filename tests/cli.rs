@@ -90,8 +90,11 @@ fn wrong_usage() {
             &["-report=/tmp", "name of a file"],
         ),
         (
-            &["-report=-", "-cgroup=/no/such/cgroup"],
-            &["/no/such/cgroup", "/proc/PID/cgroup"],
+            &["-report=-", "-cgroup=no-such-container"],
+            &[
+                "-cgroup=no-such-container",
+                "not the name or id of a container",
+            ],
         ),
         (
             &["-report=-", "-cgroup=/tmp"],
@@ -101,7 +104,7 @@ fn wrong_usage() {
             &["-report=-", "-cgroup=$(cat /data/cgroup-path)"],
             &["$(cat", "@FILE"],
         ),
-        (&["-report=-"], &["-cgroup PATH"]),
+        (&["-report=-"], &["cannot tell which pod", "-cgroup=PATH"]),
         (&["run", "-report=-"], &["needs a command"]),
     ] {
         assert_refused(&snoop().args(words).output().unwrap(), 2, said);

@@ -529,9 +529,9 @@ fn bad_surroundings() {
         (
             &|container| container.config["linux"]["cgroupsPath"] = "/elsewhere-snoop-test".into(),
             &[
-                "cannot find the own pod",
+                "cannot tell which pod snoop runs in",
                 "/elsewhere-snoop-test",
-                "give -cgroup PATH",
+                "-cgroup=PATH",
             ],
         ),
     ];

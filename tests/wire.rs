@@ -5,8 +5,8 @@ use object::{Object, ObjectSection};
 use snoop::btf::{self, Member};
 use snoop::kernel::Part;
 use snoop::wire::{
-    self, CgroupPath, Config, Container, Control, Exclude, Offsets, Outcome, Own, Record, Request,
-    Row, Target,
+    self, CgroupPath, Config, Container, Control, Exclude, Expected, ExpectedBelow, Offsets,
+    Outcome, Own, Record, Request, Row, Target,
 };
 use std::fs;
 use std::io::Cursor;
@@ -37,10 +37,12 @@ fn structures() {
         "request" Request { path, dir, pad, id }
         "exclude" Exclude { word, mask }
         "config" Config { table, request, exclude, seed, cookie, off, typed, exec_id, interpreter_id, loader_id, late_id, mode_backing, able }
-        "control" Control { generation, epoch, attached }
+        "control" Control { generation, epoch, attached, listed }
         "container" Container { id, named, pad }
         "cgroup_path" CgroupPath { parent, name }
-        "own" Own { now, tgid, pad, runtime, id, name }
+        "expected" Expected { target, next }
+        "expected_below" ExpectedBelow { then, name }
+        "own" Own { now, tgid, listed, runtime, id, name }
         "record" Record { container, key, result, pid, row, flags, len, mount, cgroup, fs }
         "offsets" Offsets {
             regs_nr, regs_arg, regs_arg32, task_fs, task_files, task_mm, task_nsproxy, task_cgroups,
@@ -49,7 +51,7 @@ fn structures() {
             qstr_name, vfsmount_root, mount_mnt, mount_parent, mount_mountpoint, mount_ns,
             nsproxy_mnt_ns, files_fdt, fdt_fd, fdt_max_fds, file_path, file_mode, backing_path, inode_mode, sb_magic, sb_type, fs_type_name,
             mm_exe_file, mm_saved_auxv, mm_mt, mm_mmap, vma_file, vma_end, vma_next, maple_root,
-            maple_pivots, maple_slots, maple_apivots, maple_aslots, bprm_filename, bprm_interp, css_set_dfl_cgrp, cgroup_kn,
+            maple_pivots, maple_slots, maple_apivots, maple_aslots, bprm_filename, bprm_interp, task_cg_list, css_set_tasks, cgroup_self, css_parent, css_children, css_sibling, cgroup_cset_links, cset_link_node, cset_link_cset, cgroup_csets, cgroup_domains, css_set_dfl_cgrp, cgroup_kn,
             kernfs_id, kernfs_parent, kernfs_name, filename_name, request_opcode, request_result,
         }
     );
@@ -72,6 +74,10 @@ fn constants() {
     equal("TARGET_CONTAINER", Target::Container as usize);
     equal("TARGET_POD", Target::Pod as usize);
     equal("TARGET_IGNORED", Target::Ignored as usize);
+    equal("TARGET_PARENT", Target::Parent as usize);
+    equal("EXPECTED_BELOW", wire::EXPECTED_BELOW);
+    equal("LISTED_CHILDREN", wire::LISTED_CHILDREN as usize);
+    equal("sizeof(struct expected_below)", size_of::<ExpectedBelow>());
     equal("CGROUP_DEPTH", wire::CGROUP_DEPTH);
     equal("CGROUP_NAME_BYTES", wire::CGROUP_NAME_BYTES);
     equal("SYSCALLS", wire::SYSCALLS);

@@ -354,8 +354,22 @@ impl Sidecar {
     }
 
     /// Sends the signal; answers what was logged after the first line, levels and messages.
-    pub fn stop(mut self, name: &str) -> Vec<(String, String)> {
+    pub fn stop(self, name: &str) -> Vec<(String, String)> {
         signal(&self.child, name);
+        self.ended()
+    }
+
+    /// The same for a snoop that the process we started has as its child, and waits for.
+    pub fn stop_child(self, name: &str) -> Vec<(String, String)> {
+        let parent = self.child.id().to_string();
+        let status = Command::new("pkill")
+            .args(["--signal", name, "--parent", &parent])
+            .status();
+        assert!(status.unwrap().success());
+        self.ended()
+    }
+
+    fn ended(mut self) -> Vec<(String, String)> {
         let status = self.child.wait().unwrap();
         assert_eq!(status.code(), Some(0));
         let mut rest = String::new();

@@ -1,0 +1,289 @@
+//! The cgroups that `-cgroup` and `-cgroups` name, found below the cgroup v2 mount, or waited for.
+
+use super::pod::{is_container, is_kubernetes_pod};
+use super::{Cgroup, id_of};
+use crate::error::{Error, Result};
+use crate::sys;
+use crate::wire::Target;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// linux/magic.h
+const CGROUP_SUPER_MAGIC: u64 = 0x27e0eb;
+const CGROUP2_SUPER_MAGIC: u64 = 0x63677270;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Named {
+    /// Its id is 0 while it does not exist.
+    pub cgroup: Cgroup,
+    pub target: Target,
+    /// Where it is (or will be) created: the id of the nearest cgroup above it that exists, and the names that lead from
+    /// there to it. `None` for the root.
+    pub place: Option<(u64, Vec<Vec<u8>>)>,
+    /// Containers in it, or itself, in which processes run already.
+    pub late: Vec<Cgroup>,
+}
+
+/// All cgroups that a value of `-cgroup` or `-cgroups` names. `@FILE` stands for the file's content.
+pub fn named(value: &OsStr, mount: &Path) -> Result<Vec<Named>> {
+    let mut found: Vec<Named> = Vec::new();
+    for name in names(value)? {
+        let named = find(OsStr::from_bytes(&name), mount)?;
+        if found.iter().all(|known| known.cgroup != named.cgroup) {
+            found.push(named);
+        }
+    }
+    Ok(found)
+}
+
+/// The names in a value: separated by commas or newlines, or lines of /proc/PID/cgroup.
+fn names(value: &OsStr) -> Result<Vec<Vec<u8>>> {
+    let shown = value.to_string_lossy();
+    let text = match value.as_bytes().strip_prefix(b"@") {
+        None => value.as_bytes().to_vec(),
+        Some(file) => {
+            let file = Path::new(OsStr::from_bytes(file));
+            fs::read(file).map_err(|e| {
+                Error::usage(format!(
+                    "-cgroup={shown}: cannot read {}: {e}; give the path of a cgroup, or @FILE with a file that holds it",
+                    file.display()
+                ))
+            })?
+        }
+    };
+    let (mut names, mut of_version_1) = (Vec::new(), false);
+    for line in text.split(|b| *b == b'\n') {
+        match of_process(line) {
+            Some((b"0", path)) => names.push(path.to_vec()),
+            Some(_) => of_version_1 = true,
+            None => {
+                let list = line.split(|b| *b == b',').map(<[u8]>::trim_ascii);
+                names.extend(list.filter(|name| !name.is_empty()).map(<[u8]>::to_vec));
+            }
+        }
+    }
+    if names.is_empty() {
+        let why = if of_version_1 {
+            "names cgroups of version 1 only; snoop needs cgroup v2"
+        } else {
+            "names no cgroup"
+        };
+        return Err(Error::usage(format!("-cgroup={shown}: it {why}")));
+    }
+    Ok(names)
+}
+
+/// The hierarchy's number and the path of a line of /proc/PID/cgroup: `0::/path`, `9:name=systemd:/path` (cgroups(7)).
+fn of_process(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut parts = line.splitn(3, |b| *b == b':');
+    let (number, _, path) = (parts.next()?, parts.next()?, parts.next()?);
+    let is_number = !number.is_empty() && number.iter().all(u8::is_ascii_digit);
+    (is_number && path.starts_with(b"/")).then_some((number, path.trim_ascii()))
+}
+
+/// The cgroup that the user means: a directory, or a path below the mount.
+fn find(name: &OsStr, mount: &Path) -> Result<Named> {
+    let shown = name.to_string_lossy();
+    let usage = |why: &str| Err(Error::usage(format!("-cgroup={shown}: {why}")));
+    if shown.contains("$(") {
+        return usage("no shell expands $(…) here; write the path to a file and give @FILE");
+    }
+    let given = Path::new(name);
+    if given.components().any(|c| c.as_os_str() == "..") {
+        return usage(
+            "the path leads out of a cgroup namespace; take it from /proc/PID/cgroup as the host shows that",
+        );
+    }
+    let is_v2 = |path: &Path| sys::file_system(path).is_ok_and(|fs| fs == CGROUP2_SUPER_MAGIC);
+    let below = given.strip_prefix(mount).or(given.strip_prefix("/"));
+    let beneath = mount.join(below.unwrap_or(given));
+    if given.is_absolute() && is_v2(given) {
+        return Named::at(given, mount);
+    }
+    if is_v2(&beneath) {
+        return Named::at(&beneath, mount);
+    }
+    let mount_shown = mount.display();
+    match sys::file_system(given) {
+        Ok(CGROUP_SUPER_MAGIC) => usage(&format!(
+            "this is cgroup v1; give a cgroup v2 directory below {mount_shown}"
+        )),
+        Ok(_) => usage(&format!(
+            "not a cgroup v2 directory; give one below {mount_shown}, or the path that /proc/PID/cgroup shows"
+        )),
+        Err(e) if e.kind() == ErrorKind::NotFound && given.is_absolute() => {
+            if shows_root(mount) {
+                Named::awaited(&beneath, mount)
+            } else {
+                usage(&format!(
+                    "a cgroup namespace hides it: {mount_shown} shows no cgroups but snoop's own; give -cgroup=@parent for the containers beside snoop, or run snoop in the host's cgroup namespace (Docker and Podman: --cgroupns=host)"
+                ))
+            }
+        }
+        Err(e) => usage(&format!(
+            "{e}; give a cgroup v2 directory below {mount_shown}, or the path that /proc/PID/cgroup shows (not the name or id of a container)"
+        )),
+    }
+}
+
+/// Does the mount show all cgroups of the machine? In a cgroup namespace its directory is the namespace's own cgroup, which
+/// has files that the root has not.
+fn shows_root(mount: &Path) -> bool {
+    !mount.join("cgroup.events").exists()
+}
+
+/// What a cgroup is, as far as its name tells. Of one that may hold containers the programs look at those in it: when snoop
+/// starts there may be none yet.
+fn target_by_name(name: &[u8]) -> Target {
+    if is_container(name) {
+        Target::Container
+    } else if is_kubernetes_pod(name) {
+        Target::Pod
+    } else {
+        Target::Parent
+    }
+}
+
+impl Named {
+    fn at(directory: &Path, mount: &Path) -> Result<Named> {
+        let cgroup = Cgroup::at(directory, mount)?;
+        let target = target_by_name(cgroup.name());
+        let above = directory.parent().filter(|_| directory != mount);
+        let place = above.map(|above| Ok((id_of(above)?, vec![cgroup.name().to_vec()])));
+        Ok(Named {
+            target,
+            place: place.transpose()?,
+            late: late(directory, mount, &cgroup, target)?,
+            cgroup,
+        })
+    }
+
+    /// One that does not exist yet.
+    fn awaited(directory: &Path, mount: &Path) -> Result<Named> {
+        let exists = directory.ancestors().find(|above| above.is_dir());
+        let above = exists.unwrap_or(mount);
+        let names = directory.strip_prefix(above).unwrap_or(directory);
+        let names = names
+            .components()
+            .map(|c| c.as_os_str().as_bytes().to_vec());
+        let below = directory.strip_prefix(mount).unwrap_or(directory);
+        let cgroup = Cgroup {
+            id: 0,
+            path: [b"/", below.as_os_str().as_bytes()].concat(),
+        };
+        Ok(Named {
+            target: target_by_name(cgroup.name()),
+            place: Some((id_of(above)?, names.collect())),
+            late: Vec::new(),
+            cgroup,
+        })
+    }
+}
+
+/// Do processes run in it or below it? The root has no such file, and always has some.
+fn is_populated(directory: &Path) -> bool {
+    fs::read_to_string(directory.join("cgroup.events")).map_or(true, |events| {
+        events.lines().any(|line| line == "populated 1")
+    })
+}
+
+/// Do processes run in that very cgroup, besides snoop's own?
+fn has_processes(directory: &Path) -> bool {
+    let own = std::process::id().to_string();
+    let processes = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+    processes.lines().any(|process| process != own)
+}
+
+/// The containers that run already: cgroups in this one, or itself.
+fn late(directory: &Path, mount: &Path, cgroup: &Cgroup, target: Target) -> Result<Vec<Cgroup>> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let populated: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir() && is_populated(path))
+        .collect();
+    let is_apart = |path: &&PathBuf| match target {
+        Target::Pod => true,
+        Target::Parent => path
+            .file_name()
+            .is_some_and(|name| is_container(name.as_bytes())),
+        _ => false,
+    };
+    let apart: Vec<_> = populated.iter().filter(is_apart).collect();
+    let mut late = Vec::new();
+    for path in &apart {
+        late.push(Cgroup::at(path, mount)?);
+    }
+    if has_processes(directory) || apart.len() < populated.len() {
+        late.push(cgroup.clone());
+    }
+    Ok(late)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names_in(text: &str) -> Result<Vec<String>> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), text).unwrap();
+        let value = [b"@", file.path().as_os_str().as_bytes()].concat();
+        let names = names(OsStr::from_bytes(&value))?;
+        Ok(names
+            .into_iter()
+            .map(|n| String::from_utf8(n).unwrap())
+            .collect())
+    }
+
+    #[test]
+    fn names_stand_in_lists_and_files() {
+        let names = |value: &str| {
+            let names = names(OsStr::new(value)).unwrap();
+            names
+                .iter()
+                .map(|n| String::from_utf8_lossy(n).into_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(names("/a"), ["/a"]);
+        assert_eq!(names("/a, /b:c,,"), ["/a", "/b:c"]);
+        assert_eq!(names("0::/docker/x"), ["/docker/x"]);
+        assert_eq!(names_in("/a\n\n/b,/c\n").unwrap(), ["/a", "/b", "/c"]);
+    }
+
+    #[test]
+    fn lines_of_a_process_are_understood() {
+        let hybrid = "9:name=systemd:/user.slice\n3:cpu,cpuacct:/\n0::/docker/a,b\n";
+        assert_eq!(names_in(hybrid).unwrap(), ["/docker/a,b"]);
+        let error = names_in("4:memory:/docker/x\n").unwrap_err().to_string();
+        assert!(error.contains("version 1 only"), "{error}");
+    }
+
+    #[test]
+    fn names_tell_containers_and_pods() {
+        let id = "ab".repeat(32);
+        let target = |name: &str| target_by_name(name.as_bytes());
+        assert_eq!(target(&id), Target::Container);
+        assert_eq!(target(&format!("docker-{id}.scope")), Target::Container);
+        let pod = "kubepods-pod11b2c3d4_0000_1111_2222_333344445555.slice";
+        assert_eq!(target(pod), Target::Pod);
+        assert_eq!(target("snoop.slice"), Target::Parent);
+    }
+
+    #[test]
+    fn says_what_is_wrong_with_a_name() {
+        let said = |name: &str| {
+            let error = named(OsStr::new(name), Path::new("/proc/self")).unwrap_err();
+            assert_eq!(error.status, crate::error::USAGE);
+            error.to_string()
+        };
+        assert!(said("$(cat /data/cgroup-path)").contains("@FILE"));
+        assert!(said("0123456789ab").contains("No such file"));
+        assert!(said("nginx").contains("not the name or id of a container"));
+        assert!(said("/a/../../b").contains("leads out of a cgroup namespace"));
+        assert!(said("/proc").contains("not a cgroup v2 directory"));
+        assert!(said("@/no/such/file").contains("cannot read"));
+        assert!(said(" , ,").contains("names no cgroup"));
+    }
+}
