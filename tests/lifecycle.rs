@@ -7,7 +7,8 @@ use common::{
     open_in, signal, status, temporary_files, wait_until,
 };
 use std::fs;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A report that hangs, as on a network file system without its server.
@@ -172,22 +173,59 @@ fn two_of_them_do_not_disturb_each_other() {
     assert!(!one.contains(&bytes(reports[0].parent().unwrap().join("one"))));
 }
 
-/// In a time namespace the clocks of a process differ from those by which the kernel notes its start.
-#[test]
-fn a_time_namespace_makes_nobody_late() {
-    for offset in ["-1000", "1000000"] {
-        let directory = tempfile::tempdir().unwrap();
-        let cgroup = TestCgroup::make("time");
-        let traced = format!("-cgroup={}", cgroup.path());
-        let report = directory.path().join("report.json");
-        let mut command = Command::new("unshare");
-        command.args(["--time", "--monotonic", offset]);
-        command.arg(common::snoop().get_program());
-        let sidecar = Sidecar::start_by(command, &[&traced], &report);
-        let file = open_in(&cgroup, directory.path(), "file");
-        sidecar.stop("TERM");
-        let report = Report::read(&report);
-        report.assert_complete();
-        assert_has(&report.files, &Files::from([file]));
+/// Starts snoop with clocks that differ by so many seconds from those by which the kernel notes when a process began.
+fn start_with_clocks_set(seconds: i64, traced: &str, report: &Path) -> Sidecar {
+    let mut command = Command::new("unshare");
+    command
+        .arg("--time")
+        .arg(format!("--monotonic={seconds}"))
+        .arg(format!("--boottime={seconds}"))
+        .arg(common::snoop().get_program());
+    Sidecar::start_by(command, &[traced], report)
+}
+
+/// Seconds since the machine was started, without the time it slept: no clock can be set back by more.
+fn uptime() -> i64 {
+    // SAFETY: all-zero is a value of this structure of integers, and the kernel fills it in.
+    unsafe {
+        let mut now: libc::timespec = std::mem::zeroed();
+        assert_eq!(libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now), 0);
+        now.tv_sec
     }
+}
+
+/// By a clock that is ahead, what starts now would have started before the tracing did.
+#[test]
+fn a_clock_that_is_ahead_makes_nobody_late() {
+    let directory = tempfile::tempdir().unwrap();
+    let cgroup = TestCgroup::make("ahead");
+    let report = directory.path().join("report.json");
+    let traced = format!("-cgroup={}", cgroup.path());
+    let sidecar = start_with_clocks_set(1_000_000, &traced, &report);
+    let file = open_in(&cgroup, directory.path(), "file");
+    sidecar.stop("TERM");
+    let report = Report::read(&report);
+    report.assert_complete();
+    assert_has(&report.files, &Files::from([file]));
+}
+
+/// By a clock that is behind, what was there first would start after the tracing did.
+#[test]
+fn a_clock_that_is_behind_hides_nobody_who_was_there_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let cgroup = TestCgroup::make("behind");
+    let report = directory.path().join("report.json");
+    let mut early = cgroup
+        .command("/bin/cat")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let traced = format!("-cgroup={}", cgroup.path());
+    let sidecar = start_with_clocks_set(-uptime(), &traced, &report);
+    sidecar.stop("TERM");
+    drop(early.stdin.take());
+    assert!(early.wait().unwrap().success());
+    let missing = &Report::read(&report).json["missing"];
+    assert_eq!(*missing, serde_json::json!({"late_attach": 1}));
 }
