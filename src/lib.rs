@@ -33,6 +33,8 @@ pub mod destination;
 pub mod image;
 pub mod packages;
 pub mod reader;
+pub mod scan;
+
 pub mod resume;
 
 pub mod closure;

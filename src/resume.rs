@@ -1,17 +1,18 @@
 //! The report of an earlier run, which is gone on with where it is of the same pod and image: a sidecar that was
 //! killed loses nothing.
 //!
-//! A report may list 100,000 files in 20 MB. It is read twice, a line at a time, as [`crate::report`] writes it:
-//! first to see whether it is whole and whose it is, then for its files.
+//! A report may list 100,000 files in 20 MB. It is read twice, as a stream ([`crate::scan`]): first to see whether it is
+//! whole and whose it is, then for its files.
 
 use crate::destination::ReportFile;
 use crate::error::{Error, Result};
 use crate::log;
 use crate::metadata::Metadata;
 use crate::reader;
+use crate::scan::{List, Owner, Scanned, scan};
 use serde_json::Value;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek};
+use std::io::{Read, Seek};
 
 /// What a report says beside its files.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub struct Container {
     /// Mount points and the types of their file systems.
     pub mounts: Vec<(Vec<u8>, Vec<u8>)>,
     pub events: u64,
+    /// How many files it lists.
+    pub files: u64,
     pub late: bool,
     pub ended: bool,
     pub merged: u64,
@@ -92,11 +95,12 @@ impl Earlier {
         metadata: &Metadata,
         covers: impl Fn(&[u8]) -> bool,
     ) -> std::result::Result<Earlier, Refusal> {
-        let head = scan(file, |_, _| ()).map_err(Refusal::Damaged)?;
+        let Scanned { head, lists } = from_start(file, |_, _| ()).map_err(Refusal::Damaged)?;
         let head = reader::report(head.as_bytes()).map_err(Refusal::Damaged)?;
         let earlier = Earlier::of(&head);
         let earlier =
             earlier.ok_or_else(|| Refusal::Damaged("its fields are not all there".into()))?;
+        earlier.check(&lists).map_err(Refusal::Damaged)?;
 
         let other = IDENTITY
             .iter()
@@ -118,7 +122,30 @@ impl Earlier {
         }
     }
 
+    /// Do the lists of files hold what the report says they hold? Whoever goes on with a report replaces it, so a file
+    /// that is overlooked now is lost.
+    fn check(&self, lists: &[List]) -> std::result::Result<(), String> {
+        let (all, containers) = (lists.len(), self.containers.len());
+        if all != containers + 1 {
+            return Err(format!(
+                "it has {all} lists of files, not one for each of its {containers} containers and one for all"
+            ));
+        }
+        let mut lists = lists.iter().filter(|list| list.of != Owner::All);
+        for (i, Container { name, files, .. }) in self.containers.iter().enumerate() {
+            let found = lists.next().filter(|list| list.of == Owner::Container(i));
+            let found = found.map_or(0, |list| list.files);
+            if found != *files {
+                return Err(format!(
+                    "its container {name:?} lists {found} files, and unique_files says {files}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
     fn of(head: &Value) -> Option<Earlier> {
+        head["files"].as_array()?;
         let containers = head["containers"].as_array()?.iter().map(Container::of);
         let missing = head["missing"].as_object()?.iter();
         Some(Earlier {
@@ -141,15 +168,24 @@ impl Earlier {
         file: &mut (impl Read + Seek),
         mut each: impl FnMut(usize, &[u8]),
     ) -> Result<()> {
-        // The first list is that of all containers together.
-        let scanned = scan(file, |list, path| {
-            if (1..=self.containers.len()).contains(&list) {
-                each(list - 1, path);
-            }
+        let scanned = from_start(file, |owner, path| match owner {
+            Owner::Container(at) if at < self.containers.len() => each(at, path),
+            _ => (),
         });
         let changed = |e| Error::failed(format!("the report changed while it was read: {e}"));
-        scanned.map(|_| ()).map_err(changed)
+        scanned
+            .and_then(|scanned| self.check(&scanned.lists))
+            .map_err(changed)
     }
+}
+
+/// [`scan`] from the beginning of a file.
+fn from_start(
+    file: &mut (impl Read + Seek),
+    each: impl FnMut(Owner, &[u8]),
+) -> std::result::Result<Scanned, String> {
+    file.rewind().map_err(|e| e.to_string())?;
+    scan(file, each)
 }
 
 impl Container {
@@ -158,6 +194,7 @@ impl Container {
         let mounts = container["mounts"].as_array()?.iter();
         let cgroup_path = bytes(&container["cgroup_path"])?;
         cgroup_path.starts_with(b"/").then_some(())?;
+        container["files"].as_array()?;
         Some(Container {
             name: container["name"].as_str()?.into(),
             cgroup_path,
@@ -165,56 +202,10 @@ impl Container {
                 .map(|mount| Some((bytes(&mount["point"])?, bytes(&mount["type"])?)))
                 .collect::<Option<_>>()?,
             events: container["total_events"].as_u64()?,
+            files: container["unique_files"].as_u64()?,
             late: container["attached_late"] == true,
             ended: container["ended"] == true,
             merged: container["merged"].as_u64().unwrap_or(0),
         })
     }
-}
-
-/// The longest path that a record holds, each byte of it escaped, is shorter than that; so are all other lines.
-const LINE_MAX: u64 = 1 << 20;
-/// No file system has longer names of files.
-const NAME_MAX: usize = 4096;
-/// What may stand around the lists of files.
-const HEAD_MAX: usize = 8 << 20;
-
-/// Reads a report from its beginning. Hands out each file, with the number of the list it stands in; answers the
-/// text without them.
-fn scan(
-    file: &mut (impl Read + Seek),
-    mut each: impl FnMut(usize, &[u8]),
-) -> std::result::Result<String, String> {
-    file.rewind().map_err(|e| e.to_string())?;
-    let mut lines = BufReader::with_capacity(64 << 10, file);
-    let (mut head, mut line) = (String::new(), Vec::new());
-    let (mut lists, mut inside) = (0, false);
-    loop {
-        line.clear();
-        let read = (&mut lines).take(LINE_MAX).read_until(b'\n', &mut line);
-        if read.map_err(|e| e.to_string())? == 0 {
-            break;
-        }
-        if line.len() as u64 == LINE_MAX {
-            return Err("a line of it is too long".into());
-        }
-        let text = line.trim_ascii();
-        if inside && !text.starts_with(b"]") {
-            let value = text.strip_suffix(b",").unwrap_or(text);
-            let value = serde_json::from_slice(value).map_err(|e| e.to_string())?;
-            let path = reader::path(&value)?;
-            if path.split(|b| *b == b'/').any(|name| name.len() > NAME_MAX) {
-                return Err("a name in it is too long".into());
-            }
-            each(lists - 1, &path);
-            continue;
-        }
-        head.push_str(std::str::from_utf8(text).map_err(|e| e.to_string())?);
-        if head.len() > HEAD_MAX {
-            return Err("it has too much around its lists of files".into());
-        }
-        inside = text.ends_with(b"\"files\": [");
-        lists += usize::from(inside || text.ends_with(b"\"files\": []"));
-    }
-    Ok(head)
 }

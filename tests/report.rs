@@ -7,7 +7,7 @@ use common::{
     Files, Report, Sidecar, TestCgroup, assert_has, bytes, get, metrics, open_in, signal, status,
     temporary_files, wait_until,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use snoop::destination::Destination;
 use std::cell::RefCell;
 use std::env;
@@ -394,6 +394,24 @@ fn which_reports_are_gone_on_with() {
     let log = sidecar.stop("TERM");
     let said = format!("it tells of the cgroup {};", cgroup.path());
     assert!(log.iter().any(|(_, line)| line.contains(&said)), "{log:?}");
+
+    // Written anew by other tools, which keeps what it says and changes how it looks.
+    for tool in [
+        "jq -c .",
+        "jq -S .",
+        "sed 's/\"files\": /\"files\" : /'",
+        "/usr/bin/python3 -c 'import json, sys; json.dump(json.load(sys.stdin), sys.stdout)'",
+        "/usr/bin/python3 -c 'import json, sys; json.dump(json.load(sys.stdin), sys.stdout, indent=4)'",
+        "tr '\\n' '\\r'",
+    ] {
+        run(&["-resume=false"], "a");
+        let before = fs::read(&report).unwrap();
+        let script = format!("{tool} <\"$0\" >\"$0.new\" && mv \"$0.new\" \"$0\"");
+        execute("sh", &["-ec", &script, report.to_str().unwrap()]);
+        assert_ne!(fs::read(&report).unwrap(), before, "{tool}");
+        let went_on = ([true, false, true], String::new());
+        assert_eq!(run(&[], "c"), went_on, "{tool}");
+    }
     run(&["-resume=false"], "a");
 
     // Damaged in one way or another.
@@ -406,6 +424,28 @@ fn which_reports_are_gone_on_with() {
     let long_name = long.replace("    \"/", &format!("    \"/{}/", "n".repeat(70_000)));
     let long_line = long.replace("    \"/", &format!("    \"/{}/", "n/".repeat(1 << 20)));
     let cut = &whole[..whole.len() / 2];
+    // Well formed, and not all of its files are there.
+    let json: Value = serde_json::from_slice(&whole).unwrap();
+    let changed = |change: &dyn Fn(&mut Value)| {
+        let mut json = json.clone();
+        change(&mut json);
+        assert!(json["containers"][0].is_object());
+        json.to_string()
+    };
+    let one_less = changed(&|json| {
+        let files = json["containers"][0]["files"].as_array_mut();
+        files.unwrap().pop().unwrap();
+    });
+    let one_more = changed(&|json| json["containers"][0]["unique_files"] = json!(1000));
+    let uncounted = changed(&|json| {
+        let container = json["containers"][0].as_object_mut();
+        container.unwrap().remove("unique_files").unwrap();
+    });
+    let no_list = changed(&|json| json["containers"][0]["files"] = json!(7));
+    let no_union = changed(&|json| {
+        json.as_object_mut().unwrap().remove("files").unwrap();
+    });
+    let twice = one_less.replacen("\"files\":", "\"files\":[],\"files\":", 1);
     for damaged in [
         b"",
         cut,
@@ -414,6 +454,12 @@ fn which_reports_are_gone_on_with() {
         no_path.as_bytes(),
         long_name.as_bytes(),
         long_line.as_bytes(),
+        one_less.as_bytes(),
+        one_more.as_bytes(),
+        uncounted.as_bytes(),
+        no_list.as_bytes(),
+        no_union.as_bytes(),
+        twice.as_bytes(),
         b"{\"schema\": 1}",
         b"[]",
     ] {

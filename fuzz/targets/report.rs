@@ -2,6 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use serde_json::Value;
 use snoop::metadata::Metadata;
 use snoop::reader::Listed;
 use snoop::resume::Earlier;
@@ -13,12 +14,26 @@ fuzz_target!(|bytes: &[u8]| {
     if listed.add(bytes).is_ok() {
         assert!(listed.files.iter().all(|path| path.starts_with(b"/")));
     }
-    let mut file = Cursor::new(bytes);
-    if let Ok(earlier) = Earlier::read(&mut file, &Metadata::default(), |_| true) {
-        let mut tree = Tree::default();
-        let listed = earlier.files(&mut file, |_, path| {
-            tree.hold(path);
-        });
-        listed.expect("it was read before");
+    let Some(files) = resumed(bytes) else {
+        return;
+    };
+    let mut tree = Tree::default();
+    for (_, path) in &files {
+        tree.hold(path);
     }
+    // Another layout, and the fields in another order: the same files.
+    let report: Value = serde_json::from_slice(bytes).expect("it was read before");
+    assert_eq!(resumed(report.to_string().as_bytes()), Some(files));
 });
+
+/// The files with which a snoop goes on, if it goes on with the report: the place of their container, and the path.
+fn resumed(bytes: &[u8]) -> Option<Vec<(usize, Vec<u8>)>> {
+    let mut file = Cursor::new(bytes);
+    let earlier = Earlier::read(&mut file, &Metadata::default(), |_| true).ok()?;
+    let mut files = Vec::new();
+    let each = |at, path: &[u8]| files.push((at, path.to_vec()));
+    earlier.files(&mut file, each).expect("it was read before");
+    let counted: u64 = earlier.containers.iter().map(|c| c.files).sum();
+    assert_eq!(files.len() as u64, counted);
+    Some(files)
+}

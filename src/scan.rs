@@ -1,0 +1,351 @@
+//! A report as a stream of JSON: its lists of files are handed out name by name, the rest is kept as text.
+//!
+//! Only the structure counts, not the layout: any tool may have written the report anew, with other blanks or its
+//! fields in another order. What is kept is JSON again, with an empty list in place of each list of files. Whether that
+//! text is valid is for its reader to say: here brackets are counted, and strings are found.
+
+use crate::reader;
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read};
+
+/// The longest path that a record holds, each byte of it escaped, is shorter than that; so are all other strings.
+const STRING_MAX: usize = 1 << 20;
+/// No file system has longer names of files.
+const NAME_MAX: usize = 4096;
+/// What may stand around the lists of files.
+const HEAD_MAX: usize = 8 << 20;
+
+/// Whose files a list holds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Owner {
+    /// All containers together.
+    All,
+    /// The container at that place among the report's containers.
+    Container(usize),
+}
+
+#[derive(Debug, PartialEq)]
+pub struct List {
+    pub of: Owner,
+    /// How many files it holds.
+    pub files: u64,
+}
+
+#[derive(Debug)]
+pub struct Scanned {
+    /// The report with empty lists of files.
+    pub head: String,
+    /// Its lists of files, in the order in which they stand there.
+    pub lists: Vec<List>,
+}
+
+type Result<T> = std::result::Result<T, String>;
+
+/// Reads a report to its end and hands out each file with the list's owner. The error says why this is no report.
+pub fn scan(report: impl Read, each: impl FnMut(Owner, &[u8])) -> Result<Scanned> {
+    let mut scanner = Scanner {
+        input: BufReader::with_capacity(64 << 10, report),
+        string: Vec::new(),
+        head: Vec::new(),
+        lists: Vec::new(),
+        each,
+    };
+    scanner.report()?;
+    Ok(Scanned {
+        head: String::from_utf8(scanner.head).map_err(|e| e.to_string())?,
+        lists: scanner.lists,
+    })
+}
+
+struct Scanner<R, F> {
+    input: BufReader<R>,
+    /// The string that was read last, as it stands there, with its quotes.
+    string: Vec<u8>,
+    head: Vec<u8>,
+    lists: Vec<List>,
+    each: F,
+}
+
+/// The keys that matter.
+#[derive(PartialEq)]
+enum Key {
+    Files,
+    Containers,
+    Other,
+}
+
+impl<R: Read, F: FnMut(Owner, &[u8])> Scanner<R, F> {
+    fn report(&mut self) -> Result<()> {
+        // The report has depth 1, its array of containers depth 2, and each container depth 3.
+        let (mut depth, mut in_containers, mut containers) = (0usize, false, 0);
+        // The key of the value that comes next.
+        let mut key = Key::Other;
+        loop {
+            if self.skip_blanks()? {
+                // Without it two numbers could become one.
+                self.keep(b" ")?;
+            }
+            let Some(byte) = self.next()? else {
+                return Ok(());
+            };
+            let owner = match depth {
+                1 => Some(Owner::All),
+                3 if in_containers => Some(Owner::Container(containers - 1)),
+                _ => None,
+            };
+            match (byte, owner) {
+                (b'"', _) => {
+                    self.read_string()?;
+                    let string = std::mem::take(&mut self.string);
+                    self.keep(&string)?;
+                    self.string = string;
+                    continue;
+                }
+                (b':', Some(_)) => key = self.key(),
+                (b'[', Some(owner)) if key == Key::Files => {
+                    self.keep(b"[]")?;
+                    self.list(owner)?;
+                    continue;
+                }
+                (b'{' | b'[', _) => {
+                    in_containers |= depth == 1 && byte == b'[' && key == Key::Containers;
+                    containers += usize::from(in_containers && depth == 2);
+                    depth += 1;
+                    key = Key::Other;
+                }
+                (b'}' | b']', _) => {
+                    depth = depth.saturating_sub(1);
+                    in_containers &= depth > 1;
+                }
+                (b',', _) => key = Key::Other,
+                _ => (),
+            }
+            self.keep(&[byte])?;
+        }
+    }
+
+    /// The rest of a list of files, behind its bracket.
+    fn list(&mut self, of: Owner) -> Result<()> {
+        let mut files = 0;
+        loop {
+            match (self.next_but_blanks()?, files) {
+                (b']', 0) => break,
+                (b'"', _) => self.read_string()?,
+                _ => return Err("a list of its files holds something else".into()),
+            }
+            let value = serde_json::from_slice(&self.string).map_err(|e| e.to_string())?;
+            let path = reader::path(&value)?;
+            if path.split(|b| *b == b'/').any(|name| name.len() > NAME_MAX) {
+                return Err("a name in it is too long".into());
+            }
+            (self.each)(of, &path);
+            files += 1;
+            match self.next_but_blanks()? {
+                b',' => (),
+                b']' => break,
+                _ => return Err("a list of its files lacks a comma".into()),
+            }
+        }
+        self.lists.push(List { of, files });
+        Ok(())
+    }
+
+    /// The string that was read last, as the key that it is.
+    fn key(&self) -> Key {
+        // What is no string is no key either.
+        let string: Value = serde_json::from_slice(&self.string).unwrap_or_default();
+        match string.as_str() {
+            Some("files") => Key::Files,
+            Some("containers") => Key::Containers,
+            _ => Key::Other,
+        }
+    }
+
+    /// Reads the rest of a string, behind its first quote.
+    fn read_string(&mut self) -> Result<()> {
+        self.string.clear();
+        self.string.push(b'"');
+        loop {
+            let some = self.input.fill_buf().map_err(|e| e.to_string())?;
+            if some.is_empty() {
+                return Err(TRUNCATED.into());
+            }
+            let special = some.iter().position(|b| matches!(b, b'"' | b'\\'));
+            let end = special.map_or(some.len(), |at| at + 1);
+            self.string.extend(&some[..end]);
+            self.input.consume(end);
+            if self.string.len() > STRING_MAX {
+                return Err("a string in it is too long".into());
+            }
+            match special.and(self.string.last()) {
+                Some(b'"') => return Ok(()),
+                // Whatever is escaped does not end the string.
+                Some(_) => {
+                    let escaped = self.next()?.ok_or(TRUNCATED)?;
+                    self.string.push(escaped);
+                }
+                None => (),
+            }
+        }
+    }
+
+    fn next(&mut self) -> Result<Option<u8>> {
+        let some = self.input.fill_buf().map_err(|e| e.to_string())?;
+        let byte = some.first().copied();
+        self.input.consume(usize::from(byte.is_some()));
+        Ok(byte)
+    }
+
+    fn next_but_blanks(&mut self) -> Result<u8> {
+        self.skip_blanks()?;
+        self.next()?.ok_or_else(|| TRUNCATED.into())
+    }
+
+    /// Skips what may stand between any two parts; returns whether there was any.
+    fn skip_blanks(&mut self) -> Result<bool> {
+        let mut skipped = false;
+        loop {
+            let some = self.input.fill_buf().map_err(|e| e.to_string())?;
+            let is_blank = |b: &&u8| matches!(b, b' ' | b'\n' | b'\r' | b'\t');
+            let blanks = some.iter().take_while(is_blank).count();
+            let is_all = blanks == some.len();
+            self.input.consume(blanks);
+            skipped |= blanks > 0;
+            if !is_all || blanks == 0 {
+                return Ok(skipped);
+            }
+        }
+    }
+
+    fn keep(&mut self, text: &[u8]) -> Result<()> {
+        self.head.extend(text);
+        if self.head.len() > HEAD_MAX {
+            return Err("it has too much around its lists of files".into());
+        }
+        Ok(())
+    }
+}
+
+const TRUNCATED: &str = "it is truncated";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// Hands out its bytes one by one, so that each pair of them is torn apart once.
+    struct Slow<'a>(&'a [u8]);
+
+    impl Read for Slow<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            self.0
+                .take(1)
+                .read(buffer)
+                .inspect(|n| self.0 = &self.0[*n..])
+        }
+    }
+
+    type Files = Vec<(Owner, String)>;
+
+    fn scanned(report: &str) -> Result<(Value, Files)> {
+        let read = |input: &mut dyn Read| {
+            let mut files = Files::new();
+            let each = |owner, path: &[u8]| {
+                files.push((owner, String::from_utf8(path.into()).unwrap()));
+            };
+            let scanned = scan(input, each)?;
+            for list in &scanned.lists {
+                let listed = files.iter().filter(|(of, _)| *of == list.of).count();
+                assert_eq!(listed as u64, list.files);
+            }
+            Ok((scanned.head, files))
+        };
+        let at_once = read(&mut report.as_bytes());
+        assert_eq!(at_once, read(&mut Slow(report.as_bytes())));
+        at_once.map(|(head, files)| (serde_json::from_str(&head).unwrap_or_default(), files))
+    }
+
+    #[test]
+    fn the_layout_does_not_matter() {
+        let report = json!({
+            "schema": 1,
+            "labels": {"files": "[", "containers": "\"files\": ["},
+            "files": ["/", "/a", "/é \"\\", "/files", "/[{]}:,"],
+            "containers": [
+                {"name": "files", "mounts": [{"files": ["/no"]}], "files": ["/a", "/files"]},
+                {"name": "none", "files": [], "unique_files": 0},
+                {"name": "last", "files": ["/", "/é \"\\", "/[{]}:,"]},
+            ],
+            "missing": {"files": 7},
+        });
+        let spread = |text: &str| text.replace("\"files\": [", "\n\"files\"\t:\r\n[ ");
+        let pretty = serde_json::to_string_pretty(&report).unwrap();
+        let escaped = pretty
+            .replace("files\": [", "f\\u0069les\": [")
+            .replace('é', "\\u00e9");
+        let mut empty = report.clone();
+        empty["files"] = json!([]);
+        for container in empty["containers"].as_array_mut().unwrap() {
+            container["files"] = json!([]);
+        }
+        for text in [report.to_string(), spread(&pretty), escaped, pretty] {
+            let (head, files) = scanned(&text).unwrap();
+            assert_eq!(head, empty);
+            let of = |owner| {
+                let files = files.iter().filter(|(of, _)| *of == owner);
+                files.map(|(_, path)| path.as_str()).collect::<Vec<_>>()
+            };
+            assert_eq!(of(Owner::All), ["/", "/a", "/é \"\\", "/files", "/[{]}:,"]);
+            assert_eq!(of(Owner::Container(0)), ["/a", "/files"]);
+            assert_eq!(of(Owner::Container(1)), [""; 0]);
+            assert_eq!(of(Owner::Container(2)), ["/", "/é \"\\", "/[{]}:,"]);
+        }
+    }
+
+    #[test]
+    fn what_is_no_list_of_files() {
+        for (report, part) in [
+            (r#"{"files": ["/a""#, "truncated"),
+            (r#"{"files": ["/a"#, "truncated"),
+            (r#"{"files": ["/a\"#, "truncated"),
+            (r#"{"files": ["/a" "/b"]}"#, "lacks a comma"),
+            (r#"{"files": ["/a", ]}"#, "something else"),
+            (r#"{"files": [, "/a"]}"#, "something else"),
+            (r#"{"files": [7]}"#, "something else"),
+            (r#"{"files": [["/a"]]}"#, "something else"),
+            (r#"{"files": ["a"]}"#, "no absolute path"),
+            (r#"{"files": ["/\u00zz"]}"#, "invalid escape"),
+        ] {
+            let said = scanned(report).unwrap_err();
+            assert!(said.contains(part), "{report}: {said}");
+        }
+    }
+
+    /// What is no JSON does not become JSON by what is left out.
+    #[test]
+    fn no_two_parts_become_one() {
+        for report in [
+            r#"{"a": 1 2}"#,
+            r#"{"a": tr ue}"#,
+            r#"{"files": [] []}"#,
+            "[}",
+            "]]]{",
+        ] {
+            assert_eq!(scanned(report).unwrap().0, Value::Null, "{report}");
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let long = "n".repeat(STRING_MAX);
+        let said = scanned(&format!("{{\"files\": [\"/{long}\"]}}")).unwrap_err();
+        assert_eq!(said, "a string in it is too long");
+        let name = "n".repeat(NAME_MAX + 1);
+        let said = scanned(&format!("{{\"files\": [\"/{name}\"]}}")).unwrap_err();
+        assert_eq!(said, "a name in it is too long");
+        let said = scan(std::io::repeat(b'['), |_, _| ()).unwrap_err();
+        assert_eq!(said, "it has too much around its lists of files");
+        let blanks = std::io::repeat(b' ').take(9 << 20);
+        assert_eq!(scan(blanks, |_, _| ()).unwrap().head, " ");
+    }
+}
