@@ -52,10 +52,13 @@ pub fn needed(image: &mut Image, listed: &Listed) -> Result<Paths> {
         warn(format_args!("{report} is not complete: {missing}"));
     }
     let mut needed = Paths::default();
-    let mut found = 0;
+    // Every directory has a root, so finding `/` there does not say whose root it is.
+    let (mut looked_for, mut found) = (0, 0);
     for path in &listed.files {
+        let counts = usize::from(path != b"/");
+        looked_for += counts;
         match image.follow(path, &mut needed)? {
-            End::Exists => found += 1,
+            End::Exists => found += counts,
             End::Missing => (),
             End::Loop => warn(format_args!(
                 "{}: too many levels of symbolic links",
@@ -66,7 +69,7 @@ pub fn needed(image: &mut Image, listed: &Listed) -> Result<Paths> {
     if listed.late {
         add_names(image, &mut needed)?;
     }
-    if found == 0 && !listed.files.is_empty() {
+    if found == 0 && looked_for > 0 {
         warn("none of the listed files is there: is this the image's root directory?");
     }
     Ok(needed)

@@ -175,14 +175,28 @@ fn several_reports_are_one_and_doubts_are_said() {
         "snoop: /etc/loop: too many levels of symbolic links".into(),
     ];
     assert_eq!(said.lines().collect::<Vec<_>>(), expected);
+}
 
-    write_report(Path::new(report), &["/nowhere"]);
-    let output = tool("closure", &root, &[report]);
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(
-        said.contains("is this the image's root directory?"),
-        "{said}"
-    );
+/// The usual mistake: the report is right, and the directory is not the image's.
+#[test]
+fn a_directory_that_has_none_of_the_files_is_doubted() {
+    let (_keep, root, report) = image();
+    for (files, doubted) in [
+        (&["/nowhere"][..], true),
+        // Every directory has a root, so it says nothing.
+        (&["/", "/nowhere", "/none"], true),
+        (&["/", "/nowhere", "/etc"], false),
+        (&["/"], false),
+        (&[], false),
+    ] {
+        write_report(&report, files);
+        let output = tool("closure", &root, &[report.to_str().unwrap()]);
+        assert!(output.status.success());
+        let said = String::from_utf8(output.stderr).unwrap();
+        let expected =
+            "snoop: none of the listed files is there: is this the image's root directory?\n";
+        assert_eq!(said, if doubted { expected } else { "" }, "{files:?}");
+    }
 }
 
 /// What was open before tracing began is listed by its real path; what it was asked for by is a symlink.
