@@ -1,4 +1,4 @@
-//! Flags and environment to a [`Command`]: one help text, one parse function.
+//! Flags and environment to a [`Command`]: one table of commands, one parse function.
 
 use crate::closure::{Closure, Format};
 use crate::destination::Destination;
@@ -15,62 +15,235 @@ use std::iter::Peekable;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
+use std::vec;
 
-pub const HELP: &str = "\
-snoop watches which files the containers of a pod use and keeps a JSON report of them.
+/// A command of snoop's, with all that the help says of it. A new one needs its row in [`VERBS`], a [`Command`], and
+/// the line in main.rs that does it.
+pub struct Verb {
+    /// The first word of the command line; empty for tracing, which needs none.
+    pub name: &'static str,
+    arguments: &'static str,
+    /// What it does, in lines that fit beside its usage.
+    summary: &'static [&'static str],
+    /// What its own help says besides.
+    flags: &'static [&'static str],
+    parse: fn(&'static Verb, Words, Environment) -> Result<Command>,
+}
 
-Usage:
-  snoop [flags]                      in a pod: trace its other containers until SIGTERM
-  snoop run [flags] -- COMMAND...    trace a command, exit with its status
-  snoop check                        say whether this host can be traced
-  snoop closure -root DIR REPORT...  what an image needs of DIR: a path a line,
-                                     for tar -T, rsync --files-from, cpio
-  snoop unused -root DIR REPORT...   what DIR has and no report lists
+/// The words behind a command's name.
+type Words = Peekable<vec::IntoIter<OsString>>;
+type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
-Which containers (neither flag: all of the own pod, but snoop's):
+/// Tracing comes first, then the commands in the order of the help.
+pub static VERBS: [Verb; 5] = [
+    Verb {
+        name: "",
+        arguments: "[flags]",
+        summary: &["in a pod: trace its other containers until SIGTERM"],
+        flags: &[],
+        parse: trace,
+    },
+    Verb {
+        name: "run",
+        arguments: "[flags] -- COMMAND...",
+        summary: &["trace a command, exit with its status"],
+        flags: &[OUTPUT_FLAGS, METADATA_FLAGS, FORMS, RUN_STATUS],
+        parse: run,
+    },
+    Verb {
+        name: "check",
+        arguments: "",
+        summary: &["say whether this host can be traced"],
+        flags: &[],
+        parse: check,
+    },
+    Verb {
+        name: "closure",
+        arguments: "-root DIR REPORT...",
+        summary: &[
+            "list what an image needs from DIR, one path",
+            "per line, for tar -T, rsync --files-from, cpio",
+        ],
+        flags: &[ROOT_FLAG, CLOSURE_FLAGS],
+        parse: closure,
+    },
+    Verb {
+        name: "unused",
+        arguments: "-root DIR REPORT...",
+        summary: &["list what is in DIR and in no report"],
+        flags: &[ROOT_FLAG, UNUSED_FLAGS],
+        parse: unused,
+    },
+];
+
+const CGROUP_FLAGS: &str = "
+Which containers (default: all containers of the pod but snoop's own):
   -cgroup PATH           one cgroup: a directory, a path below the cgroup mount,
-                         or @FILE that holds it
-  -cgroups PATHS         several, separated by commas; @FILE may hold a path a line
+                         or @FILE, a file that holds it
+  -cgroups PATHS         several, separated by commas; @FILE: one path per line
+";
 
+const OUTPUT_FLAGS: &str = "
 Output:
   -report FILE           where the report goes, - for standard output
                          (default /data/snoop-report.json; run: snoop-report.json)
-  -resume=BOOL           go on with the report that is there, if it is of the same pod
+  -resume=BOOL           resume the report that is there, if it is of the same pod
                          and image (default true; run: false)
-  -interval TIME         between two writes, at least 1s, like 500ms, 30s, 1m30s
-                         (default 30s)
-  -exclude PREFIXES      leave out paths that begin so (default /proc/,/sys/,/dev/)
+  -interval TIME         time between two writes, at least 1s, such as 1s, 30s or
+                         1m30s (default 30s)
+  -exclude PREFIXES      leave out paths that begin with one of these
+                         (default /proc/,/sys/,/dev/)
   -buffer NAME           how records leave the kernel: ring, perf (before Linux 5.8),
                          or auto (default)
   -max-unique-files N    keep at most N files per container; 0 is no limit (default 0)
-  -metrics-addr ADDRESS  :port, host:port or [v6]:port; empty turns the listener off
-                         (default :9090; run: empty). GET /metrics, /healthz, /report
+  -metrics-addr ADDRESS  where to serve /metrics, /healthz and /report, such as :9090,
+                         127.0.0.1:9090 or [::1]:9090; empty turns the listener off
+                         (default :9090; run: empty)
   -log-level LEVEL       debug, info, warn or error (default info; run: warn)
+";
 
+const METADATA_FLAGS: &str = "
 Copied into the report:
   -container-id ID       -image NAME            -image-digest DIGEST
   -pod-name NAME         -namespace NAME        -labels KEY=VALUE,...
-
-For closure and unused; a REPORT may be - for standard input:
-  -root DIR              the directory that the image was unpacked into
-  -0                     closure: end each path with a NUL
-  -format NAME           closure: paths (from DIR), absolute (from the image's root)
-                         or creport (JSON for slimmers); default paths
-  -paths  -json          unused: all paths, or all findings, in place of a summary
-
-  -help                  this text
-  -version               version
-
-Flags are written -flag=v, -flag v, --flag=v or --flag v. The environment variable
-SNOOP_FLAG_NAME sets the same; a flag wins over it. POD_NAME, POD_NAMESPACE, POD_UID
-and NODE_NAME are copied into the report too.
-
-Exit status: 0 done, 1 failed while running, 2 wrong usage or configuration;
-snoop run exits with the command's status, 128 + N if signal N ended it.
 ";
 
-/// Flags that take a value, which may be left out of `-resume=true`; [`HELP`] names each of them.
-const FLAGS: [&str; 16] = [
+const ROOT_FLAG: &str = "
+A REPORT may be - for standard input.
+  -root DIR              the directory into which the image was unpacked
+";
+
+const CLOSURE_FLAGS: &str = "  \
+  -0                     end each path with a NUL
+  -format NAME           paths (from DIR), absolute (from the image's root)
+                         or creport (JSON for slimmers); default paths
+";
+
+const UNUSED_FLAGS: &str = "  \
+  -paths                 print every path in place of a summary
+  -json                  print everything as JSON in place of a summary
+";
+
+const FORMS: &str = "
+Flags are written -flag=v, -flag v, --flag=v or --flag v. The environment variable
+SNOOP_FLAG_NAME does the same; a flag takes precedence. POD_NAME, POD_NAMESPACE,
+POD_UID and NODE_NAME are copied into the report too.
+";
+
+const STATUS: &str = "
+Exit status: 0 done, 1 failed while running, 2 wrong usage or configuration.
+";
+
+const RUN_STATUS: &str = "
+snoop run exits with the command's status: 128 + N if signal N ended it, 127 if it
+was not found, 126 if it cannot be executed.
+";
+
+/// The help about everything.
+pub fn help() -> String {
+    let mut text =
+        "snoop watches which files the containers of a pod use and keeps a JSON report of them.
+
+Usage:
+"
+        .to_string();
+    for verb in &VERBS {
+        let mut usage = verb.usage();
+        for line in verb.summary {
+            text += &format!("  {usage:<33}  {line}\n");
+            usage.clear();
+        }
+    }
+    text += "  snoop help [COMMAND]               this text, or the help about one command\n";
+    // Each text once: commands share some.
+    for flags in [
+        CGROUP_FLAGS,
+        OUTPUT_FLAGS,
+        METADATA_FLAGS,
+        "\nFor closure and unused:",
+        ROOT_FLAG,
+        "\nFor closure:\n",
+        CLOSURE_FLAGS,
+        "\nFor unused:\n",
+        UNUSED_FLAGS,
+        OTHER_FLAGS,
+        FORMS,
+        STATUS,
+        RUN_STATUS,
+    ] {
+        text += flags;
+    }
+    text
+}
+
+const OTHER_FLAGS: &str = "
+  -help                  this text; behind a command, the help about it
+  -version               the version
+";
+
+impl Verb {
+    /// As it is called, without arguments.
+    fn called(&self) -> String {
+        format!("snoop {}", self.name).trim_end().into()
+    }
+
+    fn usage(&self) -> String {
+        format!("{} {}", self.called(), self.arguments)
+            .trim_end()
+            .into()
+    }
+
+    /// The help about this command alone; tracing is what the whole help is about.
+    fn help(&self) -> String {
+        if self.name.is_empty() {
+            return help();
+        }
+        let summary = self.summary.join(" ");
+        format!(
+            "Usage: {}\n\n{summary}\n{}",
+            self.usage(),
+            self.flags.concat()
+        )
+    }
+
+    /// What `-help` or `-version` among its words asks for, whatever else stands there.
+    fn asked(&self, words: &[OsString]) -> Option<Command> {
+        words.iter().find_map(|word| match word.as_bytes() {
+            b"-help" | b"--help" | b"-h" => Some(Command::Help(self.help())),
+            b"-version" | b"--version" | b"-V" => Some(Command::Version),
+            _ => None,
+        })
+    }
+
+    fn unknown(&self, flag: &str) -> Error {
+        let called = self.called();
+        Error::usage(format!(
+            "-{flag}: unknown flag; {called} -help lists the flags"
+        ))
+    }
+
+    fn unexpected(&self, word: &OsStr) -> Error {
+        let called = self.called();
+        Error::usage(format!(
+            "unexpected argument {word:?}; {called} -help shows the usage"
+        ))
+    }
+
+    fn wrong(&self, e: lexopt::Error) -> Error {
+        let called = self.called();
+        Error::usage(format!("{e}; {called} -help shows the usage"))
+    }
+}
+
+/// The command of that name.
+fn verb(name: &OsStr) -> Option<&'static Verb> {
+    VERBS
+        .iter()
+        .find(|verb| !verb.name.is_empty() && name == verb.name)
+}
+
+/// Flags of tracing, which take a value; it may be left out of `-resume=true`. [`help`] names each of them.
+const FLAGS: &[&str] = &[
     "buffer",
     "resume",
     "cgroup",
@@ -91,7 +264,8 @@ const FLAGS: [&str; 16] = [
 
 #[derive(Debug, PartialEq)]
 pub enum Command {
-    Help,
+    /// Print this text.
+    Help(String),
     Version,
     Check,
     /// Trace the cgroups named in the configuration.
@@ -142,18 +316,20 @@ impl Values {
             .transpose()
     }
 
-    /// The value as something that can be read from text; `wanted` says what would be right.
+    /// The value as something that can be read from text. Of another value the error says that it is not `what`, and to
+    /// give `remedy`.
     fn parsed<T>(
         &self,
         flag: &str,
-        wanted: &str,
+        (what, remedy): (&str, &str),
         parse: impl Fn(&str) -> Option<T>,
     ) -> Result<Option<T>> {
         let Some((source, text)) = self.text(flag)? else {
             return Ok(None);
         };
         let value = parse(text);
-        let wrong = || Error::usage(format!("{source}: {text:?} is not {wanted}"));
+        let shown = text.escape_debug();
+        let wrong = || Error::usage(format!("{source}={shown}: not {what}; give {remedy}"));
         value.map(Some).ok_or_else(wrong)
     }
 }
@@ -163,88 +339,139 @@ pub fn parse(
     words: impl IntoIterator<Item = OsString>,
     environment: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Command> {
+    let words: Vec<_> = words.into_iter().collect();
     let mut words = words.into_iter().peekable();
-    if words.next_if(|word| word == "check").is_some() {
-        return match words.next() {
-            None => Ok(Command::Check),
-            Some(word) => Err(unexpected(&word)),
-        };
+    if words.next_if(|word| word == "help").is_some() {
+        return Ok(Command::Help(match words.next() {
+            None => help(),
+            Some(name) => verb(&name).ok_or_else(|| no_command(&name))?.help(),
+        }));
     }
-    for name in ["closure", "unused"] {
-        if words.next_if(|word| word == name).is_some() {
-            return tool(name, words);
-        }
+    let named = words.peek().and_then(|word| verb(word));
+    if named.is_some() {
+        words.next();
     }
-    let run = words.next_if(|word| word == "run").is_some();
+    let verb = named.unwrap_or(&VERBS[0]);
+    (verb.parse)(verb, words, &environment)
+}
 
+fn no_command(name: &OsStr) -> Error {
+    let names: Vec<_> = VERBS[1..].iter().map(|verb| verb.name).collect();
+    let names = names.join(", ");
+    Error::usage(format!(
+        "help {name:?}: no such command; give one of {names}"
+    ))
+}
+
+fn check(verb: &'static Verb, words: Words, _: Environment) -> Result<Command> {
+    let words: Vec<_> = words.collect();
+    match (verb.asked(&words), words.first()) {
+        (Some(asked), _) => Ok(asked),
+        (None, Some(word)) => Err(verb.unexpected(word)),
+        (None, None) => Ok(Command::Check),
+    }
+}
+
+fn trace(verb: &'static Verb, mut words: Words, environment: Environment) -> Result<Command> {
+    let flags = flags(&mut words);
+    if let Some(asked) = verb.asked(&flags) {
+        return Ok(asked);
+    }
+    let word = words.next();
+    if let Some(command) = word.as_deref().and_then(self::verb) {
+        let (name, usage) = (command.name, command.usage());
+        return Err(Error::usage(format!(
+            "{name}: a command stands before its flags; write {usage}"
+        )));
+    }
+    let values = values(verb, flags, environment)?;
+    match word {
+        Some(word) => Err(verb.unexpected(&word)),
+        None => Ok(Command::Trace(config(&values, environment, false)?)),
+    }
+}
+
+fn run(verb: &'static Verb, mut words: Words, environment: Environment) -> Result<Command> {
+    let flags = flags(&mut words);
+    if let Some(asked) = verb.asked(&flags) {
+        return Ok(asked);
+    }
+    let config = config(&values(verb, flags, environment)?, environment, true)?;
+    let command: Vec<_> = words.collect();
+    if command.is_empty() {
+        let usage = verb.usage();
+        return Err(Error::usage(format!("snoop run needs a command: {usage}")));
+    }
+    Ok(Command::Run(config, command))
+}
+
+/// The values of the flags of tracing.
+fn values(verb: &Verb, flags: Vec<OsString>, environment: Environment) -> Result<Values> {
     let mut values = Values(Vec::new());
     for flag in FLAGS {
         let name = format!("SNOOP_{}", flag.to_uppercase().replace('-', "_"));
         if let Some(value) = environment(&name) {
             // Manifests set variables to nothing; only these mean something by it.
-            if !value.is_empty() || matches!(flag, "exclude" | "metrics-addr") {
+            if !value.is_empty() || matches!(*flag, "exclude" | "metrics-addr") {
                 values.0.push((flag, name, value));
             }
         }
     }
-    let mut parser = lexopt::Parser::from_args(flags(&mut words));
-    while let Some(arg) = parser.next().map_err(wrong)? {
+    let mut parser = lexopt::Parser::from_args(flags);
+    while let Some(arg) = parser.next().map_err(|e| verb.wrong(e))? {
         match arg {
-            Long("help") | Short('h') => return Ok(Command::Help),
-            Long("version") | Short('V') => return Ok(Command::Version),
             Long(name) => {
-                let flag = FLAGS.into_iter().find(|flag| *flag == name);
-                let flag = flag.ok_or_else(|| unknown(name))?;
-                let value = match flag {
+                let flag = FLAGS.iter().find(|flag| **flag == name);
+                let flag = flag.ok_or_else(|| verb.unknown(name))?;
+                let value = match *flag {
                     "resume" => Ok(parser.optional_value().unwrap_or("true".into())),
                     _ => parser.value(),
                 };
-                let value = value
-                    .map_err(|_| Error::usage(format!("-{flag} needs a value: -{flag}=VALUE")))?;
+                let value = value.map_err(|_| {
+                    Error::usage(format!("-{flag}: it needs a value; write -{flag}=VALUE"))
+                })?;
                 values.0.push((flag, format!("-{flag}"), value));
             }
-            Short(letter) => return Err(unknown(&letter.to_string())),
-            Value(word) => return Err(unexpected(&word)),
+            Short(letter) => return Err(verb.unknown(&letter.to_string())),
+            Value(word) => return Err(verb.unexpected(&word)),
         }
     }
-    let command: Vec<_> = words.collect();
-    if let (false, Some(word)) = (run, command.first()) {
-        return Err(unexpected(word));
-    }
-    let config = config(&values, &environment, run)?;
-    match (run, command.is_empty()) {
-        (true, true) => Err(Error::usage(
-            "snoop run needs a command: snoop run [flags] -- COMMAND...",
-        )),
-        (true, false) => Ok(Command::Run(config, command)),
-        (false, _) => Ok(Command::Trace(config)),
-    }
+    Ok(values)
 }
 
-/// The words behind `closure` or `unused`: a root, reports, and flags of each one's own.
-fn tool(name: &str, words: impl Iterator<Item = OsString>) -> Result<Command> {
-    let is_closure = name == "closure";
+/// The words of a command about an image: its root, reports, and flags of its own.
+struct ImageWords {
+    root: PathBuf,
+    reports: Vec<OsString>,
+    /// Of `closure`.
+    format: Format,
+    /// Of `unused`.
+    form: Form,
+}
+
+fn image_words(verb: &'static Verb, words: Vec<OsString>) -> Result<ImageWords> {
+    let is_closure = verb.name == "closure";
     let (mut root, mut reports, mut format, mut nul) = (None, Vec::new(), None, false);
     let mut form = Form::Summary;
-    let mut parser = lexopt::Parser::from_args(words.map(two_dashes));
-    while let Some(arg) = parser.next().map_err(wrong)? {
+    let mut parser = lexopt::Parser::from_args(words.into_iter().map(two_dashes));
+    while let Some(arg) = parser.next().map_err(|e| verb.wrong(e))? {
         match arg {
-            Long("help") | Short('h') => return Ok(Command::Help),
-            Long("root") => root = Some(parser.value().map_err(wrong)?),
+            Long("root") => root = Some(parser.value().map_err(|e| verb.wrong(e))?),
             Long("format") if is_closure => {
-                let name = parser.value().map_err(wrong)?;
+                let name = parser.value().map_err(|e| verb.wrong(e))?;
                 let known = name.to_str().and_then(Format::parse);
                 format = Some(known.ok_or_else(|| {
-                    let names = Format::NAMES.join(", ");
-                    Error::usage(format!("-format: {name:?} is not one of {names}"))
+                    let (name, names) = (name.to_string_lossy(), Format::NAMES.join(", "));
+                    let name = name.escape_debug();
+                    Error::usage(format!("-format={name}: not a format; give one of {names}"))
                 })?);
             }
             Short('0') if is_closure => nul = true,
             Long("paths") if !is_closure => form = Form::Paths,
             Long("json") if !is_closure => form = Form::Json,
             Value(report) => reports.push(report),
-            Long(flag) => return Err(unknown(flag)),
-            Short(letter) => return Err(unknown(&letter.to_string())),
+            Long(flag) => return Err(verb.unknown(flag)),
+            Short(letter) => return Err(verb.unknown(&letter.to_string())),
         }
     }
     let format = match (nul, format) {
@@ -252,27 +479,45 @@ fn tool(name: &str, words: impl Iterator<Item = OsString>) -> Result<Command> {
         (true, Some(_)) => return Err(Error::usage("-0 is for -format=paths only")),
         (false, format) => format.unwrap_or(Format::Lines),
     };
-    let root: PathBuf = match root {
-        Some(root) if !root.is_empty() && !reports.is_empty() => root.into(),
-        _ => {
-            return Err(Error::usage(format!(
-                "snoop {name} needs an image and reports: snoop {name} -root DIR REPORT..."
-            )));
-        }
-    };
-    Ok(if is_closure {
-        Command::Closure(Closure {
-            root,
+    match root {
+        Some(root) if !root.is_empty() && !reports.is_empty() => Ok(ImageWords {
+            root: root.into(),
             reports,
             format,
-        })
-    } else {
-        Command::Unused(Unused {
-            root,
-            reports,
             form,
-        })
-    })
+        }),
+        _ => Err(Error::usage(format!(
+            "{} needs an image and reports: {}",
+            verb.called(),
+            verb.usage()
+        ))),
+    }
+}
+
+fn closure(verb: &'static Verb, words: Words, _: Environment) -> Result<Command> {
+    let words: Vec<_> = words.collect();
+    if let Some(asked) = verb.asked(&words) {
+        return Ok(asked);
+    }
+    let words = image_words(verb, words)?;
+    Ok(Command::Closure(Closure {
+        root: words.root,
+        reports: words.reports,
+        format: words.format,
+    }))
+}
+
+fn unused(verb: &'static Verb, words: Words, _: Environment) -> Result<Command> {
+    let words: Vec<_> = words.collect();
+    if let Some(asked) = verb.asked(&words) {
+        return Ok(asked);
+    }
+    let words = image_words(verb, words)?;
+    Ok(Command::Unused(Unused {
+        root: words.root,
+        reports: words.reports,
+        form: words.form,
+    }))
 }
 
 /// Takes the flags and their values from the front of `words`, and a `--` behind them; what is left is
@@ -311,49 +556,48 @@ fn two_dashes(word: OsString) -> OsString {
     }
 }
 
-fn unknown(flag: &str) -> Error {
-    Error::usage(format!("unknown flag -{flag}; snoop -help lists all flags"))
-}
-
-fn unexpected(word: &OsStr) -> Error {
-    Error::usage(format!(
-        "unexpected argument {word:?}; snoop -help shows the usage"
-    ))
-}
-
-fn wrong(e: lexopt::Error) -> Error {
-    Error::usage(format!("{e}; snoop -help shows the usage"))
-}
-
-fn config(
-    values: &Values,
-    environment: &impl Fn(&str) -> Option<OsString>,
-    run: bool,
-) -> Result<Config> {
+fn config(values: &Values, environment: Environment, run: bool) -> Result<Config> {
     let interval = values.parsed(
         "interval",
-        "a time of at least 1s, like 500ms, 30s or 1m30s",
+        (
+            "a time of at least 1s",
+            "numbers with units, such as 1s, 30s or 1m30s",
+        ),
         |text| duration(text).filter(|d| *d >= Duration::from_secs(1)),
     )?;
     let max_unique_files = values.parsed(
         "max-unique-files",
-        "a number of files, like 100000, or 0 for no limit",
+        (
+            &format!("a number of files from 0 to {}", u32::MAX),
+            "a limit, such as 100000; 0 is no limit",
+        ),
         |text| text.parse::<u32>().ok(),
     )?;
-    let buffer = values.parsed("buffer", "auto, ring or perf", |name| match name {
-        "auto" => Some(None),
-        name => Buffer::parse(name).map(Some),
-    })?;
-    let resume = values.parsed("resume", "true or false", |text| match text {
-        "true" | "1" => Some(true),
-        "false" | "0" => Some(false),
-        _ => None,
-    })?;
+    let buffer = values.parsed(
+        "buffer",
+        ("a buffer", "auto, ring or perf"),
+        |name| match name {
+            "auto" => Some(None),
+            name => Buffer::parse(name).map(Some),
+        },
+    )?;
+    let resume = values.parsed(
+        "resume",
+        ("a yes or no", "true or false"),
+        |text| match text {
+            "true" | "1" => Some(true),
+            "false" | "0" => Some(false),
+            _ => None,
+        },
+    )?;
     let levels = format!("one of {}", Level::NAMES.join(", "));
-    let log_level = values.parsed("log-level", &levels, Level::parse)?;
+    let log_level = values.parsed("log-level", ("a level", &levels), Level::parse)?;
     let metrics_addr = values.parsed(
         "metrics-addr",
-        "an address like :9090, 127.0.0.1:9090 or [::1]:9090, or empty",
+        (
+            "an address with a port",
+            "one such as :9090, 127.0.0.1:9090 or [::1]:9090; nothing turns the listener off",
+        ),
         address,
     )?;
     let default_addr = (!run).then(|| Address {
@@ -412,7 +656,7 @@ fn config(
     })
 }
 
-fn metadata(values: &Values, environment: &impl Fn(&str) -> Option<OsString>) -> Result<Metadata> {
+fn metadata(values: &Values, environment: Environment) -> Result<Metadata> {
     // Name in the report, flag, variable that the Kubernetes downward API usually sets.
     let sources = [
         ("container_id", "container-id", ""),
@@ -431,7 +675,10 @@ fn metadata(values: &Values, environment: &impl Fn(&str) -> Option<OsString>) ->
             metadata.known.push((field, value));
         }
     }
-    let wanted = "a list like app=web,tier=front";
+    let wanted = (
+        "a list of labels",
+        "keys with values, such as app=web,tier=front",
+    );
     metadata.labels = values
         .parsed("labels", wanted, |text| {
             let pairs = text.split(',').filter(|pair| !pair.is_empty());
@@ -524,20 +771,128 @@ mod tests {
 
     #[test]
     fn help_and_parser_agree() {
+        let help = help();
         let named = |flag: &str| {
             let flag = format!("-{flag}");
-            HELP.split([' ', '\n', '=']).any(|word| word == flag)
+            help.split([' ', '\n', '=']).any(|word| word == flag)
         };
         for flag in FLAGS {
             assert!(named(flag), "-{flag} is not in the help");
         }
-        let words = HELP
+        let words = help
             .split([' ', '\n'])
             .filter_map(|word| word.strip_prefix('-'));
         for word in words.filter(|w| w.starts_with(|c: char| c.is_ascii_lowercase())) {
-            let flag = word.split(['=', ',', '.']).next().unwrap();
+            let flag = word.split(['=', ',', '.', ';']).next().unwrap();
             let known = FLAGS.contains(&flag) || TOOL_FLAGS.contains(&flag);
             assert!(known, "-{flag} is in the help only");
+        }
+        assert!(
+            help.lines().all(|line| line.chars().count() <= 88),
+            "{help}"
+        );
+    }
+
+    #[test]
+    fn each_command_has_a_help_of_its_own() {
+        let said = |words: &[&str]| match parsed(words, &[("SNOOP_INTERVAL", "wrong")]).unwrap() {
+            Command::Help(text) => text,
+            other => panic!("{words:?}: {other:?}"),
+        };
+        for words in [
+            &["help"][..],
+            &["-help"],
+            &["-report", "x", "--help"],
+            &["-x", "-h"],
+        ] {
+            assert_eq!(said(words), help());
+        }
+        for verb in &VERBS[1..] {
+            let (name, own) = (verb.name, said(&["help", verb.name]));
+            let usage = format!("Usage: {}\n\n{}", verb.usage(), verb.summary[0]);
+            assert!(own.starts_with(&usage), "{own}");
+            assert!(
+                help().contains(&format!("\n  {}  ", verb.usage())),
+                "{name}"
+            );
+            for flag in ["-help", "--help", "-h"] {
+                assert_eq!(said(&[name, flag]), own);
+            }
+            for flag in ["-version", "--version", "-V"] {
+                assert_eq!(parsed(&[name, flag], &[]).unwrap(), Command::Version);
+            }
+        }
+        for (name, has, lacks) in [
+            ("run", "-interval TIME", "-cgroup"),
+            ("check", "host", "-"),
+            ("closure", "-format NAME", "-json"),
+            ("unused", "-json", "-format"),
+        ] {
+            let own = said(&["help", name]);
+            assert!(own.contains(has) && !own.contains(lacks), "{own}");
+        }
+        // Behind the command's name it is the traced command's own.
+        let traced = parsed(&["run", "ls", "-help"], &[]).unwrap();
+        assert!(matches!(traced, Command::Run(_, words) if words == ["ls", "-help"]));
+        let said = refused(&["help", "chekc"]);
+        assert_eq!(
+            said,
+            "help \"chekc\": no such command; give one of run, check, closure, unused"
+        );
+    }
+
+    /// The examples in a text: what stands behind "such as".
+    fn examples(text: &str) -> Vec<String> {
+        let text = text.replace('`', "");
+        let behind = text.split("such as ").skip(1).flat_map(|text| {
+            let end = text.find([';', '(', '|']).unwrap_or(text.len());
+            let list = text[..end].trim().replace(" or ", ", ");
+            list.split(", ").map(String::from).collect::<Vec<_>>()
+        });
+        behind.collect()
+    }
+
+    #[test]
+    fn every_example_is_a_value_that_is_taken() {
+        let readme = include_str!("../README.md");
+        let help = help();
+        let mut found = Vec::new();
+        for flag in FLAGS {
+            let name = format!("-{flag}");
+            let row = readme
+                .lines()
+                .find(|line| line.starts_with(&format!("| `{name}`")));
+            // The flag's line of the help and those that go on with it.
+            let mut lines = help.lines();
+            let first = lines.find(|line| line.trim_start().starts_with(&format!("{name} ")));
+            let more = lines.take_while(|line| line.starts_with("            "));
+            let of_help: Vec<_> = first.into_iter().chain(more).map(str::trim).collect();
+            let wrong = format!("{name}=\u{1}?");
+            let error = parsed(&["-cgroup=/c", &wrong], &[]).err();
+            let error = error.map_or(String::new(), |e| e.to_string());
+            for (at, text) in [row.unwrap_or_default(), &of_help.join(" "), &error]
+                .iter()
+                .enumerate()
+            {
+                for example in examples(text) {
+                    let words = ["-cgroup=/c", &format!("{name}={example}")];
+                    let done = parsed(&words, &[]);
+                    assert!(done.is_ok(), "{example} of {text}: {}", done.unwrap_err());
+                    found.push((*flag, at, example));
+                }
+            }
+        }
+        for (flag, at, example) in [
+            ("interval", 0, "1m30s"),
+            ("interval", 1, "1m30s"),
+            ("interval", 2, "1m30s"),
+            ("max-unique-files", 2, "100000"),
+            ("metrics-addr", 1, "[::1]:9090"),
+            ("metrics-addr", 2, "[::1]:9090"),
+            ("labels", 2, "app=web,tier=front"),
+        ] {
+            let looked_at = (flag, at, example.to_string());
+            assert!(found.contains(&looked_at), "{looked_at:?} in {found:?}");
         }
     }
 
@@ -592,7 +947,11 @@ mod tests {
             6
         );
         let error = parsed(&["-cgroup=/c"], &[("SNOOP_INTERVAL", "soon")]).unwrap_err();
-        assert!(error.to_string().starts_with("SNOOP_INTERVAL: \"soon\""));
+        assert!(
+            error
+                .to_string()
+                .starts_with("SNOOP_INTERVAL=soon: not a time")
+        );
         let error = parsed(&[], &[("SNOOP_CGROUP", "/a"), ("SNOOP_CGROUPS", "/b")]);
         assert!(error.unwrap_err().to_string().contains("give one of them"));
     }
@@ -636,30 +995,65 @@ mod tests {
     fn bad_input_is_named() {
         let cgroup = "-cgroup=/c";
         for (words, part) in [
-            (&["-frobnicate"][..], "unknown flag -frobnicate"),
-            (&["-x"], "unknown flag -x"),
-            (&["-report"], "-report needs a value"),
+            (
+                &["-frobnicate"][..],
+                "-frobnicate: unknown flag; snoop -help",
+            ),
+            (&["run", "-frob"], "-frob: unknown flag; snoop run -help"),
+            (&["-x"], "-x: unknown flag"),
+            (&["-report"], "-report: it needs a value"),
             (&["stray"], "unexpected argument \"stray\""),
             (&["check", "stray"], "unexpected argument \"stray\""),
-            (&["-cgroup=/a,/b"], "give them as -cgroups"),
-            (&[cgroup, "-interval=30"], "-interval: \"30\" is not a time"),
-            (&[cgroup, "-interval=500ms"], "at least 1s"),
-            (&[cgroup, "-interval=-3s"], "at least 1s"),
-            (&[cgroup, "-max-unique-files=-5"], "\"-5\" is not a number"),
             (
-                &[cgroup, "-max-unique-files=many"],
-                "\"many\" is not a number",
+                &["-report", "x", "check"],
+                "check: a command stands before its flags; write snoop check",
             ),
-            (&[cgroup, "-log-level=loud"], "debug, info, warn, error"),
-            (&[cgroup, "-metrics-addr=9090"], "is not an address"),
-            (&[cgroup, "-metrics-addr=:70000"], "is not an address"),
-            (&[cgroup, "-labels=app"], "is not a list like"),
+            (
+                &["-root", "d", "closure", "r"],
+                "write snoop closure -root DIR REPORT...",
+            ),
+            (&["-cgroup=/a,/b"], "give them as -cgroups"),
+            (
+                &[cgroup, "-interval=30"],
+                "-interval=30: not a time of at least 1s; give",
+            ),
+            (
+                &[cgroup, "-interval=500ms"],
+                "-interval=500ms: not a time of at least 1s",
+            ),
+            (&[cgroup, "-interval=-3s"], "at least 1s"),
+            (&[cgroup, "-interval=a\nb"], "-interval=a\\nb: not a time"),
+            (
+                &[cgroup, "-max-unique-files=-5"],
+                "-max-unique-files=-5: not a number",
+            ),
+            (&[cgroup, "-max-unique-files=many"], "many: not a number"),
+            (
+                &[cgroup, "-max-unique-files=5000000000"],
+                "-max-unique-files=5000000000: not a number of files from 0 to 4294967295",
+            ),
+            (
+                &[cgroup, "-log-level=loud"],
+                "give one of debug, info, warn, error",
+            ),
+            (&[cgroup, "-metrics-addr=9090"], "not an address"),
+            (&[cgroup, "-metrics-addr=:70000"], "not an address"),
+            (&[cgroup, "-labels=app"], "not a list of labels"),
             (&[cgroup, "-report="], "-report: it is empty"),
-            (&[cgroup, "-resume=maybe"], "\"maybe\" is not true or false"),
+            (
+                &[cgroup, "-resume=maybe"],
+                "-resume=maybe: not a yes or no; give true or false",
+            ),
+            (
+                &[cgroup, "-buffer=big"],
+                "-buffer=big: not a buffer; give auto, ring or perf",
+            ),
         ] {
             let said = refused(words);
             assert!(said.contains(part), "{words:?}: {said}");
         }
+        let largest = traced(&["-max-unique-files=4294967295"], &[]);
+        assert_eq!(largest.max_unique_files, u32::MAX as usize);
     }
 
     #[test]
@@ -683,14 +1077,20 @@ mod tests {
             (&["unused", "-root=/d"], "unused -root DIR REPORT"),
             (
                 &["closure", "-root=/d", "-format=tar", "r"],
-                "\"tar\" is not one of paths, absolute, creport",
+                "-format=tar: not a format; give one of paths, absolute, creport",
             ),
             (
                 &["closure", "-root=/d", "-0", "-format=creport", "r"],
                 "-0 is for",
             ),
-            (&["unused", "-root=/d", "-0", "r"], "unknown flag -0"),
-            (&["closure", "-paths", "r"], "unknown flag -paths"),
+            (
+                &["unused", "-root=/d", "-0", "r"],
+                "-0: unknown flag; snoop unused -help",
+            ),
+            (
+                &["closure", "-paths", "r"],
+                "-paths: unknown flag; snoop closure -help",
+            ),
         ] {
             let said = refused(words);
             assert!(said.contains(part), "{words:?}: {said}");

@@ -37,7 +37,7 @@ fn obey(command: Command) -> Result<u8> {
     // For many short writes: Rust's own standard output flushes each line.
     let out = || BufWriter::with_capacity(64 << 10, std::io::stdout().lock());
     let (text, status) = match command {
-        Command::Help => (args::HELP.into(), 0),
+        Command::Help(text) => (text, 0),
         Command::Version => (format!("snoop {}\n", env!("CARGO_PKG_VERSION")), 0),
         Command::Check => preflight::check(),
         Command::Trace(config) => return trace(config, None),

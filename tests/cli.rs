@@ -42,17 +42,23 @@ fn in_private_mounts(script: &str) -> Output {
 
 #[test]
 fn help_and_version() {
-    for flag in ["-help", "--help", "-h"] {
-        let output = snoop().arg(flag).output().unwrap();
-        assert!(output.status.success());
-        assert_eq!(text(&output.stdout), snoop::args::HELP);
-        assert_eq!(text(&output.stderr), "");
+    let printed = |words: &[&str]| {
+        let output = snoop().args(words).output().unwrap();
+        assert!(output.status.success(), "{words:?}");
+        assert_eq!(text(&output.stderr), "", "{words:?}");
+        text(&output.stdout)
+    };
+    for word in ["-help", "--help", "-h", "help"] {
+        assert_eq!(printed(&[word]), snoop::args::help());
     }
-    let output = snoop().arg("-version").output().unwrap();
-    assert_eq!(
-        text(&output.stdout),
-        format!("snoop {}\n", env!("CARGO_PKG_VERSION"))
-    );
+    let version = format!("snoop {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(printed(&["-version"]), version);
+    for name in ["run", "check", "closure", "unused"] {
+        let own = printed(&["help", name]);
+        assert!(own.starts_with(&format!("Usage: snoop {name}")), "{own}");
+        assert_eq!(printed(&[name, "-help"]), own);
+        assert_eq!(printed(&[name, "-version"]), version);
+    }
 }
 
 #[test]
@@ -71,15 +77,15 @@ fn wrong_usage() {
         (&["-frobnicate"][..], &["-frobnicate", "snoop -help"][..]),
         (
             &["-cgroup=/x", "-interval=soon"],
-            &["-interval", "\"soon\"", "1m30s"],
+            &["-interval=soon: ", "1m30s"],
         ),
         (
             &["-cgroup=/x", "-max-unique-files=-1"],
-            &["-max-unique-files", "\"-1\""],
+            &["-max-unique-files=-1: ", "4294967295"],
         ),
         (
             &["-cgroup=/x", "-max-unique-files=x"],
-            &["-max-unique-files", "\"x\""],
+            &["-max-unique-files=x: "],
         ),
         (
             &["-cgroup=/x", "-report=/no/such/dir/r.json"],
@@ -104,8 +110,14 @@ fn wrong_usage() {
             &["-report=-", "-cgroup=$(cat /data/cgroup-path)"],
             &["$(cat", "@FILE"],
         ),
-        (&["-report=-"], &["cannot tell which pod", "-cgroup=PATH"]),
+        // It listens before it looks for its pod, and port 9090 may be taken.
+        (
+            &["-report=-", "-metrics-addr="],
+            &["cannot tell which pod", "-cgroup=PATH"],
+        ),
         (&["run", "-report=-"], &["needs a command"]),
+        (&["-report", "x", "check"], &["write snoop check"]),
+        (&["help", "me"], &["\"me\"", "run, check, closure, unused"]),
     ] {
         assert_refused(&snoop().args(words).output().unwrap(), 2, said);
     }
