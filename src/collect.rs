@@ -38,6 +38,8 @@ pub struct Collector {
     excludes: Excludes,
     /// What the programs cannot do on this kernel.
     unable: Vec<Part>,
+    /// The programs' counters could not be read.
+    uncounted: bool,
     /// Records of each row of the syscall table.
     received: Vec<u64>,
     processed: u64,
@@ -79,8 +81,9 @@ const LOST: [&str; 6] = [
     "malformed",
 ];
 /// Reasons why something is missing: these; files that were evicted; containers that ran before tracing began; that
-/// nothing was seen at all; what cannot be done on this kernel.
-pub const GAPS: usize = LOST.len() + 3 + Part::ALL.len();
+/// nothing was seen at all; what cannot be done on this kernel; that the programs' counters could not be read at the
+/// end.
+pub const GAPS: usize = LOST.len() + 3 + Part::ALL.len() + 1;
 const EVICTED: usize = LOST.len();
 const LATE: usize = EVICTED + 1;
 pub const NOTHING_SEEN: usize = LATE + 1;
@@ -89,7 +92,8 @@ fn gap_names() -> impl Iterator<Item = &'static str> {
     let lost = LOST
         .into_iter()
         .chain(["evicted", "late_attach", "nothing_seen"]);
-    lost.chain(Part::ALL.map(Part::name))
+    let unable = Part::ALL.map(Part::name);
+    lost.chain(unable).chain(["counters"])
 }
 
 /// Where the events went. `total` is the sum of the five that follow it.
@@ -127,6 +131,7 @@ impl Collector {
             capacity,
             excludes,
             unable: Vec::new(),
+            uncounted: false,
             received: vec![0; ROWS],
             processed: 0,
             duplicate: 0,
@@ -186,6 +191,11 @@ impl Collector {
 
     pub fn set_unable(&mut self, parts: Vec<Part>) {
         self.unable = parts;
+    }
+
+    /// What the programs counted is older than what they did.
+    pub fn set_uncounted(&mut self) {
+        self.uncounted = true;
     }
 
     /// Takes one record as the ring buffer holds it.
@@ -474,7 +484,8 @@ impl Collector {
         let lost = self.lost(counts).into_iter().chain(whole);
         let unable = Part::ALL.map(|part| u64::from(self.unable.contains(&part)));
         let mut gaps = [("", 0); GAPS];
-        let now = lost.chain(unable).zip(self.earlier_gaps);
+        let uncounted = [u64::from(self.uncounted)];
+        let now = lost.chain(unable).chain(uncounted).zip(self.earlier_gaps);
         for (at, (gap, (name, (now, earlier)))) in
             gaps.iter_mut().zip(gap_names().zip(now)).enumerate()
         {

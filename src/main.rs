@@ -7,7 +7,7 @@ use snoop::error::{Result, cannot};
 use snoop::http::Server;
 use snoop::log;
 use snoop::preflight;
-use snoop::probe::{Probe, Settings};
+use snoop::probe::{Counts, Probe, Settings};
 use snoop::ring::Records;
 use snoop::sys::{self, SignalFd};
 use snoop::syscalls;
@@ -107,6 +107,7 @@ fn trace(config: Config, command: Option<Vec<OsString>>) -> Result<u8> {
         progress: Progress::default(),
         due: None,
         said: Default::default(),
+        counts: Counts::default(),
     };
     if tracer.config.resume {
         let any = tracer.running.is_some();

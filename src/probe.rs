@@ -68,6 +68,7 @@ pub struct Probe {
 }
 
 /// What the programs counted, summed over the CPUs: by row of the table and outcome, and by cgroup.
+#[derive(Clone)]
 pub struct Counts {
     rows: Vec<[u64; OUTCOMES]>,
     /// Events of each container, by the id of its cgroup.
@@ -78,6 +79,16 @@ pub struct Counts {
 struct Counters {
     rows: Vec<[u64; OUTCOMES]>,
     events: Vec<u64>,
+}
+
+impl Default for Counts {
+    /// Nothing was counted.
+    fn default() -> Counts {
+        Counts {
+            rows: vec![[0; OUTCOMES]; ROWS],
+            events: Vec::new(),
+        }
+    }
 }
 
 impl Counts {

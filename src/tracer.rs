@@ -4,7 +4,7 @@ use crate::args::Config;
 use crate::cgroup::kubernetes_name;
 use crate::collect::{Collector, GAPS};
 use crate::destination::Destination;
-use crate::error::{Result, cannot};
+use crate::error::{FAILED, Result, cannot};
 use crate::http::{Body, Response, Server};
 use crate::kernel::{ITERATORS, Part};
 use crate::log::{self, Level};
@@ -83,6 +83,8 @@ pub struct Tracer {
     pub due: Option<Instant>,
     /// Gaps of the report that the log told of, and when.
     pub said: ([u64; GAPS], Option<Instant>),
+    /// What the programs had counted when that could be read last.
+    pub counts: Counts,
 }
 
 /// How the reports fared.
@@ -200,8 +202,35 @@ impl Tracer {
         sandbox::confine()
     }
 
-    /// The loop; answers the exit status.
+    /// Traces until the end, and writes the last report however it comes; returns the exit status.
     pub fn run(mut self, signals: &SignalFd) -> Result<u8> {
+        let (status, failed) = match self.turns(signals) {
+            Ok(status) => (status, None),
+            Err(e) => (FAILED, Some(e)),
+        };
+        // Whoever asks twice does not want to wait for a report that hangs.
+        sys::end_at_once(&[libc::SIGTERM, libc::SIGINT]);
+        let taken = self.take_all();
+        if taken.is_err() {
+            // The programs need not be told any more what follows from the others.
+            let end = self.records.end();
+            while self.records.position() < end && self.read_records() > 0 {}
+        }
+        let finished = self.finish();
+        let failures = [failed, taken.err(), finished.err()];
+        let mut failures = failures.into_iter().flatten();
+        match failures.next() {
+            None => Ok(status),
+            Some(first) => {
+                // What failed first is most likely the cause of the others.
+                failures.for_each(log::error);
+                Err(first)
+            }
+        }
+    }
+
+    /// The loop; returns the exit status.
+    fn turns(&mut self, signals: &SignalFd) -> Result<u8> {
         let report = Timer::every(self.config.interval).map_err(|e| cannot("set a timer", e))?;
         let epoch = Timer::every(EPOCH).map_err(|e| cannot("set a timer", e))?;
         let epoll = Epoll::new().map_err(|e| cannot("make an epoll", e))?;
@@ -225,7 +254,7 @@ impl Tracer {
                 .map_err(|e| cannot("watch a descriptor", e))?;
         }
         let mut ready = Vec::new();
-        let status = 'turns: loop {
+        loop {
             let connected = self.server.as_ref().is_some_and(Server::has_connections);
             let until_due = |due: Instant| due.saturating_duration_since(Instant::now());
             let until_due = self.due.map(until_due).or(self.records.look_after());
@@ -244,13 +273,13 @@ impl Tracer {
                     Some(Token::Records) => self.await_records(now),
                     Some(Token::Signal) => {
                         if let Some(status) = self.take_signals(signals)? {
-                            break 'turns status;
+                            return Ok(status);
                         }
                     }
                     Some(Token::Report) => {
                         report.ticks();
                         self.take_all()?;
-                        let counts = self.probe.counts()?;
+                        let counts = self.count()?;
                         self.write_if_changed(&counts, Level::Info);
                         let sent = counts.sum(Outcome::Submitted);
                         self.progress.note(sent, self.collector.records());
@@ -270,11 +299,13 @@ impl Tracer {
             if let Some(server) = self.server.as_mut().filter(|_| connected) {
                 server.expire(now);
             }
-        };
-        // Whoever asks twice does not want to wait for a report that hangs.
-        sys::end_at_once(&[libc::SIGTERM, libc::SIGINT]);
-        self.take_all()?;
-        self.finish(status)
+        }
+    }
+
+    /// What the programs have counted by now.
+    fn count(&mut self) -> Result<Counts> {
+        self.counts = self.probe.counts()?;
+        Ok(self.counts.clone())
     }
 
     /// Goes on with a client's connection.
@@ -306,9 +337,10 @@ impl Tracer {
     }
 
     fn metrics(&mut self) -> Result<Response> {
+        let counts = self.count()?;
         let text = metrics::render(&Scrape {
             collector: &self.collector,
-            counts: &self.probe.counts()?,
+            counts: &counts,
             report_writes: self.writes.done,
             report_write_errors: self.writes.failed,
             started_at: self.started_at,
@@ -340,7 +372,7 @@ impl Tracer {
 
     /// The current report: the file, brought up to date, or a copy where that cannot be.
     fn report(&mut self) -> Result<Response> {
-        let counts = self.probe.counts()?;
+        let counts = self.count()?;
         // Clients do not fill the log.
         self.write_if_changed(&counts, Level::Debug);
         let written = match &self.config.report {
@@ -385,14 +417,21 @@ impl Tracer {
         Ok(())
     }
 
-    /// Takes some of the records that wait, and sees to it that the others are taken; answers how many it took.
-    fn take_records(&mut self) -> Result<usize> {
+    /// Takes some of the records that wait; returns how many.
+    fn read_records(&mut self) -> usize {
         let collector = &mut self.collector;
         let taken = self
             .records
             .read(RECORDS_PER_TURN, |bytes| collector.record(bytes));
         collector.name_containers(|cgroup| kubernetes_name(Path::new("/proc"), &cgroup.path));
-        let orders = collector.take_orders();
+        taken
+    }
+
+    /// Takes some of the records that wait, tells the programs what follows from them, and sees to it that the other
+    /// records are taken; returns how many it took.
+    fn take_records(&mut self) -> Result<usize> {
+        let taken = self.read_records();
+        let orders = self.collector.take_orders();
         for cgroup in orders.release {
             let events = self.probe.release(cgroup)?;
             self.collector.released(cgroup, events);
@@ -428,7 +467,7 @@ impl Tracer {
     /// Writes a report of all that happened until now.
     fn write_now(&mut self) -> Result<()> {
         self.take_all()?;
-        let counts = self.probe.counts()?;
+        let counts = self.count()?;
         self.collector.set_changed();
         self.write_if_changed(&counts, Level::Info);
         Ok(())
@@ -512,8 +551,12 @@ impl Tracer {
     }
 
     /// Writes the last report and says what is in it.
-    fn finish(mut self, status: u8) -> Result<u8> {
-        let counts = self.probe.counts()?;
+    fn finish(mut self) -> Result<()> {
+        let counted = self.count();
+        if counted.is_err() {
+            self.collector.set_uncounted();
+        }
+        let counts = self.counts.clone();
         self.write(&counts)
             .map_err(|e| cannot("write the report", e))?;
         let totals = self.collector.totals(&counts);
@@ -537,7 +580,7 @@ impl Tracer {
             log::debug(format_args!("{name}: {:?}", counts.of(row)));
         }
         self.warn_of_gaps(&counts);
-        Ok(status)
+        counted.map(|_| ())
     }
 }
 

@@ -173,6 +173,50 @@ fn two_of_them_do_not_disturb_each_other() {
     assert!(!one.contains(&bytes(reports[0].parent().unwrap().join("one"))));
 }
 
+/// Whatever ends the loop, what is known by then is in the last report.
+#[test]
+fn an_error_while_tracing_still_ends_in_a_report() {
+    let counters = "cannot read the BPF programs' counters: ";
+    let forget = "cannot make the BPF programs forget a file: ";
+    let wait = "cannot wait for events: ";
+    // What fails: the call and how; what is said first; what the report then lacks.
+    for (call, how, said, missing) in [
+        ("bpf", "error=ENOMEM", forget, &["counters", "evicted"][..]),
+        ("bpf", "error=ENOMEM:when=1", forget, &["evicted"]),
+        ("bpf", "error=ENOMEM", counters, &["counters"]),
+        // Once: the loop ends all the same, and the report knows all.
+        ("bpf", "error=ENOMEM:when=1", counters, &[]),
+        ("epoll_wait,epoll_pwait", "error=ENOMEM", wait, &[]),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let cgroup = TestCgroup::make("error");
+        let report = directory.path().join("report.json");
+        let traced = format!("-cgroup={}", cgroup.path());
+        let mut flags = vec![&traced[..], "-interval=1h"];
+        if said == forget {
+            flags.push("-max-unique-files=2");
+        }
+        let sidecar = Sidecar::start(&flags, &report);
+        // Its loop runs now.
+        wait_until(|| sidecar.status("Seccomp") == "2");
+        // All of it happens before it goes on.
+        signal(&sidecar.child, "STOP");
+        let files = ["a", "b", "c"].map(|name| open_in(&cgroup, directory.path(), name));
+        let mut strace = sidecar.inject(call, how);
+        signal(&sidecar.child, "HUP");
+        signal(&sidecar.child, "CONT");
+        let (status, rest) = sidecar.wait();
+        strace.wait().unwrap();
+        assert_eq!(status, Some(1), "{rest}");
+        let last = rest.lines().last().unwrap();
+        assert!(last.starts_with(&format!("snoop: {said}")), "{rest}");
+        let report = Report::read(&report);
+        assert!(report.files.contains(&files[2]), "{rest}");
+        let lacks: Vec<_> = report.json["missing"].as_object().unwrap().keys().collect();
+        assert_eq!(lacks, missing, "{rest}");
+    }
+}
+
 /// Starts snoop with clocks that differ by so many seconds from those by which the kernel notes when a process began.
 fn start_with_clocks_set(seconds: i64, traced: &str, report: &Path) -> Sidecar {
     let mut command = Command::new("unshare");

@@ -378,6 +378,16 @@ impl Sidecar {
     }
 }
 
+impl Sidecar {
+    /// Waits until it ends by itself; returns the exit status and all that it said after the first line.
+    pub fn wait(mut self) -> (Option<i32>, String) {
+        let status = self.child.wait().unwrap();
+        let mut rest = String::new();
+        self.log.read_to_string(&mut rest).unwrap();
+        (status.code(), rest)
+    }
+}
+
 impl Drop for Sidecar {
     fn drop(&mut self) {
         // After a failure; it has ended otherwise.
