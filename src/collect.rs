@@ -9,7 +9,7 @@ use crate::path::{Excludes, Named, is_below, upward};
 use crate::pending::{Pending, Wait};
 use crate::probe::Counts;
 use crate::resume::{self, Earlier};
-use crate::seen::{Added, NO_KEY};
+use crate::seen::{Added, NO_KEY, Seen};
 use crate::syscalls;
 use crate::tree::Tree;
 use crate::wire::{
@@ -424,9 +424,10 @@ impl Collector {
         }
     }
 
-    /// Files of all containers together.
+    /// Files of all containers together, as the report lists them: one that several used counts once.
     pub fn files(&self) -> usize {
-        self.containers().map(|c| c.files.len()).sum()
+        let sets: Vec<_> = self.containers().map(|c| &c.files).collect();
+        Seen::union_len(&sets)
     }
 
     /// Accesses of one row of the syscall table, whatever became of them. Over all rows this is

@@ -102,7 +102,7 @@ pub const METRICS: &[Metric] = &[
     ),
     gauge(
         "snoop_unique_files",
-        "Files in the report, all containers together.",
+        "Files in the report; one that several containers used counts once.",
         |v| v.scrape.collector.files() as f64,
     ),
     counter("snoop_report_writes_total", "Reports written.", |v| {

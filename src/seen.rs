@@ -52,6 +52,17 @@ impl Seen {
         self.files.has(id)
     }
 
+    /// How many files are in one of these sets at least.
+    pub fn union_len(sets: &[&Seen]) -> usize {
+        let words = sets.iter().map(|set| set.files.0.len()).max();
+        let union = |word| {
+            let words = sets.iter().filter_map(|set| set.files.0.get(word));
+            words.fold(0, |union, bits| union | bits)
+        };
+        let bits = (0..words.unwrap_or(0)).map(|word| union(word).count_ones());
+        bits.sum::<u32>() as usize
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = Id> {
         self.files.iter()
     }
@@ -286,6 +297,26 @@ mod tests {
         assert_eq!(set.seen.len(), 10_000);
         assert_eq!(set.paths().len(), 10_000);
         assert!(set.forgotten.is_empty());
+    }
+
+    #[test]
+    fn a_file_of_several_sets_counts_once() {
+        let mut set = Set::new(0);
+        let mut other = Seen::new(0);
+        for i in 0..300 {
+            set.add(&format!("/{i}"));
+            if i % 3 == 0 {
+                let path = format!("/{}", i + 100);
+                other.add(&mut set.tree, path.as_bytes(), NO_KEY, &mut Vec::new());
+            }
+        }
+        let only_other = (0..300).step_by(3).filter(|i| i + 100 >= 300).count();
+        assert_eq!(Seen::union_len(&[&set.seen, &other]), 300 + only_other);
+        assert_eq!(
+            Seen::union_len(&[&other, &set.seen, &other]),
+            300 + only_other
+        );
+        assert_eq!((Seen::union_len(&[&other]), Seen::union_len(&[])), (100, 0));
     }
 
     #[test]

@@ -84,10 +84,21 @@ fn each_container_has_its_own_files_and_its_nested_cgroups() {
     let in_first = open_in(&first, directory.path(), "first");
     let in_nested = open_in(&nested, directory.path(), "nested");
     let in_second = open_in(&second, directory.path(), "second");
-    sidecar.stop("INT");
+    // The helper program is a file of both, and one of the report.
+    let unique = common::metrics(sidecar.port)["snoop_unique_files"];
+    common::signal(&sidecar.child, "HUP");
+    wait_until(|| report.exists() && Report::read(&report).files.contains(&in_second));
+    let log = sidecar.stop("INT");
 
     let report = Report::read(&report);
     report.assert_complete();
+    assert_eq!((report.files.len(), unique), (4, 4.0));
+    for said in ["report written: 4 files, ", "4 files used; "] {
+        assert!(
+            log.iter().any(|(_, line)| line.starts_with(said)),
+            "{log:?}"
+        );
+    }
     let program = bytes(helper());
     let containers = report.json["containers"].as_array().unwrap();
     assert_eq!(containers.len(), 2);
