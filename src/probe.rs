@@ -12,7 +12,7 @@ use crate::wire::{
     OFFSET_NONE, OUTCOMES, Outcome, Own, Plain, REQUESTS, ROWS, Request, SEEN_BITS, Target,
     until_nul,
 };
-use bpf_sys::direct::{self, Map};
+use bpf_sys::direct::{self, Failure, Map};
 use redbpf::Module;
 use std::ffi::CString;
 use std::fmt::Debug;
@@ -112,10 +112,10 @@ impl Probe {
     /// Loads the programs; nothing is traced yet. Also answers the map that is the ring buffer.
     pub fn load(settings: &Settings) -> Result<(Probe, Map)> {
         let lost = &settings.layout.lost;
-        Probe::load_able(settings, lost.clone()).or_else(|e| {
+        Probe::load_able(settings, lost.clone()).or_else(|refusal| {
             // Plain loads of what has a type are allowed all the same.
-            if !e.to_string().contains(FORBIDDEN_READ) {
-                return Err(e);
+            if !refusal.forbids_reads {
+                return Err(refusal.error);
             }
             let why = "lockdown=confidentiality forbids programs to read the kernel's memory";
             if !settings.quirks.typed || settings.buffer == Buffer::Perf {
@@ -124,11 +124,28 @@ impl Probe {
                 )));
             }
             let (part, why) = (Part::KernelMemory, why.to_string());
-            Probe::load_able(settings, [lost.clone(), vec![Lost { part, why }]].concat())
+            let lost = [lost.clone(), vec![Lost { part, why }]].concat();
+            Probe::load_able(settings, lost).map_err(|refusal| refusal.error)
         })
     }
 
-    fn load_able(settings: &Settings, lost: Vec<Lost>) -> Result<(Probe, Map)> {
+    /// Loads programs that do without what is lost.
+    fn load_able(
+        settings: &Settings,
+        lost: Vec<Lost>,
+    ) -> std::result::Result<(Probe, Map), Refusal> {
+        let loaded = Probe::load_all(settings, lost);
+        if loaded.is_err() {
+            // The notes hold a descriptor of each map, and with it the map's memory.
+            direct::clear_notes();
+        }
+        loaded
+    }
+
+    fn load_all(
+        settings: &Settings,
+        lost: Vec<Lost>,
+    ) -> std::result::Result<(Probe, Map), Refusal> {
         let able = |part: &&Part| lost.iter().all(|lost| lost.part != **part);
         let able = Part::ALL
             .iter()
@@ -341,7 +358,7 @@ impl Probe {
         })?;
         direct::set_attach_id(program, id);
         let module = self.module.as_mut().expect("nothing is loaded after this");
-        let program = load_program(module, program)?;
+        let program = load_program(module, program).map_err(|refusal| refusal.error)?;
         direct::iterate(program.as_fd()).map_err(|e| refused("run a BPF iterator", e))
     }
 
@@ -547,16 +564,29 @@ fn excludes(excludes: &Excludes) -> [Exclude; EXCLUDES] {
     out
 }
 
-/// How the verifier calls a helper that is not there for the asking program.
-const FORBIDDEN_READ: &str = "bpf_probe_read_kernel#";
+/// Why the programs could not be loaded.
+struct Refusal {
+    error: Error,
+    /// They may not read the kernel's memory.
+    forbids_reads: bool,
+}
 
-fn load_program(module: &mut Module, name: &str) -> Result<OwnedFd> {
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Refusal {
+        Refusal {
+            error,
+            forbids_reads: false,
+        }
+    }
+}
+
+fn load_program(module: &mut Module, name: &str) -> std::result::Result<OwnedFd, Refusal> {
     let (version, license) = (module.version, module.license.clone());
     let program = module.program_mut(name);
     let program = program.ok_or_else(|| missing("program", name))?;
     program.load(version, license).map_err(why)?;
     let fd = program.fd().expect("a loaded program has a descriptor");
-    sys::duplicate(fd).map_err(|e| refused("keep a BPF program", e))
+    Ok(sys::duplicate(fd).map_err(|e| refused("keep a BPF program", e))?)
 }
 
 fn take_map(name: &str) -> Result<Map> {
@@ -585,10 +615,17 @@ fn refused(what: &str, e: io::Error) -> Error {
 const LOG_LINES: usize = 12;
 
 /// What redbpf could not do; the notes of our own bpf-sys know why.
-fn why(e: impl Debug) -> Error {
+fn why(e: impl Debug) -> Refusal {
     let Some(failure) = direct::take_failure() else {
-        return Error::failed(format!("cannot load the BPF programs: {e:?}"));
+        return Error::failed(format!("cannot load the BPF programs: {e:?}")).into();
     };
+    Refusal {
+        forbids_reads: failure.lacks_helper("bpf_probe_read_kernel"),
+        error: failed(failure),
+    }
+}
+
+fn failed(failure: Failure) -> Error {
     let log = failure.verifier_log.trim_end();
     if log.is_empty() {
         return refused(&format!("load the BPF {}", failure.object), failure.cause);

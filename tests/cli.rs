@@ -324,6 +324,13 @@ fn the_verifiers_words_are_passed_on() {
     let Err(error) = probe::Probe::load(&settings) else {
         panic!("the verifier accepted a load out of bounds");
     };
+    // Nothing of the attempt is left, neither its maps nor the programs that were loaded before it failed.
+    let held = fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let held = held.filter_map(|fd| fs::read_link(fd.path()).ok());
+    let held: Vec<_> = held
+        .filter(|to| to.to_string_lossy().contains("bpf-"))
+        .collect();
+    assert_eq!(held, [""; 0].map(std::path::PathBuf::from));
     let said = error.to_string();
     assert_eq!(error.status, 1);
     assert!(

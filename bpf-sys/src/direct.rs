@@ -32,6 +32,25 @@ pub struct Failure {
     pub verifier_log: String,
 }
 
+impl Failure {
+    /// Did the verifier refuse the program because it may not call that helper? Its log then says so in words that differ
+    /// between kernels, with `NAME#NUMBER` at the end. An instruction that calls the helper is in the log of any failure.
+    pub fn lacks_helper(&self, name: &str) -> bool {
+        let mut lines = self.verifier_log.lines();
+        lines.any(|line| {
+            let (complaint, called) = line.trim_end().rsplit_once(' ').unwrap_or(("", line));
+            let number = called.strip_prefix(name).and_then(|n| n.strip_prefix('#'));
+            number.is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
+                && !complaint.ends_with("call")
+        })
+    }
+}
+
+/// Forgets all notes, and closes the maps that were not taken. To be called when an object could not be loaded.
+pub fn clear_notes() {
+    NOTES.take();
+}
+
 pub(crate) fn remember_failure(object: String, verifier_log: String) {
     let cause = io::Error::last_os_error();
     let raw = cause.raw_os_error();
@@ -269,7 +288,118 @@ fn count_cpus(list: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::count_cpus;
+    use super::*;
+    use crate::libbpf::{bpf_create_map_xattr, bpf_load_program_xattr};
+
+    /// How many maps this process holds open.
+    fn open_maps() -> usize {
+        let links = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        let targets = links.filter_map(|link| std::fs::read_link(link.path()).ok());
+        targets
+            .filter(|to| to.as_os_str() == "anon_inode:bpf-map")
+            .count()
+    }
+
+    fn create(name: &CStr, key_size: u32) -> i32 {
+        let attr = bpf_create_map_attr {
+            name: name.as_ptr(),
+            map_type: bpf_map_type_BPF_MAP_TYPE_ARRAY,
+            key_size,
+            value_size: 8,
+            max_entries: 1,
+            map_flags: 0,
+            btf_fd: 0,
+            btf_key_type_id: 0,
+            btf_value_type_id: 0,
+        };
+        // SAFETY: the name ends with a NUL and is alive during the call.
+        unsafe { bpf_create_map_xattr(&attr) }
+    }
+
+    #[test]
+    fn a_failed_load_leaves_no_map_open() {
+        // What redbpf gets is closed by its drop; here it is ours.
+        let close = |fd: i32| {
+            assert!(fd >= 0, "{}", io::Error::last_os_error());
+            // SAFETY: the descriptor was made just now, and nobody else has it.
+            drop(unsafe { OwnedFd::from_raw_fd(fd) });
+        };
+        close(create(c"first", 4));
+        close(create(c"second", 4));
+        // Keys of an array have four bytes.
+        assert_eq!(create(c"third", 5), -1);
+        let taken = take_map("second").unwrap();
+        assert_eq!(open_maps(), 2, "the one that was taken, and the note");
+        clear_notes();
+        assert_eq!(open_maps(), 1);
+        assert!(take_map("first").is_none() && take_failure().is_none());
+        drop(taken);
+        assert_eq!(open_maps(), 0);
+    }
+
+    /// The running kernel's own words.
+    #[test]
+    fn a_helper_that_the_kernel_refuses() {
+        let instruction = |code, imm| {
+            let mut instruction = bpf_insn::default();
+            (instruction.code, instruction.imm) = (code, imm);
+            instruction
+        };
+        // Calls bpf_skb_store_bytes(), which is for packets; r0 = 0; ends.
+        let code = [
+            instruction(0x85, 9),
+            instruction(0xb7, 0),
+            instruction(0x95, 0),
+        ];
+        let attr = bpf_load_program_attr {
+            prog_type: 0,
+            expected_attach_type: 0,
+            name: c"raw_tp/sys_exit".as_ptr(),
+            insns: code.as_ptr(),
+            insns_cnt: code.len() as u64,
+            license: c"GPL".as_ptr(),
+            __bindgen_anon_1: version_or_target { kern_version: 0 },
+            __bindgen_anon_2: index_or_id { prog_ifindex: 0 },
+            log_level: 1,
+        };
+        let mut log = vec![0; 4096];
+        // SAFETY: strings and instructions are alive during the call, and the log has its size and is all zero.
+        let fd = unsafe { bpf_load_program_xattr(&attr, log.as_mut_ptr(), log.len() as u64) };
+        assert_eq!(fd, -1);
+        let failure = take_failure().unwrap();
+        assert!(
+            failure.lacks_helper("bpf_skb_store_bytes"),
+            "{}",
+            failure.verifier_log
+        );
+        assert!(!failure.lacks_helper("bpf_probe_read_kernel"));
+    }
+
+    #[test]
+    fn a_helper_that_is_not_there() {
+        let failure = |log: &str| Failure {
+            object: String::new(),
+            cause: ErrorKind::InvalidInput.into(),
+            verifier_log: log.into(),
+        };
+        let name = "bpf_probe_read_kernel";
+        for said in [
+            "unknown func bpf_probe_read_kernel#113",
+            "program of this type cannot use helper bpf_probe_read_kernel#113",
+        ] {
+            let log = format!("0: (85) call bpf_probe_read_kernel#113\n{said}\nprocessed 1 insns");
+            assert!(failure(&log).lacks_helper(name));
+            assert!(!failure(&log).lacks_helper("bpf_probe_read"));
+        }
+        for log in [
+            "",
+            "0: (85) call bpf_probe_read_kernel#113\nR1 type=scalar expected=fp",
+            "12: (85) call bpf_probe_read_kernel#113       ; R0=scalar()",
+            "unknown func bpf_probe_read_kernel_str#115",
+        ] {
+            assert!(!failure(log).lacks_helper(name), "{log}");
+        }
+    }
 
     #[test]
     fn cpu_lists() {
