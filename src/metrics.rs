@@ -176,7 +176,7 @@ fn statm(field: usize) -> f64 {
     pages.unwrap_or(0.0) * sys::page_size() as f64
 }
 
-/// A series for each container, of which there are 256 at most.
+/// A series for each container that the report lists: each that is traced, and some that ended.
 fn by_container(values: &Values, value: fn(&Container, u64) -> u64) -> Vec<(String, f64)> {
     let Scrape {
         collector, counts, ..

@@ -1,4 +1,6 @@
-//! The one door to libc: epoll, signals, timers, mappings, file handles. Descriptors are owned.
+//! The one door to libc: epoll, signals, timers, mappings and perf events; capabilities, limits and the syscall filter;
+//! files in memory, locks, file systems and file handles; random numbers, and what happens before a command is executed.
+//! Descriptors are owned.
 
 use std::ffi::{CString, OsStr};
 use std::fs::File;

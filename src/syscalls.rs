@@ -1,5 +1,5 @@
 //! The syscalls that take a path: name, number, where the paths are among the arguments, and what
-//! success means. The one table becomes the programs' own ([`table`]) and names the counters.
+//! success means. The one table becomes the programs' own ([`tables`]) and names the counters.
 
 use crate::wire::{
     ARG_NONE, ROW_CHDIR, ROW_CHROOT, ROW_EXEC, ROW_HOW, ROW_LOADER, ROW_OPENS, ROW_OWN,
@@ -196,7 +196,7 @@ pub const TABLE: &[Syscall] = &[
     Syscall::new("brk", SYS_brk).is(ROW_LOADER),
     Syscall::new("mmap", SYS_mmap).is(ROW_LOADER),
     Syscall::new("mprotect", SYS_mprotect).is(ROW_LOADER),
-    // Requests pass no syscall; the kernel tells of each where it can. See `table`.
+    // Requests pass no syscall; the kernel tells of each where it can. See `tables`.
     Syscall::new("io_uring_setup", SYS_io_uring_setup).is(ROW_UNTRACED),
     // By which snoop asks its programs.
     Syscall::new("getcpu", SYS_getcpu).is(ROW_OWN),

@@ -465,7 +465,7 @@ fn without_native_sidecars() {
     }
 }
 
-/// The ways of older instructions: the node's cgroups mounted, and paths given, in a file too.
+/// The node's cgroups mounted, and paths given: by a flag, and in a file.
 #[test]
 fn with_the_nodes_cgroups_mounted() {
     let mut pod = Pod::of("deployment.yaml", Driver::Cgroupfs);

@@ -22,7 +22,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// Syscalls of the table that a test cannot make: they change the whole machine, or the kernel has
-/// them no longer. The last two are what exec makes the kernel open.
+/// them no longer. `interpreter` and `loader` are what exec makes the kernel open.
 const NOT_CALLED: [&str; 7] = [
     "acct",
     "interpreter",
