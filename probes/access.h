@@ -147,9 +147,9 @@ static __always_inline void finish_record(void *ctx, struct draft *s, void *node
 		flags |= RECORD_HAS_REAL;
 	s->head.flags = flags;
 	s->head.cgroup = 0;
-	if (end <= DATA_MAX && !(container && container->named)) {
+	if (end < DATA_MAX && !(container && container->named)) {
 		at = append_cgroup(s, node, s->verdict.container, end);
-		if (at <= DATA_MAX) {
+		if (at < DATA_MAX) {
 			s->head.cgroup = at - end;
 			end = at;
 		}

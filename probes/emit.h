@@ -212,10 +212,12 @@ struct expected_below *expected_below_type;
 static __always_inline long output(void *ctx, struct draft *s, __u64 bytes)
 {
 #ifdef SNOOP_LEGACY
-	return bpf_perf_event_output(ctx, &ring, BPF_F_CURRENT_CPU, &s->head, bytes);
+	return bpf_perf_event_output(ctx, &ring, BPF_F_CURRENT_CPU, &s->head,
+				     sizeof(s->head) + within(DATA_MAX - 1, bytes));
 #else
 	__u64 waiting = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA), flags = 0;
 
+	bytes += sizeof(s->head);
 	if (waiting < RING_URGENT && waiting + bytes >= RING_URGENT)
 		flags = BPF_RB_FORCE_WAKEUP;
 	(void)ctx;
@@ -227,9 +229,9 @@ static __always_inline long output(void *ctx, struct draft *s, __u64 bytes)
 static __always_inline enum outcome send(void *ctx, struct draft *s, __u64 bytes)
 {
 	opaque(bytes);
-	if (bytes > DATA_MAX)
+	if (bytes >= DATA_MAX)
 		return OUTCOME_TOO_LONG;
-	return output(ctx, s, sizeof(s->head) + bytes) ? OUTCOME_FULL : OUTCOME_SUBMITTED;
+	return output(ctx, s, bytes) ? OUTCOME_FULL : OUTCOME_SUBMITTED;
 }
 
 #endif

@@ -33,6 +33,21 @@ const volatile struct config config SEC(".rodata.config") = {};
  * variable holds. */
 #define opaque(variable) asm volatile("" : "+r"(variable))
 
+/* A verifier before Linux 5.10 forgets the bounds of a number that the compiler keeps on the stack for a while
+ * (5689d49b71ad, "bpf: Track spill/fill of bounded scalars"), or in another register than the one that was compared
+ * (75748837b7e5, "bpf: Propagate scalar ranges through register assignments").
+ *
+ * within() is for a number that has no bit outside the mask; it shows this to the verifier where it is used.
+ * keep_address() makes the compiler keep the address of an array's element, whose bounds the verifier does not forget,
+ * and not work it out again from the index. */
+#ifdef SNOOP_LEGACY
+#define within(mask, value) ({ __u64 number = (value); opaque(number); number & (mask); })
+#define keep_address(pointer) opaque(pointer)
+#else
+#define within(mask, value) (value)
+#define keep_address(pointer) (void)(pointer)
+#endif
+
 /* Makes the compiler read memory again, so that all ways to this point look the same to the verifier. */
 #define forget() asm volatile("" ::: "memory")
 

@@ -155,6 +155,12 @@ static __always_inline __u64 hash_place(struct place place, __u64 hash)
 /* The part lies on the mount that the namespace begins with. */
 #define MOUNT_NONE 0xffff
 
+/* `part` is masked. */
+static __always_inline struct place *part_of(struct draft *s, __u32 part)
+{
+	return &s->todo[within(PARTS - 1, part)];
+}
+
 /* One step of the walk, by masks: up by a name, which is appended, or to the mount below, or on to the next
  * part. */
 static __always_inline void step(struct draft *s, __u64 ns)
@@ -180,19 +186,19 @@ static __always_inline void step(struct draft *s, __u64 ns)
 	__u32 to = at & (DATA_MAX - 1), len = (up.hash_len >> 32) & has_name & NAME_MAX_BYTES;
 
 	bpf_probe_read_kernel(s->data + to, len, (void *)up.name);
-	s->data[to + len] = '/';
+	s->data[within(DATA_MAX - 1, to) + within(NAME_MAX_BYTES, len)] = '/';
 	at += (len + 1) & has_name;
 
 	/* A part that has ended without being present leaves nothing behind. */
 	at = select(ended & ~present, w->start, at);
-	s->todo[part].dentry &= ~(ended & ~present);
-	s->head.len[part] = at - w->start;
+	part_of(s, part)->dentry &= ~(ended & ~present);
+	s->head.len[within(PARTS - 1, part)] = at - w->start;
 	w->at = at;
 	w->part += ended & 1;
 	w->start = select(ended, at, w->start);
-	w->mnt = select(ended, s->todo[next].mnt,
+	w->mnt = select(ended, part_of(s, next)->mnt,
 			select(at_root, under.parent + OFF(mount_mnt), w->mnt));
-	w->dentry = select(ended, s->todo[next].dentry, select(at_root, under.mountpoint, up.parent));
+	w->dentry = select(ended, part_of(s, next)->dentry, select(at_root, under.mountpoint, up.parent));
 }
 
 /* Begins to append the names of s->todo[PART_BASE..] to s->data from `at` on. */

@@ -119,7 +119,9 @@ int sys_exit(__u64 *ctx)
 	void *task = current_task();
 
 	call.is32 = is_compat(task);
-	const volatile struct row *row = &config.table[nr + call.is32 * SYSCALLS];
+	const volatile struct row *row = &config.table[within(2 * SYSCALLS - 1, nr + call.is32 * SYSCALLS)];
+
+	keep_address(row);
 	__u32 id = row->id, kind = row->kind;
 
 	if (!id || (kind & ROW_LOADER && !awaited))

@@ -305,7 +305,7 @@ struct record {
 
 #define PATH_MAX_BYTES 4096 /* PATH_MAX, with the NUL */
 #define NAME_MAX_BYTES 255
-#define DATA_MAX 16384 /* four parts of PATH_MAX; a power of two */
+#define DATA_MAX 16384 /* four parts of PATH_MAX; a power of two. A record's data is shorter. */
 
 /* 4 MiB hold 20,000 records of 200 bytes (64 of header, the rest path and real path): what one core
  * opening new files as fast as it can produces in 40 ms. */
