@@ -168,7 +168,7 @@ static __always_inline __u32 append_cgroup(struct draft *s, void *node, __u64 id
 
 		found |= equal(peek(node, OFF(kernfs_id)), id);
 		len &= NAME_MAX_BYTES;
-		s->data[to + len] = '/';
+		s->data[within(DATA_MAX - 1, to) + len] = '/';
 		at += (len + 1) & found;
 		node = (void *)peek(node, OFF(kernfs_parent));
 	}
