@@ -4,6 +4,12 @@
 //! after the other, then their names. It is read as a stream, several times over (5 MB on a
 //! distribution's kernel), so that it does not set the memory's peak. The input is not trusted:
 //! whatever it holds, the answer is offsets or an error.
+//!
+//! Linux 7.1 may add a section that says how long each kind of type is, so that kinds which are not known here can be
+//! skipped. Linux 7.2 widens two fields of each type (f7a6b9eaff3e, merged by 552ad802cad9): the number of members from
+//! 16 bits to 24, and the kind from 5 to 7. Neither the header's length nor that section tells which of the two was
+//! written, nor need it: an older kernel refuses type information in which the bits between the fields are not zero
+//! (BTF_INFO_MASK of kernel/bpf/btf.c), so that the wider fields read both.
 
 use fxhash::FxBuildHasher;
 use hashbrown::HashMap;
@@ -29,6 +35,8 @@ pub enum Error {
     Io(io::Error),
     /// What is wrong with the data.
     Malformed(&'static str),
+    /// A kind of type that is not known, and how long one is does not stand in the data either.
+    UnknownKind(u32),
 }
 
 impl From<io::Error> for Error {
@@ -45,6 +53,10 @@ impl std::fmt::Display for Error {
         match self {
             Error::Io(e) => e.fmt(f),
             Error::Malformed(what) => f.write_str(what),
+            Error::UnknownKind(kind) => write!(
+                f,
+                "it has types of kind {kind}, which this snoop does not know, and does not say how long they are; use a newer snoop"
+            ),
         }
     }
 }
@@ -58,20 +70,62 @@ const KIND_FUNCTION: u32 = 12;
 /// Members of members without a name are looked into this deep; the kernel nests three at most.
 const ANONYMOUS_DEPTH: usize = 8;
 
-/// Where the two sections are in the input.
+/// Where the sections are in the input.
 struct Header {
     types_at: u64,
     types_len: u64,
     names_at: u64,
     names_len: u64,
+    /// How long a type is, by its kind: as far as the input says so.
+    lengths: Vec<Length>,
+}
+
+/// What follows the twelve bytes that each type begins with.
+#[derive(Clone, Copy)]
+struct Length {
+    once: u8,
+    for_each_member: u8,
+}
+
+impl Length {
+    const fn new(once: u8, for_each_member: u8) -> Length {
+        Length {
+            once,
+            for_each_member,
+        }
+    }
+
+    fn of(self, members: u32) -> u64 {
+        u64::from(self.once) + u64::from(self.for_each_member) * u64::from(members)
+    }
+}
+
+/// Those of the kinds that are known.
+fn known_length(kind: u32) -> Option<Length> {
+    match kind {
+        1 | 14 | 17 => Some(Length::new(4, 0)), // int, variable, declaration tag
+        3 => Some(Length::new(12, 0)),          // array
+        4 | 5 | 15 | 19 => Some(Length::new(0, 12)), // struct, union, data section, 64-bit enum
+        6 | 13 => Some(Length::new(0, 8)),      // enum, function prototype
+        2 | 7..=12 | 16 | 18 => Some(Length::new(0, 0)),
+        _ => None,
+    }
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
-fn read_header(input: &mut impl Read) -> Result<Header, Error> {
-    let mut head = [0; 24];
+const HEADER_LEN: u64 = 24;
+/// With the place of the section that says how long types are.
+const HEADER_LEN_7_1: u64 = 32;
+/// Of `struct btf_layout`.
+const LENGTH_LEN: u64 = 4;
+const KINDS: u64 = 128;
+
+fn read_header<R: Read + Seek>(input: &mut R) -> Result<Header, Error> {
+    input.seek(SeekFrom::Start(0))?;
+    let mut head = [0; HEADER_LEN as usize];
     input.read_exact(&mut head)?;
     if u16::from_ne_bytes([head[0], head[1]]) != MAGIC {
         return Err(Error::Malformed(
@@ -79,11 +133,27 @@ fn read_header(input: &mut impl Read) -> Result<Header, Error> {
         ));
     }
     let header_len = u64::from(u32_at(&head, 4));
+    if header_len < HEADER_LEN {
+        return Err(Error::Malformed("its header is too short"));
+    }
+    let mut lengths = Vec::new();
+    if header_len >= HEADER_LEN_7_1 {
+        let mut more = [0; (HEADER_LEN_7_1 - HEADER_LEN) as usize];
+        input.read_exact(&mut more)?;
+        let at = header_len + u64::from(u32_at(&more, 0));
+        let kinds = (u64::from(u32_at(&more, 4)) / LENGTH_LEN).min(KINDS);
+        let mut bytes = vec![0; (kinds * LENGTH_LEN) as usize];
+        input.seek(SeekFrom::Start(at))?;
+        input.read_exact(&mut bytes)?;
+        let lengths_of = bytes.chunks_exact(LENGTH_LEN as usize);
+        lengths.extend(lengths_of.map(|length| Length::new(length[0], length[1])));
+    }
     Ok(Header {
         types_at: header_len + u64::from(u32_at(&head, 8)),
         types_len: u32_at(&head, 12).into(),
         names_at: header_len + u64::from(u32_at(&head, 16)),
         names_len: u32_at(&head, 20).into(),
+        lengths,
     })
 }
 
@@ -118,11 +188,8 @@ impl<R: Read + Seek> Section<'_, R> {
         Ok(n > 0)
     }
 
-    /// The next `len` bytes.
+    /// The next `len` bytes, a window at most.
     fn take(&mut self, len: usize) -> Result<&[u8], Error> {
-        if self.window.len() < len {
-            self.window.resize(len, 0);
-        }
         while self.to - self.from < len {
             if !self.read_on()? {
                 return Err(Error::Malformed("it ends too early"));
@@ -130,6 +197,20 @@ impl<R: Read + Seek> Section<'_, R> {
         }
         self.from += len;
         Ok(&self.window[self.from - len..self.from])
+    }
+
+    fn skip(&mut self, mut len: u64) -> Result<(), Error> {
+        loop {
+            let there = len.min((self.to - self.from) as u64);
+            self.from += there as usize;
+            len -= there;
+            if len == 0 {
+                return Ok(());
+            }
+            if !self.read_on()? {
+                return Err(Error::Malformed("it ends too early"));
+            }
+        }
     }
 
     /// The bytes up to the next NUL, and without it; `None` at the end. No name of the kernel is as long as the
@@ -173,19 +254,24 @@ fn find_names<R: Read + Seek>(
     Ok(())
 }
 
-/// One type as the stream shows it: its id, kind, name and, for a structure or union, the members.
+/// One type as the stream shows it: its id, kind, name and, for a structure or union, the members. One with many
+/// comes in several pieces.
+#[derive(Clone, Copy)]
 struct Type<'a> {
     id: u32,
     kind: u32,
     name: u32,
-    /// Name, type id, offset in bits; twelve bytes each.
     members: &'a [u8],
     bitfields: bool,
 }
 
+/// Name, type id, offset in bits.
+const MEMBER_LEN: usize = 12;
+const MEMBERS_IN_A_PIECE: usize = 256;
+
 impl Type<'_> {
     fn members(&self) -> impl Iterator<Item = (u32, u32, u32)> + '_ {
-        self.members.chunks_exact(12).map(|member| {
+        self.members.chunks_exact(MEMBER_LEN).map(|member| {
             let offset = u32_at(member, 8);
             let bits = if self.bitfields {
                 offset & 0xff_ffff
@@ -210,32 +296,54 @@ fn each_type<R: Read + Seek>(
         }
         let head = section.take(12)?;
         let (name, info) = (u32_at(head, 0), u32_at(head, 4));
-        let (kind, vlen) = (info >> 24 & 0x1f, (info & 0xffff) as u64);
-        let extra = match kind {
-            1 | 14 | 17 => 4,             // int, variable, declaration tag
-            3 => 12,                      // array
-            4 | 5 | 15 | 19 => 12 * vlen, // struct, union, data section, 64-bit enum
-            6 | 13 => 8 * vlen,           // enum, function prototype
-            2 | 7..=12 | 16 | 18 => 0,
-            _ => return Err(Error::Malformed("it has a kind of type that is not known")),
+        // The last bit says that there are bitfields.
+        let (kind, members) = (info >> 24 & 0x7f, info & 0xff_ffff);
+        let length = match kind {
+            0 => return Err(Error::Malformed("it has a type of no kind")),
+            _ => known_length(kind).or(header.lengths.get(kind as usize).copied()),
         };
+        let extra = length.ok_or(Error::UnknownKind(kind))?.of(members);
         left = left
             .checked_sub(12 + extra)
             .ok_or(Error::Malformed("a type reaches past the end"))?;
-        let members = section.take(extra as usize)?;
-        visit(Type {
+        let t = Type {
             id,
             kind,
             name,
-            members: if matches!(kind, KIND_STRUCT | KIND_UNION) {
-                members
-            } else {
-                &[]
-            },
+            members: &[],
             bitfields: info >> 31 == 1,
-        });
+        };
+        if !matches!(kind, KIND_STRUCT | KIND_UNION) {
+            visit(t);
+            section.skip(extra)?;
+            continue;
+        }
+        let mut members = members as usize;
+        while members > 0 {
+            let piece = members.min(MEMBERS_IN_A_PIECE);
+            let members_of_piece = section.take(piece * MEMBER_LEN)?;
+            visit(Type {
+                members: members_of_piece,
+                ..t
+            });
+            members -= piece;
+        }
     }
     Ok(())
+}
+
+/// Are there types, members, enumerators or the like of these names?
+pub fn has_names<R: Read + Seek, const N: usize>(
+    input: &mut R,
+    names: [&str; N],
+) -> Result<[bool; N], Error> {
+    let header = read_header(input)?;
+    let mut places: Places = names
+        .map(|name| (name.as_bytes(), None))
+        .into_iter()
+        .collect();
+    find_names(input, &header, &mut places)?;
+    Ok(names.map(|name| places[name.as_bytes()].is_some()))
 }
 
 /// Looks up members, and typedefs and functions, by name.
@@ -244,9 +352,7 @@ pub fn find<R: Read + Seek>(
     members: &[Member],
     types: &[&str],
 ) -> Result<Found, Error> {
-    input.seek(SeekFrom::Start(0))?;
     let header = read_header(input)?;
-
     let mut places = Places::default();
     for member in members {
         places.insert(member.structure.as_bytes(), None);
@@ -320,4 +426,215 @@ pub fn find<R: Read + Seek>(
         open = deeper;
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Cursor;
+
+    /// Type information in the making.
+    #[derive(Default)]
+    struct Blob {
+        types: Vec<u8>,
+        names: Vec<u8>,
+        /// Bytes for each kind: `info_sz`, `elem_sz` and flags.
+        layout: Option<Vec<[u8; 4]>>,
+    }
+
+    const KIND_INT: u32 = 1;
+    const KIND_ENUM: u32 = 6;
+    /// One that no kernel has.
+    const KIND_NEW: u32 = 100;
+
+    impl Blob {
+        /// Where that name is. Each stands there once, as in the kernel's.
+        fn name(&mut self, name: &str) -> u32 {
+            if self.names.is_empty() {
+                self.names.push(0); // no name
+            }
+            let with_ends: Vec<_> = [0].into_iter().chain(name.bytes()).chain([0]).collect();
+            let there = self
+                .names
+                .windows(with_ends.len())
+                .position(|w| w == with_ends);
+            let before = there.unwrap_or_else(|| {
+                self.names.extend(&with_ends[1..]);
+                self.names.len() - with_ends.len()
+            });
+            before as u32 + 1
+        }
+
+        fn words(&mut self, words: &[u32]) {
+            self.types
+                .extend(words.iter().flat_map(|word| word.to_ne_bytes()));
+        }
+
+        /// A type with as many members; they are to be added.
+        fn begin(&mut self, kind: u32, name: &str, members: u32) {
+            let name = self.name(name);
+            self.words(&[name, kind << 24 | members, 8]);
+        }
+
+        fn member(&mut self, name: &str, bits: u32) {
+            let name = self.name(name);
+            self.words(&[name, 1, bits]);
+        }
+
+        /// `struct task_struct { void *fs; }`
+        fn end_with_structure(mut self) -> Vec<u8> {
+            self.begin(KIND_STRUCT, "task_struct", 1);
+            self.member("fs", 64);
+            self.bytes()
+        }
+
+        /// The names come first, so that they are whole where the end is cut off.
+        fn bytes(&self) -> Vec<u8> {
+            let layout = self.layout.as_ref().map(|layout| layout.concat());
+            let header_len = if layout.is_some() { 32 } else { 24 };
+            let layout_len = layout.as_ref().map_or(0, |layout| layout.len() as u32);
+            let (names, types) = (self.names.len() as u32, self.types.len() as u32);
+            let mut bytes = MAGIC.to_ne_bytes().to_vec();
+            bytes.extend([1, 0]); // version, flags
+            let mut header = vec![header_len, names + layout_len, types, 0, names];
+            header.extend(layout.iter().flat_map(|_| [names, layout_len]));
+            bytes.extend(header.iter().flat_map(|word: &u32| word.to_ne_bytes()));
+            bytes.extend(&self.names);
+            bytes.extend(layout.unwrap_or_default());
+            bytes.extend(&self.types);
+            bytes
+        }
+    }
+
+    /// `elem_sz` and `info_sz` of [`KIND_NEW`], and nothing about the others.
+    fn layout() -> Option<Vec<[u8; 4]>> {
+        let mut layout = vec![[0; 4]; KIND_NEW as usize + 1];
+        layout[KIND_NEW as usize] = [4, 20, 0, 0];
+        Some(layout)
+    }
+
+    fn find_fs(bytes: &[u8]) -> Result<Option<u32>, Error> {
+        let member = Member {
+            structure: "task_struct",
+            names: &["fs"],
+        };
+        Ok(find(&mut Cursor::new(bytes), &[member], &[])?.members[0])
+    }
+
+    fn with_unknown_kind(layout: Option<Vec<[u8; 4]>>) -> Vec<u8> {
+        let mut blob = Blob {
+            layout,
+            ..Blob::default()
+        };
+        blob.begin(KIND_NEW, "news", 3);
+        blob.words(&[u32::MAX; 1 + 3 * 5]);
+        blob.end_with_structure()
+    }
+
+    /// More than fit into the 16 bits that their number had before Linux 7.2.
+    fn with_many_members() -> Vec<u8> {
+        const MEMBERS: u32 = 70_000;
+        let mut blob = Blob::default();
+        blob.begin(KIND_STRUCT, "task_struct", MEMBERS);
+        let other = blob.name("other");
+        for at in 1..MEMBERS {
+            blob.words(&[other, 1, at * 64]);
+        }
+        blob.member("fs", MEMBERS * 64);
+        blob.begin(KIND_ENUM, "many", MEMBERS);
+        blob.words(&[0; 2 * MEMBERS as usize]);
+        blob.begin(KIND_STRUCT, "behind", 1);
+        blob.member("fs", 128);
+        blob.bytes()
+    }
+
+    #[test]
+    fn many_members() {
+        let fs = |structure| Member {
+            structure,
+            names: &["fs"],
+        };
+        let members = [fs("task_struct"), fs("behind")];
+        let found = find(&mut Cursor::new(with_many_members()), &members, &[]).unwrap();
+        assert_eq!(found.members, [Some(8 * 70_000), Some(16)]);
+    }
+
+    #[test]
+    fn unknown_kinds() {
+        assert_eq!(find_fs(&with_unknown_kind(layout())).unwrap(), Some(8));
+        let too_short = layout().map(|layout| layout[..KIND_NEW as usize].to_vec());
+        for layout in [None, Some(Vec::new()), too_short] {
+            let error = find_fs(&with_unknown_kind(layout)).unwrap_err().to_string();
+            assert!(error.contains("kind 100"), "{error}");
+            assert!(error.contains("use a newer snoop"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_layout_changes_nothing_for_known_kinds() {
+        let mut blob = Blob {
+            layout: layout(),
+            ..Blob::default()
+        };
+        blob.begin(KIND_INT, "int", 0);
+        blob.words(&[32]);
+        assert_eq!(find_fs(&blob.end_with_structure()).unwrap(), Some(8));
+    }
+
+    #[test]
+    fn broken_headers() {
+        let whole = with_unknown_kind(layout());
+        for len in 0..whole.len() {
+            assert!(
+                matches!(find_fs(&whole[..len]), Err(Error::Malformed(_))),
+                "{len}"
+            );
+        }
+        // It says that it is shorter than any.
+        let mut short = whole.clone();
+        short[4..8].copy_from_slice(&8u32.to_ne_bytes());
+        assert!(matches!(find_fs(&short), Err(Error::Malformed(_))));
+        // The layout is said to be behind the end.
+        let mut behind = whole.clone();
+        behind[24..28].copy_from_slice(&u32::MAX.to_ne_bytes());
+        assert!(matches!(find_fs(&behind), Err(Error::Malformed(_))));
+        let mut no_kind = Blob::default();
+        no_kind.begin(0, "", 0);
+        assert!(matches!(
+            find_fs(&no_kind.end_with_structure()),
+            Err(Error::Malformed(_))
+        ));
+    }
+
+    #[test]
+    fn names() {
+        let mut blob = Blob::default();
+        blob.begin(KIND_ENUM, "bpf_map_type", 1);
+        let name = blob.name("BPF_MAP_TYPE_HASH");
+        blob.words(&[name, 1]);
+        let names = ["BPF_MAP_TYPE_HASH", "BPF_MAP_TYPE_HAS", "HASH"];
+        let found = has_names(&mut Cursor::new(blob.bytes()), names).unwrap();
+        assert_eq!(found, [true, false, false]);
+    }
+
+    /// The fuzzer begins with these. It takes 16 KiB of each at most.
+    #[test]
+    fn seeds() {
+        let seeds = [
+            ("many-members", with_many_members()),
+            ("unknown-kind", with_unknown_kind(None)),
+            ("unknown-kind-with-layout", with_unknown_kind(layout())),
+        ];
+        for (name, mut bytes) in seeds {
+            bytes.truncate(16 << 10);
+            let path = format!("{}/fuzz/seeds/btf/{name}", env!("CARGO_MANIFEST_DIR"));
+            if std::env::var_os("WRITE_SEEDS").is_some() {
+                std::fs::write(&path, &bytes).unwrap();
+            }
+            assert!(
+                std::fs::read(&path).unwrap() == bytes,
+                "{path}: WRITE_SEEDS=1 makes it anew"
+            );
+        }
+    }
 }
