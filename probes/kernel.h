@@ -12,7 +12,7 @@
 #include <bpf/bpf_helpers.h>
 #include "wire.h"
 
-/* For kernels before 5.8 this source is compiled once more, with SNOOP_LEGACY: plain raw tracepoints only, the one
+/* For kernels before 5.10 this source is compiled once more, with SNOOP_LEGACY: plain raw tracepoints only, the one
  * kind of read that Linux 5.4 has (for the kernel's memory and the process's), a perf buffer (emit.h). The verifier
  * there does not take read-only data as constants. */
 #ifdef SNOOP_LEGACY

@@ -93,7 +93,7 @@ Output:
                          1m30s (default 30s)
   -exclude PREFIXES      leave out paths that begin with one of these
                          (default /proc/,/sys/,/dev/)
-  -buffer NAME           how records leave the kernel: ring, perf (before Linux 5.8),
+  -buffer NAME           how records leave the kernel: ring, perf (before Linux 5.10),
                          or auto (default)
   -max-unique-files N    keep at most N files per container; 0 is no limit (default 0)
   -metrics-addr ADDRESS  where to serve /metrics, /healthz and /report, such as :9090,

@@ -3,6 +3,7 @@
 //! read only by kernels that have it.
 
 use crate::btf::{self, Member};
+use crate::error::Error;
 use crate::syscalls;
 use crate::wire::{ARG_NONE, OFFSET_NONE, Offsets, REQUESTS, Request};
 use std::fmt;
@@ -405,26 +406,103 @@ offsets_with! {
     request_result: optional = io_kiocb.cqe, io_cqe.res; // since Linux 6.0
 }
 
-/// What differs between kernels and cannot be seen in their type information.
+/// What a kernel can do, told by names in its type information. Its version does not tell: distributions bring newer BPF
+/// to older kernels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Features {
+    /// It takes the programs for the ring buffer: has the buffer, tracepoints with types, and a verifier that does
+    /// not forget bounds (see `within` in probes/kernel.h). Linux 5.10.
+    pub ring: bool,
+    /// Pointers of the current task carry types. Linux 5.11.
+    pub typed: bool,
+    /// BPF objects count against RLIMIT_MEMLOCK. Before Linux 5.11.
+    pub locks_memory: bool,
+    /// FMODE_BACKING of include/linux/fs.h is bit 24, not 25. Linux 6.14.
+    pub backing_is_bit_24: bool,
+}
+
+impl Features {
+    /// Of the newest kernels.
+    pub const ALL: Features = Features {
+        ring: true,
+        typed: true,
+        locks_memory: false,
+        backing_is_bit_24: true,
+    };
+
+    pub fn read<R: Read + Seek>(input: &mut R) -> Result<Features, btf::Error> {
+        let names = [
+            // 457f44363a88, "bpf: Implement BPF ring buffer and verifier support for it"
+            "BPF_MAP_TYPE_RINGBUF",
+            // e8c423fb31fa, "bpf: Add typecast to raw_tracepoints to get BTF"
+            "btf_trace_sys_exit",
+            // 9aa1206e8f48, "bpf: Add redirect_peer helper", came right behind what made the verifier keep bounds
+            // (5689d49b71ad and 75748837b7e5), which has left no name.
+            "BPF_FUNC_redirect_peer",
+            // 3ca1032ab7ab, "bpf: Implement get_current_task_btf and RET_PTR_TO_BTF_ID"
+            "BPF_FUNC_get_current_task_btf",
+            // Until 80ee81e0403c, "bpf: Eliminate rlimit-based memory accounting infra for bpf maps"
+            "bpf_map_memory",
+            // ebe559609d78, "fs: get rid of __FMODE_NONOTIFY kludge". The commit behind it, a94204f4d48e, moved the
+            // bit and has left no name that stayed.
+            "dentry_open_nonotify",
+        ];
+        let [
+            ring,
+            typed_tracepoints,
+            keeps_bounds,
+            typed,
+            locks_memory,
+            nonotify,
+        ] = btf::has_names(input, names)?;
+        Ok(Features {
+            ring: ring && typed_tracepoints && keeps_bounds,
+            typed,
+            locks_memory,
+            backing_is_bit_24: nonotify,
+        })
+    }
+}
+
+/// How to treat a kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quirks {
-    /// Pointers of the current task carry types: `bpf_get_current_task_btf`, Linux 5.11.
+    /// Read what hangs off the current task by plain loads.
     pub typed: bool,
-    /// BPF objects count against RLIMIT_MEMLOCK, before Linux 5.11.
+    /// Lift the limit of locked memory.
     pub locks_memory: bool,
-    /// FMODE_BACKING of include/linux/fs.h: bit 25, and 24 since Linux 6.14.
+    /// The bit of `file.f_mode`.
     pub mode_backing: u32,
 }
 
 impl Quirks {
-    /// Of the kernel with that major and minor version.
-    pub fn of(version: (u32, u32)) -> Quirks {
+    pub fn of(features: &Features) -> Quirks {
         Quirks {
-            typed: version >= (5, 11),
-            locks_memory: version < (5, 11),
-            mode_backing: if version >= (6, 14) { 1 << 24 } else { 1 << 25 },
+            typed: features.typed,
+            locks_memory: features.locks_memory,
+            mode_backing: if features.backing_is_bit_24 {
+                1 << 24
+            } else {
+                1 << 25
+            },
         }
     }
+
+    /// Is anything left to see where lockdown forbids programs to read the kernel's memory? Plain loads of what has a
+    /// type are allowed all the same.
+    pub fn bear_lockdown(&self, buffer: Buffer) -> bool {
+        self.typed && buffer == Buffer::Ring
+    }
+}
+
+pub const LOCKED_DOWN: &str =
+    "lockdown=confidentiality forbids programs to read the kernel's memory";
+
+/// Where nothing is left to see.
+pub fn locked_down() -> Error {
+    Error::failed(format!(
+        "{LOCKED_DOWN}; with the ring buffer, on Linux 5.11 or newer, snoop can do with less"
+    ))
 }
 
 /// What the programs need to know of a kernel.

@@ -1,4 +1,4 @@
-//! Consumer of perf buffers, which stand in for the ring buffer before Linux 5.8: one for each CPU, a page with the
+//! Consumer of perf buffers, which stand in for the ring buffer before Linux 5.10: one for each CPU, a page with the
 //! positions and then the data (perf_event_open(2)). Hands out the bytes of each record; those of one CPU are in
 //! order.
 

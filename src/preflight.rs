@@ -2,7 +2,7 @@
 
 use crate::cgroup::{self, Pod};
 use crate::error::{Error, FAILED, Result};
-use crate::kernel::{self, Buffer, Layout, Quirks};
+use crate::kernel::{self, Buffer, Features, Layout, Quirks};
 use crate::path::Excludes;
 use crate::probe::{Probe, Settings};
 use crate::sys::{CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN};
@@ -12,19 +12,23 @@ use std::path::{Path, PathBuf};
 /// Facts about a host. `None` is "could not be found out", which is not "no".
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
-    /// Major and minor version.
+    /// Major and minor version, to be shown: it decides nothing.
     pub kernel: Option<(u32, u32)>,
     /// The effective capabilities, a bit each (capabilities(7)).
     pub capabilities: Option<u64>,
+    /// The number of the youngest capability that the kernel knows.
+    pub last_capability: Option<u32>,
     /// The kernel offers its type information.
     pub btf: bool,
+    /// What that says of the kernel.
+    pub features: Option<Features>,
     /// Mode of the kernel's lockdown: none, integrity or confidentiality.
     pub lockdown: Option<String>,
     pub cgroup_mount: Option<PathBuf>,
 }
 
 /// What to do on this host.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     pub quirks: Quirks,
     pub buffer: Buffer,
@@ -52,7 +56,11 @@ pub fn look(root: &Path) -> Facts {
     Facts {
         kernel: text("proc/sys/kernel/osrelease").and_then(|s| version(&s)),
         capabilities: text("proc/self/status").and_then(|s| capabilities(&s)),
+        last_capability: text("proc/sys/kernel/cap_last_cap").and_then(|s| s.trim().parse().ok()),
         btf: root.join(BTF).exists(),
+        features: File::open(root.join(BTF))
+            .ok()
+            .and_then(|mut file| Features::read(&mut file).ok()),
         lockdown: text("sys/kernel/security/lockdown").and_then(|s| chosen(&s)),
         cgroup_mount: cgroup::find_mount(&mountinfo),
     }
@@ -79,24 +87,34 @@ fn chosen(words: &str) -> Option<String> {
 
 /// Decides; the error says what is missing and what to do about it. `wanted` is the buffer that the user wants.
 pub fn plan(facts: &Facts, wanted: Option<Buffer>) -> Result<Plan> {
-    let kernel = facts.kernel.unwrap_or((u32::MAX, 0));
-    let shown = format!("Linux {}.{}", kernel.0, kernel.1);
-    if kernel < (5, 4) {
+    if !facts.btf {
+        let version = |(major, minor)| format!("it is Linux {major}.{minor}, and ");
+        let version = facts.kernel.map_or(String::new(), version);
         return Err(Error::failed(format!(
-            "{shown} is too old: snoop needs 5.4 or newer"
+            "this kernel has no type information (/{BTF}): {version}that needs Linux 5.4 and CONFIG_DEBUG_INFO_BTF=y; use a kernel that has it, as the distributions' do"
         )));
     }
-    let has_ring = kernel >= (5, 8);
-    if wanted == Some(Buffer::Ring) && !has_ring {
-        return Err(Error::usage(format!(
-            "-buffer=ring: {shown} has no BPF ring buffer, which came with 5.8; leave the flag out"
-        )));
+    let features = facts.features.unwrap_or(Features::ALL);
+    if wanted == Some(Buffer::Ring) && !features.ring {
+        return Err(Error::usage(
+            "-buffer=ring: this kernel's BPF is older than that of Linux 5.10, which the programs for the ring buffer need; leave the flag out",
+        ));
     }
-    let possible = if has_ring { Buffer::Ring } else { Buffer::Perf };
+    let possible = if features.ring {
+        Buffer::Ring
+    } else {
+        Buffer::Perf
+    };
+    let buffer = wanted.unwrap_or(possible);
     if let Some(have) = facts.capabilities.filter(|have| have & CAP_SYS_ADMIN == 0) {
-        let needed = match kernel {
-            (5, ..8) => vec![(CAP_SYS_ADMIN, "SYS_ADMIN")],
-            _ => vec![(CAP_BPF, "BPF"), (CAP_PERFMON, "PERFMON")],
+        // They came together (980737282232 and a17b53c4a4b5, Linux 5.8).
+        let needed = if facts
+            .last_capability
+            .is_some_and(|last| 1 << last < CAP_BPF)
+        {
+            vec![(CAP_SYS_ADMIN, "SYS_ADMIN")]
+        } else {
+            vec![(CAP_BPF, "BPF"), (CAP_PERFMON, "PERFMON")]
         };
         let missing = needed.iter().filter(|(bit, _)| have & bit == 0);
         let missing: Vec<_> = missing.map(|(_, name)| *name).collect();
@@ -107,14 +125,14 @@ pub fn plan(facts: &Facts, wanted: Option<Buffer>) -> Result<Plan> {
             )));
         }
     }
-    if !facts.btf {
-        return Err(Error::failed(format!(
-            "this kernel has no type information (/{BTF}): use one built with CONFIG_DEBUG_INFO_BTF=y, as the distributions' are"
-        )));
+    let quirks = Quirks::of(&features);
+    // Linux 5.4 loads the programs all the same, and then lets them read zeroes.
+    if facts.lockdown.as_deref() == Some("confidentiality") && !quirks.bear_lockdown(buffer) {
+        return Err(kernel::locked_down());
     }
     Ok(Plan {
-        quirks: Quirks::of(kernel),
-        buffer: wanted.unwrap_or(possible),
+        quirks,
+        buffer,
         cgroup_mount: facts.cgroup_mount.clone(),
     })
 }
@@ -209,10 +227,34 @@ mod tests {
         Facts {
             kernel: Some((6, 1)),
             capabilities: Some(CAP_BPF | CAP_PERFMON),
+            last_capability: Some(40),
             btf: true,
+            features: Some(Features::ALL),
             lockdown: Some("none".into()),
             cgroup_mount: Some("/sys/fs/cgroup".into()),
         }
+    }
+
+    /// A host that can do what Linux 5.4 can.
+    fn old() -> Facts {
+        Facts {
+            kernel: Some((5, 4)),
+            capabilities: Some(CAP_SYS_ADMIN),
+            last_capability: Some(37),
+            features: Some(Features {
+                ring: false,
+                typed: false,
+                locks_memory: true,
+                backing_is_bit_24: false,
+            }),
+            ..able()
+        }
+    }
+
+    fn without(change: impl Fn(&mut Features)) -> Facts {
+        let mut facts = able();
+        change(facts.features.as_mut().unwrap());
+        facts
     }
 
     fn refused(change: impl Fn(&mut Facts)) -> String {
@@ -227,8 +269,45 @@ mod tests {
     fn an_able_host_is_planned_for() {
         let planned = plan(&able(), None).unwrap();
         assert_eq!(planned.buffer, Buffer::Ring);
-        assert_eq!(planned.quirks, Quirks::of((6, 1)));
+        let quirks = Quirks {
+            typed: true,
+            locks_memory: false,
+            mode_backing: 1 << 24,
+        };
+        assert_eq!(planned.quirks, quirks);
         assert_eq!(planned.cgroup_mount().unwrap(), Path::new("/sys/fs/cgroup"));
+    }
+
+    #[test]
+    fn each_feature_decides_one_thing() {
+        let planned = |facts: &Facts| plan(facts, None).unwrap();
+        let able = planned(&able());
+        assert_eq!(
+            planned(&without(|f| f.ring = false)),
+            Plan {
+                buffer: Buffer::Perf,
+                ..able.clone()
+            }
+        );
+        let quirks = |change: fn(&mut Features)| {
+            let Plan { quirks, buffer, .. } = planned(&without(change));
+            assert_eq!(buffer, Buffer::Ring);
+            quirks
+        };
+        assert!(!quirks(|f| f.typed = false).typed);
+        assert!(quirks(|f| f.locks_memory = true).locks_memory);
+        assert_eq!(
+            quirks(|f| f.backing_is_bit_24 = false).mode_backing,
+            1 << 25
+        );
+    }
+
+    #[test]
+    fn the_version_decides_nothing() {
+        let mut facts = able();
+        // As distributions do.
+        facts.kernel = Some((4, 18));
+        assert_eq!(plan(&facts, None).unwrap(), plan(&able(), None).unwrap());
     }
 
     #[test]
@@ -242,36 +321,54 @@ mod tests {
 
     #[test]
     fn each_missing_ability_is_named() {
-        assert!(refused(|f| f.kernel = Some((4, 19))).contains("5.4"));
-        assert!(refused(|f| f.kernel = Some((5, 4))).contains("capability SYS_ADMIN is"));
+        let no_types = refused(|f| (f.kernel, f.btf, f.features) = (Some((4, 19)), false, None));
+        for part in ["is Linux 4.19", "needs Linux 5.4", "CONFIG_DEBUG_INFO_BTF"] {
+            assert!(no_types.contains(part), "{no_types}");
+        }
+        assert!(refused(|f| f.last_capability = Some(37)).contains("capability SYS_ADMIN is"));
         assert!(refused(|f| f.capabilities = Some(CAP_BPF)).contains("capability PERFMON is"));
         assert!(refused(|f| f.capabilities = Some(0)).contains("BPF and PERFMON"));
-        assert!(refused(|f| f.btf = false).contains("CONFIG_DEBUG_INFO_BTF"));
+    }
+
+    #[test]
+    fn lockdown_leaves_something_to_see_where_pointers_have_types() {
+        let locked = |mut facts: Facts, wanted| {
+            facts.lockdown = Some("confidentiality".into());
+            plan(&facts, wanted)
+        };
+        assert!(locked(able(), None).is_ok());
+        let untyped = without(|f| f.typed = false);
+        for (facts, wanted) in [(old(), None), (untyped, None), (able(), Some(Buffer::Perf))] {
+            let error = locked(facts, wanted).unwrap_err().to_string();
+            assert!(
+                error.contains("lockdown=confidentiality forbids"),
+                "{error}"
+            );
+        }
+        let mut facts = old();
+        facts.lockdown = Some("integrity".into());
+        assert!(plan(&facts, None).is_ok());
     }
 
     #[test]
     fn unknown_is_not_no() {
         let mut facts = able();
         (facts.kernel, facts.capabilities, facts.lockdown) = (None, None, None);
+        (facts.last_capability, facts.features) = (None, None);
+        assert_eq!(plan(&facts, None).unwrap(), plan(&able(), None).unwrap());
+        facts.capabilities = Some(CAP_BPF | CAP_PERFMON);
         assert!(plan(&facts, None).is_ok());
-        facts.capabilities = Some(CAP_SYS_ADMIN);
-        facts.kernel = Some((5, 10));
-        assert!(!plan(&facts, None).unwrap().quirks.typed);
     }
 
     #[test]
     fn old_kernels_have_no_ring_and_new_ones_may_do_without() {
-        let buffer = |kernel, wanted| {
-            let mut facts = able();
-            (facts.kernel, facts.capabilities) = (Some(kernel), Some(CAP_SYS_ADMIN));
-            plan(&facts, wanted).map(|plan| plan.buffer)
-        };
-        assert_eq!(buffer((5, 4), None).unwrap(), Buffer::Perf);
-        assert_eq!(buffer((5, 8), None).unwrap(), Buffer::Ring);
-        assert_eq!(buffer((6, 1), Some(Buffer::Perf)).unwrap(), Buffer::Perf);
-        let error = buffer((5, 7), Some(Buffer::Ring)).unwrap_err();
+        let buffer = |facts: &Facts, wanted| plan(facts, wanted).map(|plan| plan.buffer);
+        assert_eq!(buffer(&old(), None).unwrap(), Buffer::Perf);
+        assert_eq!(buffer(&able(), None).unwrap(), Buffer::Ring);
+        assert_eq!(buffer(&able(), Some(Buffer::Perf)).unwrap(), Buffer::Perf);
+        let error = buffer(&old(), Some(Buffer::Ring)).unwrap_err();
         assert_eq!(error.status, crate::error::USAGE);
-        assert!(error.to_string().contains("came with 5.8"), "{error}");
+        assert!(error.to_string().contains("leave the flag out"), "{error}");
     }
 
     #[test]

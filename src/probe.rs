@@ -113,17 +113,13 @@ impl Probe {
     pub fn load(settings: &Settings) -> Result<(Probe, Map)> {
         let lost = &settings.layout.lost;
         Probe::load_able(settings, lost.clone()).or_else(|refusal| {
-            // Plain loads of what has a type are allowed all the same.
             if !refusal.forbids_reads {
                 return Err(refusal.error);
             }
-            let why = "lockdown=confidentiality forbids programs to read the kernel's memory";
-            if !settings.quirks.typed || settings.buffer == Buffer::Perf {
-                return Err(Error::failed(format!(
-                    "{why}; with the ring buffer, on Linux 5.11 or newer, snoop can do with less"
-                )));
+            if !settings.quirks.bear_lockdown(settings.buffer) {
+                return Err(kernel::locked_down());
             }
-            let (part, why) = (Part::KernelMemory, why.to_string());
+            let (part, why) = (Part::KernelMemory, kernel::LOCKED_DOWN.to_string());
             let lost = [lost.clone(), vec![Lost { part, why }]].concat();
             Probe::load_able(settings, lost).map_err(|refusal| refusal.error)
         })
@@ -243,6 +239,10 @@ impl Probe {
         if self.state.attached == 0 {
             // The kernel's own time: a container may have another one (time_namespaces(7)).
             let own = self.ask().map_err(|e| refused("ask the BPF programs", e))?;
+            // Linux 5.4 does not refuse programs under lockdown; they read zeroes.
+            if number_at_start(&own[offset_of!(Own, id)..]) == 0 {
+                return Err(kernel::locked_down());
+            }
             self.state.attached = number_at_start(&own);
         }
         // What was decided about a cgroup before may have changed.

@@ -309,7 +309,7 @@ fn a_report_on_standard_output() {
 
 #[test]
 fn the_verifiers_words_are_passed_on() {
-    use snoop::kernel::{Buffer, Quirks};
+    use snoop::kernel::{Buffer, Features, Quirks};
     use snoop::{path::Excludes, preflight, probe};
     let mut layout = preflight::layout(Buffer::Ring).unwrap();
     // A member outside of its structure: no typed load reaches it.
@@ -318,7 +318,7 @@ fn the_verifiers_words_are_passed_on() {
     let settings = probe::Settings {
         buffer: Buffer::Ring,
         layout: &layout,
-        quirks: Quirks::of((6, 18)),
+        quirks: Quirks::of(&Features::ALL),
         excludes: &excludes,
     };
     let Err(error) = probe::Probe::load(&settings) else {
