@@ -295,7 +295,7 @@ impl Probe {
         }
         let cannot = |e| refused("list the containers that run already", e);
         let module = self.module.as_mut().expect("nothing is loaded after this");
-        let program = load_program(module, PROGRAM)?;
+        let program = load_program(module, PROGRAM).map_err(|refusal| refusal.error)?;
         self.state.listed = cgroup;
         self.write_control()?;
         let _link =

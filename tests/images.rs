@@ -5,7 +5,7 @@ mod common;
 use common::snoop;
 use serde_json::{Value, json};
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tempfile::TempDir;
@@ -125,32 +125,69 @@ fn a_path_a_line() {
     assert_eq!(files, expected);
 }
 
-/// tar, rsync and cpio take the list and make the same image of it.
+/// tar and rsync, as the README calls them, and cpio take the list and make the same image of it. The first two keep file
+/// capabilities; cpio's format has no place for them.
 #[test]
 fn what_copies_files_takes_the_list() {
     let (keep, root, report) = image();
-    let script = r#"set -eu
-mkdir tar rsync cpio
-$SNOOP closure -root $ROOT -0 $REPORT | tar -C $ROOT --no-recursion --null -T - -c | tar -C tar -x
-$SNOOP closure -root $ROOT -0 $REPORT | rsync -a --no-recursive --from0 --files-from=- $ROOT/ rsync/
-$SNOOP closure -root $ROOT $REPORT | (cd $ROOT && cpio --quiet -o -H newc) | (cd cpio && cpio --quiet -id)
-"#;
+    let of_root = |path: &str| root.join(path);
+    let capable = Command::new("setcap")
+        .arg("cap_net_raw=p")
+        .arg(of_root("usr/bin/app"))
+        .status();
+    assert!(capable.unwrap().success());
+    fs::hard_link(of_root("usr/bin/app"), of_root("usr/bin/same")).unwrap();
+    let used = [
+        "/bin/app",
+        "/bin/same",
+        "/usr/lib/libapp.so",
+        "/etc/app conf/ü \\n.conf",
+    ];
+    write_report(&report, &used);
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let recipes = readme
+        .lines()
+        .filter(|line| line.starts_with("# snoop closure -root old -0 report.json | "));
+    let mut script: Vec<_> = recipes
+        .zip(["tar", "rsync"])
+        .map(|(line, name)| {
+            assert!(line.contains(&format!("| {name} ")), "{line}");
+            line[2..].replace("snoop ", "$SNOOP ").replace("new", name)
+        })
+        .collect();
+    assert_eq!(script.len(), 2);
+    script.push(
+        "$SNOOP closure -root old report.json | (cd old && cpio --quiet -o -H newc) | (cd cpio && cpio --quiet -id)"
+            .into(),
+    );
     let snoop = snoop();
+    symlink(&root, keep.path().join("old")).unwrap();
+    let script = format!("mkdir tar rsync cpio\n{}", script.join("\n"));
     let status = Command::new("sh")
-        .args(["-c", script])
+        .args(["-euc", &script])
         .env("SNOOP", snoop.get_program())
-        .env("ROOT", &root)
-        .env("REPORT", &report)
         .current_dir(keep.path())
         .status();
     assert!(status.unwrap().success());
-    let made = listing(&keep.path().join("tar"));
-    assert_eq!(made.lines().count(), 11);
-    assert_eq!(made, listing(&keep.path().join("rsync")));
-    assert_eq!(made, listing(&keep.path().join("cpio")));
+    let copy = |name: &str| keep.path().join(name);
+    let made = listing(&copy("tar"));
+    assert_eq!(made.lines().count(), 12, "{made}");
+    assert_eq!(made, listing(&copy("rsync")));
+    assert_eq!(made, listing(&copy("cpio")));
     let whole = listing(&root);
     for line in made.lines() {
         assert!(whole.lines().any(|other| other == line), "{line}");
+    }
+    for name in ["tar", "rsync", "cpio"] {
+        let inode = |file| fs::metadata(copy(name).join(file)).unwrap().ino();
+        assert_eq!(inode("usr/bin/app"), inode("usr/bin/same"), "{name}");
+    }
+    for name in ["tar", "rsync"] {
+        let getcap = Command::new("getcap")
+            .arg(copy(name).join("usr/bin/app"))
+            .output();
+        let said = String::from_utf8(getcap.unwrap().stdout).unwrap();
+        assert!(said.ends_with(" cap_net_raw=p\n"), "{name}: {said:?}");
     }
 }
 
