@@ -48,18 +48,29 @@ pub fn debian_root(name: &str, packages: &[&str]) -> PathBuf {
     // Tests of one binary run in parallel.
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
+    let root = make(name, None, packages);
+    let done = Command::new("chroot")
+        .arg(&root)
+        .args(["sh", "-c", SET_UP])
+        .status();
+    assert!(done.unwrap().success(), "{name} cannot be set up");
+    root
+}
+
+/// A root of that release with these packages and nothing else, made once and kept.
+pub fn release_root(suite: &str, packages: &[&str]) -> PathBuf {
+    make(suite, Some(suite), packages)
+}
+
+fn make(name: &str, suite: Option<&str>, packages: &[&str]) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("target/slim")
         .join(name);
     let made = Command::new("scripts/debian-root")
         .arg(&root)
         .args(packages)
+        .env("SUITE", suite.unwrap_or_default())
         .status();
     assert!(made.unwrap().success(), "no root {name}");
-    let done = Command::new("chroot")
-        .arg(&root)
-        .args(["sh", "-c", SET_UP])
-        .status();
-    assert!(done.unwrap().success(), "{name} cannot be set up");
     root
 }
