@@ -15,12 +15,13 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-const MANIFESTS: [&str; 5] = [
+const MANIFESTS: [&str; 6] = [
     "rbac.yaml",
     "deployment.yaml",
     "example-app.yaml",
     "multi-container-example.yaml",
     "older-clusters.yaml",
+    "../podman.yaml",
 ];
 
 /// The documents of a manifest, validated.
