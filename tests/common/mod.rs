@@ -6,6 +6,7 @@
 
 pub mod container;
 pub mod debian;
+pub mod engine;
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
