@@ -35,7 +35,7 @@ type Words = Peekable<vec::IntoIter<OsString>>;
 type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// Tracing comes first, then the commands in the order of the help.
-pub static VERBS: [Verb; 5] = [
+pub static VERBS: [Verb; 6] = [
     Verb {
         name: "",
         arguments: "[flags]",
@@ -58,6 +58,13 @@ pub static VERBS: [Verb; 5] = [
         parse: check,
     },
     Verb {
+        name: "health",
+        arguments: "[-metrics-addr ADDRESS]",
+        summary: &["ask the snoop that runs: exit 0 if it is healthy"],
+        flags: &[HEALTH_FLAGS],
+        parse: health,
+    },
+    Verb {
         name: "closure",
         arguments: "-root DIR REPORT...",
         summary: &[
@@ -78,8 +85,11 @@ pub static VERBS: [Verb; 5] = [
 
 const CGROUP_FLAGS: &str = "
 Which containers (default: all containers of the pod but snoop's own):
-  -cgroup PATH           one cgroup: a directory, a path below the cgroup mount,
-                         or @FILE, a file that holds it
+  -cgroup PATH           one cgroup: a directory, or a path as /proc/PID/cgroup shows
+                         it; one that does not exist yet is waited for.
+                         @FILE: a file that holds the path.
+                         @parent: the parent of snoop's own container, whose other
+                         children are the containers; for engines without pods
   -cgroups PATHS         several, separated by commas; @FILE: one path per line
 ";
 
@@ -106,6 +116,13 @@ const METADATA_FLAGS: &str = "
 Copied into the report:
   -container-id ID       -image NAME            -image-digest DIGEST
   -pod-name NAME         -namespace NAME        -labels KEY=VALUE,...
+";
+
+const HEALTH_FLAGS: &str = "
+  -metrics-addr ADDRESS  the one that the running snoop was given (default
+                         SNOOP_METRICS_ADDR if that is set, else :9090)
+
+For HEALTHCHECK, Compose and exec probes: the image holds no other program.
 ";
 
 const ROOT_FLAG: &str = "
@@ -268,6 +285,8 @@ pub enum Command {
     Help(String),
     Version,
     Check,
+    /// Ask the listener at this address.
+    Health(Address),
     /// Trace the cgroups named in the configuration.
     Trace(Config),
     /// Trace a command.
@@ -332,7 +351,26 @@ impl Values {
         let wrong = || Error::usage(format!("{source}={shown}: not {what}; give {remedy}"));
         value.map(Some).ok_or_else(wrong)
     }
+
+    /// Where to listen, or where that is done; `default` where nothing is given.
+    fn metrics_addr(&self, default: Option<Address>) -> Result<Option<Address>> {
+        let given = self.parsed(
+            "metrics-addr",
+            (
+                "an address with a port",
+                "one such as :9090, 127.0.0.1:9090 or [::1]:9090; nothing turns the listener off",
+            ),
+            address,
+        )?;
+        Ok(given.unwrap_or(default))
+    }
 }
+
+/// Where snoop listens by default.
+const DEFAULT_ADDRESS: Address = Address {
+    host: String::new(),
+    port: 9090,
+};
 
 /// Reads the words after the program's name, and the environment.
 pub fn parse(
@@ -369,6 +407,31 @@ fn check(verb: &'static Verb, words: Words, _: Environment) -> Result<Command> {
         (Some(asked), _) => Ok(asked),
         (None, Some(word)) => Err(verb.unexpected(word)),
         (None, None) => Ok(Command::Check),
+    }
+}
+
+fn health(verb: &'static Verb, words: Words, environment: Environment) -> Result<Command> {
+    let words: Vec<_> = words.collect();
+    if let Some(asked) = verb.asked(&words) {
+        return Ok(asked);
+    }
+    let values = values(
+        verb,
+        words.into_iter().map(two_dashes).collect(),
+        environment,
+    )?;
+    let other = values
+        .0
+        .iter()
+        .find(|(flag, source, _)| *flag != "metrics-addr" && source.starts_with('-'));
+    if let Some((flag, ..)) = other {
+        return Err(verb.unknown(flag));
+    }
+    match values.metrics_addr(Some(DEFAULT_ADDRESS))? {
+        Some(address) => Ok(Command::Health(address)),
+        None => Err(Error::usage(
+            "-metrics-addr=: snoop does not listen there; give the address of the running snoop",
+        )),
     }
 }
 
@@ -592,18 +655,7 @@ fn config(values: &Values, environment: Environment, run: bool) -> Result<Config
     )?;
     let levels = format!("one of {}", Level::NAMES.join(", "));
     let log_level = values.parsed("log-level", ("a level", &levels), Level::parse)?;
-    let metrics_addr = values.parsed(
-        "metrics-addr",
-        (
-            "an address with a port",
-            "one such as :9090, 127.0.0.1:9090 or [::1]:9090; nothing turns the listener off",
-        ),
-        address,
-    )?;
-    let default_addr = (!run).then(|| Address {
-        host: String::new(),
-        port: 9090,
-    });
+    let metrics_addr = values.metrics_addr((!run).then_some(DEFAULT_ADDRESS))?;
     let cgroups = match (values.get("cgroup"), values.get("cgroups")) {
         (Some((one, _)), Some((several, _))) => {
             return Err(Error::usage(format!(
@@ -647,7 +699,7 @@ fn config(values: &Values, environment: Environment, run: bool) -> Result<Config
         report: Destination::parse(report),
         interval: interval.unwrap_or(Duration::from_secs(30)),
         excludes: Excludes::parse(excludes),
-        metrics_addr: metrics_addr.unwrap_or(default_addr),
+        metrics_addr,
         log_level: log_level.unwrap_or(if run { Level::Warn } else { Level::Info }),
         max_unique_files: max_unique_files.unwrap_or(0) as usize,
         buffer: buffer.flatten(),
@@ -825,6 +877,7 @@ mod tests {
         for (name, has, lacks) in [
             ("run", "-interval TIME", "-cgroup"),
             ("check", "host", "-"),
+            ("health", "-metrics-addr", "-report"),
             ("closure", "-format NAME", "-json"),
             ("unused", "-json", "-format"),
         ] {
@@ -837,7 +890,7 @@ mod tests {
         let said = refused(&["help", "chekc"]);
         assert_eq!(
             said,
-            "help \"chekc\": no such command; give one of run, check, closure, unused"
+            "help \"chekc\": no such command; give one of run, check, health, closure, unused"
         );
     }
 

@@ -21,6 +21,9 @@ mod table;
 pub mod tree;
 
 pub mod http;
+
+pub mod health;
+
 pub mod kernel;
 pub mod perf;
 pub mod ring;

@@ -4,6 +4,7 @@ use snoop::aim::Aim;
 use snoop::args::{self, Command, Config};
 use snoop::collect::Collector;
 use snoop::error::{Result, cannot};
+use snoop::health;
 use snoop::http::Server;
 use snoop::log;
 use snoop::preflight;
@@ -40,6 +41,7 @@ fn obey(command: Command) -> Result<u8> {
         Command::Help(text) => (text, 0),
         Command::Version => (format!("snoop {}\n", env!("CARGO_PKG_VERSION")), 0),
         Command::Check => preflight::check(),
+        Command::Health(address) => health::ask(&address)?,
         Command::Trace(config) => return trace(config, None),
         Command::Run(config, words) => return trace(config, Some(words)),
         Command::Closure(closure) => return closure.print(&mut out()).map(|()| 0),

@@ -53,7 +53,7 @@ fn help_and_version() {
     }
     let version = format!("snoop {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(printed(&["-version"]), version);
-    for name in ["run", "check", "closure", "unused"] {
+    for name in ["run", "check", "health", "closure", "unused"] {
         let own = printed(&["help", name]);
         assert!(own.starts_with(&format!("Usage: snoop {name}")), "{own}");
         assert_eq!(printed(&[name, "-help"]), own);
@@ -117,7 +117,10 @@ fn wrong_usage() {
         ),
         (&["run", "-report=-"], &["needs a command"]),
         (&["-report", "x", "check"], &["write snoop check"]),
-        (&["help", "me"], &["\"me\"", "run, check, closure, unused"]),
+        (
+            &["help", "me"],
+            &["\"me\"", "run, check, health, closure, unused"],
+        ),
     ] {
         assert_refused(&snoop().args(words).output().unwrap(), 2, said);
     }

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{
-    Report, Sidecar, TestCgroup, exchange, get, helper, metrics, snoop, status, wait_until,
+    Report, Sidecar, TestCgroup, exchange, get, helper, metrics, signal, snoop, status, wait_until,
 };
 use snoop::http::{PATIENCE, SLOTS};
 use snoop::metrics::METRICS;
@@ -14,6 +14,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 fn make_files(directory: &Path, n: usize) {
@@ -162,6 +163,71 @@ fn health_sees_programs_that_do_not_run() {
     common::signal(&strace, "INT");
     strace.wait().unwrap();
     assert_eq!(status(&get(sidecar.port, "/healthz").0), 200);
+}
+
+/// `snoop health`, for images that hold nothing else.
+#[test]
+fn health_as_a_command() {
+    let Setting {
+        sidecar,
+        directory,
+        cgroup: _cgroup,
+    } = set_up("health", &["-interval=1s"]);
+    let report = directory.path().join("reports/r.json");
+    let ask = |address: &str| {
+        let output = snoop()
+            .args(["health", "-metrics-addr", address])
+            .output()
+            .unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (
+            output.status.code(),
+            text(output.stdout),
+            text(output.stderr),
+        )
+    };
+    let ok = (Some(0), "ok\n".to_string(), String::new());
+    let port = sidecar.port;
+    assert_eq!(ask(&format!(":{port}")), ok);
+    assert_eq!(ask(&format!("localhost:{port}")), ok);
+    let by_variable = snoop()
+        .arg("health")
+        .env("SNOOP_METRICS_ADDR", format!("127.0.0.1:{port}"))
+        .env("SNOOP_LOG_LEVEL", "debug")
+        .status();
+    assert!(by_variable.unwrap().success());
+
+    // The report cannot be written any more.
+    wait_until(|| report.exists());
+    fs::remove_file(&report).unwrap();
+    fs::create_dir(&report).unwrap();
+    signal(&sidecar.child, "HUP");
+    wait_until(|| ask(&format!(":{port}")).0 == Some(1));
+    let (_, said, _) = ask(&format!(":{port}"));
+    assert!(
+        said.starts_with("the last report could not be written"),
+        "{said}"
+    );
+    fs::remove_dir(&report).unwrap();
+
+    let another = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = another.local_addr().unwrap().port();
+    let address = format!("127.0.0.1:{port}");
+    let speak = |greeting: &'static str| {
+        let another = another.try_clone().unwrap();
+        thread::spawn(move || another.accept().unwrap().0.write_all(greeting.as_bytes()))
+    };
+    let speaking = speak("220 mail server\r\n");
+    let (status, _, said) = ask(&address);
+    speaking.join().unwrap().unwrap();
+    assert!(status == Some(1) && said.contains(&address), "{said}");
+    drop(another);
+    let (status, _, said) = ask(&address);
+    assert!(
+        status == Some(1) && said.contains("Connection refused"),
+        "{said}"
+    );
+    sidecar.stop("TERM");
 }
 
 #[test]

@@ -1,0 +1,88 @@
+//! `snoop health`: asks the snoop that runs here, for health checks of containers, whose image holds no other program.
+
+use crate::error::{Error, FAILED, Result};
+use crate::http::Address;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+/// How long to wait for a connection, and then for each piece of the answer. Docker, Podman and the kubelet give up by
+/// themselves after a time that the user sets, which is often longer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The answer is a line or two.
+const ANSWER_MAX: u64 = 64 << 10;
+
+/// Returns what the listener at that address says of itself, and the exit status: 0 if that is "ok".
+pub fn ask(address: &Address) -> Result<(String, u8)> {
+    let cannot = |e: io::Error| {
+        Error::failed(format!(
+            "-metrics-addr={address}: cannot ask snoop for its health: {e}; give the address that the running snoop was given"
+        ))
+    };
+    let answer = exchange(address).map_err(cannot)?;
+    let (status, body) = read(&answer).ok_or_else(|| cannot(io::ErrorKind::InvalidData.into()))?;
+    Ok((body.into(), if status == 200 { 0 } else { FAILED }))
+}
+
+/// Where a listener on that address can be reached from here.
+fn reachable(address: &Address) -> io::Result<Vec<SocketAddr>> {
+    if address.host.is_empty() {
+        // On all addresses, of which the loopback ones are always there.
+        let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        return Ok(loopback.map(|ip| SocketAddr::new(ip, address.port)).into());
+    }
+    Ok((address.host.as_str(), address.port)
+        .to_socket_addrs()?
+        .collect())
+}
+
+fn connect(address: &Address) -> io::Result<TcpStream> {
+    let mut failed = io::ErrorKind::AddrNotAvailable.into();
+    for address in reachable(address)? {
+        match TcpStream::connect_timeout(&address, PATIENCE) {
+            Ok(stream) => return Ok(stream),
+            Err(e) => failed = e,
+        }
+    }
+    Err(failed)
+}
+
+fn exchange(address: &Address) -> io::Result<String> {
+    let mut stream = connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.take(ANSWER_MAX).read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// Status and body of an answer of our own listener.
+fn read(answer: &str) -> Option<(u16, &str)> {
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+    Some((status, body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_taken_apart() {
+        assert_eq!(
+            read("HTTP/1.1 200 OK\r\nA: b\r\n\r\nok\n"),
+            Some((200, "ok\n"))
+        );
+        assert_eq!(read("HTTP/1.1 503 x\r\n\r\nwhy\n"), Some((503, "why\n")));
+        for other in [
+            "",
+            "HTTP/1.1 200 OK\r\n",
+            "SSH-2.0\r\n\r\n",
+            "HTTP/1.1 \r\n\r\n",
+        ] {
+            assert_eq!(read(other), None, "{other:?}");
+        }
+    }
+}
