@@ -39,6 +39,77 @@ static __always_inline __u64 argument(struct call *call, __u32 index)
 	}
 }
 
+#define AF_UNIX 1 /* linux/socket.h */
+#define ADDRESS_MAX 110 /* sizeof(struct sockaddr_un) */
+
+/* A system call that names a socket's address, and where that is in the process's memory. */
+struct address {
+	__u64 at;
+	__u64 len;
+};
+
+/* net/socket.c, sys_socketcall(): calls by number, with their arguments in memory. */
+#define SOCKETCALL_BIND 2
+#define SOCKETCALL_CONNECT 3
+#define SOCKETCALL_SENDTO 11
+#define SOCKETCALL_SENDMSG 16
+#define SOCKETCALL_SENDMMSG 20
+
+/* The address of a call on a socket; none if it has none. Of sendmmsg(2) it is that of the first message. */
+static __always_inline struct address address_of(struct call *call, __u32 kind, __u32 index)
+{
+	struct address address = {};
+	__u32 arguments[6] = {};
+
+	if (kind & ROW_SOCKETCALL) {
+		__u32 nr = argument(call, 0);
+
+		bpf_probe_read_user(arguments, sizeof(arguments), (void *)argument(call, 1));
+		if (nr == SOCKETCALL_BIND || nr == SOCKETCALL_CONNECT)
+			return (struct address){ arguments[1], arguments[2] };
+		if (nr == SOCKETCALL_SENDTO)
+			return (struct address){ arguments[4], arguments[5] };
+		if (nr != SOCKETCALL_SENDMSG && nr != SOCKETCALL_SENDMMSG)
+			return address;
+		address.at = arguments[1];
+	} else {
+		address.at = argument(call, index);
+		if (!(kind & ROW_MESSAGE)) {
+			address.len = (__u32)argument(call, index + 1);
+			return address;
+		}
+	}
+	/* struct msghdr begins with a pointer to the address, and its length as an int. */
+	if (call->is32) {
+		bpf_probe_read_user(arguments, 8, (void *)address.at);
+		return (struct address){ arguments[0], arguments[1] };
+	}
+	bpf_probe_read_user(&address, sizeof(address), (void *)address.at);
+	address.len = (__u32)address.len;
+	return address;
+}
+
+/* Copies the path of the unix socket that a call names; returns its length. 0: the address is another one, has no path
+ * (it is abstract, or to be chosen by the kernel), or there is none. See unix(7). */
+static __always_inline long read_socket_path(struct draft *s, struct call *call, __u32 kind, __u32 index)
+{
+	struct address address = address_of(call, kind, index);
+	__u16 family = 0;
+	__u64 size = address.len - sizeof(family) + 1;
+	long n;
+
+	if (!address.at || address.len <= sizeof(family) || address.len > ADDRESS_MAX ||
+	    bpf_probe_read_user(&family, sizeof(family), (void *)address.at) || family != AF_UNIX)
+		return 0;
+	/* The path needs no NUL where the address ends; this helper adds one. */
+	opaque(size);
+	size &= 127;
+	if (!size)
+		return 0;
+	n = bpf_probe_read_user_str(s->data, size, (void *)address.at + sizeof(family));
+	return n > 0 ? n - 1 : 0;
+}
+
 /* Makes the access by one path of a syscall that succeeded; 0 if there is none. */
 static __always_inline int path_access(struct draft *s, void *task, struct call *call,
 				       struct verdict *verdict, const volatile struct row *row,
@@ -64,11 +135,14 @@ static __always_inline int path_access(struct draft *s, void *task, struct call 
 	}
 
 	__u64 text = argument(call, path), resolve = 0;
+	long len;
 
 	if (!text)
 		return 0;
-	long len = read_user_path(s->data, text);
-
+	if (kind & (ROW_ADDRESS | ROW_MESSAGE))
+		len = read_socket_path(s, call, kind, path);
+	else
+		len = read_user_path(s->data, text);
 	if (len < 0) {
 		count(verdict->number, row->id, OUTCOME_UNREADABLE);
 		return 0;
@@ -137,7 +211,8 @@ int sys_exit(__u64 *ctx)
 	if (!verdict || !first)
 		return 0;
 	if (call.result < 0 && !(kind & ROW_LOADER)) {
-		if (row->path[0] != ARG_NONE || kind & ROW_OPENS)
+		if ((row->path[0] != ARG_NONE || kind & ROW_OPENS) &&
+		    (!(kind & (ROW_ADDRESS | ROW_MESSAGE)) || read_socket_path(first, &call, kind, row->path[0])))
 			count(verdict->number, id, OUTCOME_FAILED);
 		return 0;
 	}

@@ -26,6 +26,9 @@ enum row_kind {
 	ROW_LOADER = 1 << 5, /* takes no path, but shows that the dynamic loader runs */
 	ROW_OWN = 1 << 6,    /* snoop's own call, if it carries the cookie */
 	ROW_UNTRACED = 1 << 7, /* success begins something that cannot be traced on this kernel */
+	ROW_ADDRESS = 1 << 8, /* the path is in a struct sockaddr, whose length is the next argument */
+	ROW_MESSAGE = 1 << 9, /* the same in a struct msghdr */
+	ROW_SOCKETCALL = 1 << 10, /* the same in the arguments that socketcall(2) of 32-bit programs takes */
 };
 
 /* One syscall. Both paths are relative to their own dir: a descriptor argument, or the working
@@ -33,8 +36,7 @@ enum row_kind {
 struct row {
 	__u8 path[2];
 	__u8 dir[2];
-	__u8 kind;
-	__u8 pad;
+	__u16 kind;
 	__u16 id;
 };
 

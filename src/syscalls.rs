@@ -2,8 +2,8 @@
 //! success means. The one table becomes the programs' own ([`tables`]) and names the counters.
 
 use crate::wire::{
-    ARG_NONE, ROW_CHDIR, ROW_CHROOT, ROW_EXEC, ROW_HOW, ROW_LOADER, ROW_OPENS, ROW_OWN,
-    ROW_UNTRACED, ROWS, Row, SYSCALLS,
+    ARG_NONE, ROW_ADDRESS, ROW_CHDIR, ROW_CHROOT, ROW_EXEC, ROW_HOW, ROW_LOADER, ROW_MESSAGE,
+    ROW_OPENS, ROW_OWN, ROW_SOCKETCALL, ROW_UNTRACED, ROWS, Row, SYSCALLS,
 };
 use libc::*;
 
@@ -14,7 +14,7 @@ pub struct Syscall {
     path: [u8; 2],
     /// Index of the directory descriptor each path is relative to; none: the working directory.
     dir: [u8; 2],
-    kind: u8,
+    kind: u16,
 }
 
 impl Syscall {
@@ -28,7 +28,7 @@ impl Syscall {
         }
     }
 
-    const fn is(mut self, kind: u8) -> Syscall {
+    const fn is(mut self, kind: u16) -> Syscall {
         self.kind = kind;
         self
     }
@@ -38,7 +38,6 @@ impl Syscall {
             path: self.path,
             dir: self.dir,
             kind: self.kind,
-            pad: 0,
             id,
         }
     }
@@ -107,8 +106,7 @@ macro_rules! legacy {
 /// Of a call that is not there.
 const NO_NUMBER: c_long = -1;
 
-/// Linux 6.17. Left out, because what they name is no file of an image: `mount`'s source, socket
-/// addresses, the targets of `symlink`.
+/// Linux 6.17. Left out, because what they name is no file of an image: `mount`'s source and the targets of `symlink`.
 pub const TABLE: &[Syscall] = &[
     // Opening and executing.
     cwd("open", legacy!(SYS_open), 0).is(ROW_OPENS),
@@ -179,6 +177,12 @@ pub const TABLE: &[Syscall] = &[
     cwd("rmdir", legacy!(SYS_rmdir), 0),
     cwd("mknod", legacy!(SYS_mknod), 0),
     at("mknodat", SYS_mknodat, 0),
+    // Unix sockets.
+    cwd("bind", SYS_bind, 1).is(ROW_ADDRESS),
+    cwd("connect", SYS_connect, 1).is(ROW_ADDRESS),
+    cwd("sendto", SYS_sendto, 4).is(ROW_ADDRESS),
+    cwd("sendmsg", SYS_sendmsg, 1).is(ROW_MESSAGE),
+    cwd("sendmmsg", SYS_sendmmsg, 1).is(ROW_MESSAGE),
     // Mounts, swap, quota, accounting.
     cwd("mount", SYS_mount, 1),
     cwd("umount2", SYS_umount2, 0),
@@ -259,6 +263,7 @@ const TABLE32_HERE: &[(u16, &str, &str)] = &[
     (18, "oldstat", "stat"),
     (22, "umount", "umount2"),
     (30, "utime", "utime"),
+    (102, "socketcall", "connect"),
     (84, "oldlstat", "lstat"),
     (90, "mmap", "mmap"),
     (217, "pivot_root", "pivot_root"),
@@ -283,7 +288,12 @@ const TABLE32_HERE: &[(u16, &str, &str)] = &[
     (341, "name_to_handle_at", "name_to_handle_at"),
     (342, "open_by_handle_at", "open_by_handle_at"),
     (353, "renameat2", "renameat2"),
+    (345, "sendmmsg", "sendmmsg"),
     (358, "execveat", "execveat"),
+    (361, "bind", "bind"),
+    (362, "connect", "connect"),
+    (369, "sendto", "sendto"),
+    (370, "sendmsg", "sendmsg"),
     (383, "statx", "statx"),
 ];
 #[cfg(target_arch = "aarch64")]
@@ -291,6 +301,10 @@ const TABLE32_HERE: &[(u16, &str, &str)] = &[
     (218, "pivot_root", "pivot_root"),
     (266, "statfs64", "statfs"),
     (269, "utimes", "utimes"),
+    (282, "bind", "bind"),
+    (283, "connect", "connect"),
+    (290, "sendto", "sendto"),
+    (296, "sendmsg", "sendmsg"),
     (317, "inotify_add_watch", "inotify_add_watch"),
     (322, "openat", "openat"),
     (323, "mkdirat", "mkdirat"),
@@ -309,6 +323,7 @@ const TABLE32_HERE: &[(u16, &str, &str)] = &[
     (368, "fanotify_mark", "fanotify_mark"),
     (370, "name_to_handle_at", "name_to_handle_at"),
     (371, "open_by_handle_at", "open_by_handle_at"),
+    (374, "sendmmsg", "sendmmsg"),
     (382, "renameat2", "renameat2"),
     (387, "execveat", "execveat"),
     (397, "statx", "statx"),
@@ -380,9 +395,11 @@ fn table32() -> [Row; SYSCALLS] {
         let s = &TABLE[id as usize - 1];
         let row = &mut rows[*number as usize];
         *row = s.row(id);
-        if *name == "fanotify_mark" {
+        match *name {
             // Its mask of 64 bits takes two registers.
-            (row.dir[0], row.path[0]) = (4, 5);
+            "fanotify_mark" => (row.dir[0], row.path[0]) = (4, 5),
+            "socketcall" => row.kind |= ROW_SOCKETCALL,
+            _ => (),
         }
     }
     rows

@@ -22,14 +22,17 @@ pub const FS_NAME_BYTES: usize = 16;
 pub const SEEN_BITS: u32 = 15;
 pub const RING_BYTES: usize = 4 << 20;
 
-pub const ROW_OPENS: u8 = 1 << 0;
-pub const ROW_CHDIR: u8 = 1 << 1;
-pub const ROW_CHROOT: u8 = 1 << 2;
-pub const ROW_EXEC: u8 = 1 << 3;
-pub const ROW_HOW: u8 = 1 << 4;
-pub const ROW_LOADER: u8 = 1 << 5;
-pub const ROW_OWN: u8 = 1 << 6;
-pub const ROW_UNTRACED: u8 = 1 << 7;
+pub const ROW_OPENS: u16 = 1 << 0;
+pub const ROW_CHDIR: u16 = 1 << 1;
+pub const ROW_CHROOT: u16 = 1 << 2;
+pub const ROW_EXEC: u16 = 1 << 3;
+pub const ROW_HOW: u16 = 1 << 4;
+pub const ROW_LOADER: u16 = 1 << 5;
+pub const ROW_OWN: u16 = 1 << 6;
+pub const ROW_UNTRACED: u16 = 1 << 7;
+pub const ROW_ADDRESS: u16 = 1 << 8;
+pub const ROW_MESSAGE: u16 = 1 << 9;
+pub const ROW_SOCKETCALL: u16 = 1 << 10;
 
 pub const RECORD_HAS_BASE: u16 = 1 << 0;
 pub const RECORD_HAS_REAL: u16 = 1 << 1;
@@ -47,8 +50,7 @@ pub const RECORD_COMPLETE: u16 = 1 << 9;
 pub struct Row {
     pub path: [u8; 2],
     pub dir: [u8; 2],
-    pub kind: u8,
-    pub pad: u8,
+    pub kind: u16,
     pub id: u16,
 }
 

@@ -33,7 +33,7 @@ fn structures() {
     let object = object::File::parse(&*object).unwrap();
     let btf = object.section_by_name(".BTF").unwrap().data().unwrap();
     assert_layout!(btf,
-        "row" Row { path, dir, kind, pad, id }
+        "row" Row { path, dir, kind, id }
         "request" Request { path, dir, pad, id }
         "exclude" Exclude { word, mask }
         "config" Config { table, request, exclude, seed, cookie, off, typed, exec_id, interpreter_id, loader_id, late_id, mode_backing, able }
@@ -120,6 +120,9 @@ fn constants() {
     equal("RECORD_COMPLETE", wire::RECORD_COMPLETE.into());
     equal("REQUESTS", wire::REQUESTS);
     equal("ROW_UNTRACED", wire::ROW_UNTRACED.into());
+    equal("ROW_ADDRESS", wire::ROW_ADDRESS.into());
+    equal("ROW_MESSAGE", wire::ROW_MESSAGE.into());
+    equal("ROW_SOCKETCALL", wire::ROW_SOCKETCALL.into());
     equal("OUTCOME_UNTRACED", Outcome::Untraced as usize);
     equal("OUTCOME_TOO_LONG", Outcome::TooLong as usize);
     equal("OUTCOMES", wire::OUTCOMES);

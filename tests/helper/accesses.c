@@ -23,6 +23,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,10 +33,12 @@
 #include <sys/mount.h>
 #include <sys/ptrace.h>
 #include <sys/sendfile.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -424,6 +427,53 @@ static void mounts(void)
 	expect(below("mounts/point/d/across"));
 }
 
+/* ---- unix sockets ---- */
+
+static struct sockaddr_un address(const char *path)
+{
+	struct sockaddr_un address = { AF_UNIX, "" };
+
+	strncpy(address.sun_path, path, sizeof(address.sun_path));
+	return address;
+}
+
+static void sockets(void)
+{
+	struct sockaddr_un stream = address(below("sockets/stream")), datagram = address("datagram-and-more");
+	struct sockaddr_un abstract = { AF_UNIX, "\0/abstract" };
+	/* Without a NUL: the length ends the name. */
+	socklen_t all = sizeof(stream), cut = offsetof(struct sockaddr_un, sun_path) + strlen("datagram");
+	struct iovec text = { "x", 1 };
+	struct mmsghdr message = { .msg_hdr = { .msg_name = &datagram, .msg_namelen = cut, .msg_iov = &text, .msg_iovlen = 1 } };
+	struct sockaddr internet = { AF_INET, "/no/path" };
+
+	make_dir(below("sockets"));
+	CHILD(int server = socket(AF_UNIX, SOCK_STREAM, 0), client = socket(AF_UNIX, SOCK_STREAM, 0);
+	      int receiver = socket(AF_UNIX, SOCK_DGRAM, 0), sender = socket(AF_UNIX, SOCK_DGRAM, 0);
+	      if (chdir(below("sockets")))
+		      die("chdir", "sockets");
+	      ok("bind", syscall(SYS_bind, server, &stream, all));
+	      if (listen(server, 1)) die("listen", stream.sun_path);
+	      ok("connect", syscall(SYS_connect, client, &stream, all));
+	      ok("bind", bind(receiver, (struct sockaddr *)&datagram, cut));
+	      ok("sendto", syscall(SYS_sendto, sender, "x", 1, 0, &datagram, cut));
+	      ok("sendmsg", syscall(SYS_sendmsg, sender, &message.msg_hdr, 0));
+	      ok("sendmmsg", syscall(SYS_sendmmsg, sender, &message, 1, 0));
+	      /* By socketcall(2) where the C library of 32-bit programs does so. */
+	      ok("sendto", sendto(sender, "x", 1, 0, (struct sockaddr *)&datagram, cut));
+	      ok("sendmsg", sendmsg(sender, &message.msg_hdr, 0));
+	      /* These name no file. */
+	      server = socket(AF_UNIX, SOCK_DGRAM, 0);
+	      ok("bind", bind(server, (struct sockaddr *)&abstract, sizeof(abstract)));
+	      ok("sendto", sendto(server, "x", 1, 0, (struct sockaddr *)&datagram, cut));
+	      ok("bind", bind(sender, (struct sockaddr *)&abstract, sizeof(sa_family_t)));
+	      ok("connect", connect(socket(AF_INET, SOCK_DGRAM, 0), &internet, sizeof(internet)));
+	      write(client, "x", 1));
+	expect(below("sockets"));
+	expect(below("sockets/stream"));
+	expect(below("sockets/datagram"));
+}
+
 /* ---- particular paths ---- */
 
 static void by_handle(void)
@@ -674,6 +724,7 @@ int main(int argc, char **argv)
 	/* private_mounts() changes it. */
 	expect("/");
 	mounts();
+	sockets();
 	by_handle();
 	in_chroot();
 	moves();
