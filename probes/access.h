@@ -80,6 +80,8 @@ static __always_inline void prepare(struct draft *s, void *task)
 	find_real(a, task);
 	if (is_older(bpf_get_current_task()))
 		a->flags |= RECORD_LATE;
+	if (mount_namespace(bpf_get_current_task()) == own.ns && is_namespace_root(now.root))
+		a->flags |= RECORD_OWN_VIEW;
 	s->head.container = s->verdict.container;
 	s->head.result = a->result;
 	s->head.pid = bpf_get_current_pid_tgid() >> 32;

@@ -5,6 +5,7 @@
 
 #include "cgroup.h"
 #include "moves.h"
+#include "path.h"
 
 /* A runtime's process begins outside: its parent is in another cgroup, and it shares the parent's mount
  * namespace. From there it goes into the container's namespace, while the mount its program lies on stays
@@ -76,8 +77,9 @@ static __always_inline int is_foreign(struct verdict *verdict)
 	__u64 home = home_of(task), here = mount_namespace(task);
 	struct process process = process_of(task);
 
+	/* A container may be in the runtime's namespace, and see no more of it than its own root directory. */
 	if (is_of_runtimes(container, here))
-		return 1;
+		return is_namespace_root(place_at((void *)peek((void *)task, OFF(task_fs)) + OFF(fs_root)));
 	if (home == here || bpf_map_lookup_elem(&executed, &process))
 		return 0;
 	return is_of_runtimes(container, home) || !is_in(container, peek((void *)task, OFF(task_parent)));

@@ -38,6 +38,7 @@ static __always_inline void answer_own_call(__u64 cookie)
 		node = (void *)load(node, OFF(kernfs_parent));
 	}
 	own.runtime = namespace_around(bpf_get_current_task());
+	own.ns = mount_namespace(bpf_get_current_task());
 	own.tgid = bpf_get_current_pid_tgid() >> 32;
 	own.now = bpf_ktime_get_ns();
 }

@@ -260,6 +260,7 @@ struct own {
 	__u32 tgid;  /* in the first pid namespace */
 	__u32 listed; /* list_children() found the child that it was asked for */
 	__u64 runtime; /* the mount namespace that snoop was started from, or its own */
+	__u64 ns;      /* its own */
 	__u64 id[CGROUP_DEPTH]; /* snoop's cgroup and those above it; 0 above the root */
 	char name[CGROUP_DEPTH][CGROUP_NAME_BYTES];
 };
@@ -287,6 +288,7 @@ enum record_flag {
 	RECORD_PENDING = 1 << 8, /* whether it succeeds will be told by a record with the same key, or not at all */
 	RECORD_COMPLETE = 1 << 9, /* that record */
 	RECORD_LATE = 1 << 7, /* by a process that is older than the tracing */
+	RECORD_OWN_VIEW = 1 << 10, /* by a process in snoop's own mount namespace, and in no chroot */
 };
 
 /* The type of a file system, as mount(8) shows it; a longer one is cut. */

@@ -16,7 +16,10 @@ use crate::wire::{
     Event, Outcome, RECORD_COMPLETE, RECORD_ENDED, RECORD_LATE, RECORD_MADE, RECORD_PENDING, ROWS,
 };
 use std::collections::VecDeque;
+use std::ffi::OsStr;
 use std::fmt;
+use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// As many as may end while records wait.
 const ENDED_MAX: usize = 1024;
@@ -63,6 +66,22 @@ pub struct Orders {
     pub release: Vec<u64>,
     /// Keys of accesses to files that were evicted: their lower halves.
     pub forget: Vec<u32>,
+}
+
+/// A path as a process sees it whose root directory is `root`; `None` if that is not below it.
+fn seen_from<'a>(root: &[u8], path: &'a [u8]) -> Option<&'a [u8]> {
+    let below = path.strip_prefix(root.strip_suffix(b"/").unwrap_or(root))?;
+    match below {
+        b"" => Some(b"/"),
+        [b'/', ..] => Some(below),
+        _ => None,
+    }
+}
+
+/// Where a directory's name leads to, in snoop's own view of the files. A confined snoop does not see them.
+fn resolve(directory: &[u8]) -> Option<Vec<u8>> {
+    let real = fs::canonicalize(OsStr::from_bytes(directory)).ok()?;
+    Some(real.into_os_string().into_vec())
 }
 
 fn path_of(cgroup: &[u8]) -> Vec<u8> {
@@ -264,6 +283,7 @@ impl Collector {
         if container.ended {
             // It was started again: from its first process on all of it is seen.
             container.late = false;
+            container.root = None;
         }
         container.cgroup.id = event.container;
         container.ended = self.ended.contains(&event.container);
@@ -333,7 +353,7 @@ impl Collector {
             self.changed = true;
         }
 
-        let is_unresolved = self.named.take(event);
+        let is_unresolved = self.named.take(event, &resolve);
         let named = &self.named;
         if log::is_on(Level::Debug) {
             log::debug(format_args!(
@@ -344,7 +364,12 @@ impl Collector {
                 named.real().map(String::from_utf8_lossy),
             ));
         }
-        if let Some(point) = named.mount() {
+        let root = container.root.get_or_insert_with(|| named.root().into());
+        let point = named.mount().map(|point| match is_below(root, point) {
+            true => Some(&b"/"[..]),
+            false => seen_from(root, point),
+        });
+        if let Some(point) = point.flatten() {
             // What was only looked at there, before the file system was known, has to go again.
             if container.mounts.note(point, event.fs) && PSEUDO.contains(&event.fs) {
                 let mounts = &container.mounts;
@@ -353,7 +378,11 @@ impl Collector {
             }
         }
         let (mut added, mut wanted) = (false, false);
-        for path in [named.asked(), named.real()].into_iter().flatten() {
+        for path in named.paths() {
+            // What is outside of the container's root directory has no name in it.
+            let Some(path) = seen_from(root, path) else {
+                continue;
+            };
             if self.excludes.matches(path) || container.mounts.is_pseudo(path) {
                 continue;
             }

@@ -13,6 +13,9 @@ pub struct Container {
     pub name: Option<String>,
     /// Was its name looked for?
     pub is_named: bool,
+    /// The root directory of its first process, where a container runtime made it by chroot(2) alone; else `/`. Its files
+    /// are listed as seen from there.
+    pub root: Option<Vec<u8>>,
     pub files: Seen,
     pub mounts: Mounts,
     /// Its cgroup was removed.
@@ -30,8 +33,8 @@ pub struct Container {
     pub merged: u64,
 }
 
-/// The program of the pause image, and CRI-O's own.
-const PAUSE: [&[u8]; 2] = [b"/pause", b"/usr/bin/pod"];
+/// The programs of containers that only hold a pod's namespaces: of the pause image, of CRI-O, of Podman.
+const PAUSE: [&[u8]; 3] = [b"/pause", b"/usr/bin/pod", b"/catatonit"];
 
 impl Container {
     pub fn new(cgroup: Cgroup, capacity: usize) -> Container {
@@ -39,6 +42,7 @@ impl Container {
             cgroup,
             name: None,
             is_named: false,
+            root: None,
             files: Seen::new(capacity),
             mounts: Mounts::default(),
             ended: false,

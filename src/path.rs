@@ -2,7 +2,8 @@
 //! assumption about UTF-8.
 
 use crate::wire::{
-    Event, RECORD_HAS_BASE, RECORD_HAS_REAL, RECORD_IN_BASE, RECORD_MOVED, RECORD_REAL_ONLY,
+    Event, RECORD_HAS_BASE, RECORD_HAS_REAL, RECORD_IN_BASE, RECORD_MOVED, RECORD_OWN_VIEW,
+    RECORD_REAL_ONLY,
 };
 
 /// The files an event names. Kept from event to event, because its buffers are.
@@ -11,6 +12,8 @@ pub struct Named {
     has_asked: bool,
     has_real: bool,
     paths: Paths,
+    /// Directories whose names a `..` follows.
+    crossed: Vec<Vec<u8>>,
 }
 
 #[derive(Debug, Default)]
@@ -22,11 +25,25 @@ struct Paths {
     root: Vec<u8>,
 }
 
+/// Finds the directory that a path leads to, in snoop's own view of the files; `None` if that cannot be told.
+pub type Resolve<'a> = &'a dyn Fn(&[u8]) -> Option<Vec<u8>>;
+
 impl Named {
     pub fn of(event: &Event) -> Named {
         let mut named = Named::default();
-        named.take(event);
+        named.take(event, &|_| None);
         named
+    }
+
+    /// All of them.
+    pub fn paths(&self) -> impl Iterator<Item = &[u8]> {
+        let crossed = self.crossed.iter().map(Vec::as_slice);
+        crossed.chain(self.asked()).chain(self.real())
+    }
+
+    /// The root directory of the process.
+    pub fn root(&self) -> &[u8] {
+        &self.paths.root
     }
 
     /// The path the program gave, made absolute; `None` if it has none or cannot be made absolute.
@@ -46,7 +63,7 @@ impl Named {
 
     /// Takes the names of another event; answers whether there is a path of which it is not known what directory
     /// it is relative to.
-    pub fn take(&mut self, event: &Event) -> bool {
+    pub fn take(&mut self, event: &Event, resolve: Resolve) -> bool {
         let Paths {
             asked,
             real,
@@ -54,7 +71,10 @@ impl Named {
             base,
             root,
         } = &mut self.paths;
+        let crossed = &mut self.crossed;
+        crossed.clear();
         (self.has_asked, self.has_real) = (false, event.has(RECORD_HAS_REAL));
+        upward(event.root, root);
         if self.has_real {
             upward(event.real, real);
             upward(event.mount, mount);
@@ -64,13 +84,18 @@ impl Named {
         }
         let (has_base, is_absolute) = (event.has(RECORD_HAS_BASE), event.asked.starts_with(b"/"));
         upward(event.base, base);
-        upward(event.root, root);
+        let resolve: Resolve = match event.has(RECORD_OWN_VIEW) {
+            true => resolve,
+            false => &|_| None,
+        };
+        let mut join =
+            |root: &[u8], base: &[u8]| join(root, base, event.asked, asked, crossed, resolve);
         if event.has(RECORD_IN_BASE) {
             // Where the base is not known it can only be a root the program started with.
             let base = if has_base { &base[..] } else { b"/" };
-            join(base, base, event.asked, asked);
+            join(base, base);
         } else if is_absolute {
-            join(root, root, event.asked, asked);
+            join(root, root);
         } else if has_base {
             // A directory outside the root was opened before chroot; nothing holds ".." there.
             let root = if is_below(base, root) {
@@ -78,11 +103,12 @@ impl Named {
             } else {
                 b"/"
             };
-            join(root, base, event.asked, asked);
+            join(root, base);
         } else {
             // A relative change of directory whose start is not known: if the asked names are the last ones of
             // where it led, no symlink was on the way and that is the path.
-            join(b"/", b"/", event.asked, asked);
+            join(b"/", b"/");
+            crossed.clear();
             let is_it = asked == b"/" || real.ends_with(asked);
             if !(event.has(RECORD_MOVED) && self.has_real && is_it) {
                 return true;
@@ -120,18 +146,41 @@ pub fn is_below(path: &[u8], root: &[u8]) -> bool {
 /// `asked` from directory `base`, where `..` does not lead above `root`; `base` lies below `root`, and both are
 /// normalised. The result has no `.`, `..`, empty names or slash at its end.
 ///
-/// `..` after a symlink is taken as "back again", which is what the user sees, though not always
-/// where the kernel goes; for files that are opened or executed the real path is known besides.
-fn join(root: &[u8], base: &[u8], asked: &[u8], path: &mut Vec<u8>) {
+/// The kernel takes `..` from where the name before it leads to, which need not be the directory that holds the name:
+/// that may be a symlink. `resolve` tells where it leads. Where it cannot, the name is taken for that of a directory.
+/// `crossed` gets each such name: without it the path leads nowhere.
+fn join(
+    root: &[u8],
+    base: &[u8],
+    asked: &[u8],
+    path: &mut Vec<u8>,
+    crossed: &mut Vec<Vec<u8>>,
+    resolve: Resolve,
+) {
     let floor = root.strip_suffix(b"/").unwrap_or(root).len();
     path.clear();
     path.extend(base.strip_suffix(b"/").unwrap_or(base));
+    let mut ends_in_asked_name = false;
     for name in asked.split(|b| *b == b'/') {
         match name {
-            b"" | b"." => (),
-            b".." if path.len() <= floor => (),
-            b".." => path.truncate(path.iter().rposition(|b| *b == b'/').unwrap_or(0)),
-            name => push(path, name),
+            b"" | b"." => continue,
+            b".." => {
+                if ends_in_asked_name {
+                    crossed.push(path.clone());
+                    if let Some(real) = resolve(path) {
+                        path.clear();
+                        path.extend(real.strip_suffix(b"/").unwrap_or(&real));
+                    }
+                }
+                if path.len() > floor {
+                    path.truncate(path.iter().rposition(|b| *b == b'/').unwrap_or(0));
+                }
+                ends_in_asked_name = false;
+            }
+            name => {
+                push(path, name);
+                ends_in_asked_name = true;
+            }
         }
     }
     if path.is_empty() {
@@ -185,7 +234,7 @@ mod tests {
 
     fn asked(flags: u16, asked: &str, base: &str, root: &str, real: &str) -> Option<String> {
         let mut named = Named::default();
-        let is_unresolved = named.take(&event(flags, asked, base, root, real));
+        let is_unresolved = named.take(&event(flags, asked, base, root, real), &|_| None);
         assert_eq!(is_unresolved, named.asked().is_none());
         named
             .asked()
@@ -215,6 +264,35 @@ mod tests {
         assert_eq!(asked(base, "../../../x", "b/a/", "", "").unwrap(), "/x");
         assert_eq!(asked(base, ".", "", "", "").unwrap(), "/");
         assert_eq!(asked(0, "x", "", "", ""), None);
+    }
+
+    /// /a/link leads to /b/c.
+    #[test]
+    fn dot_dot_starts_from_where_the_name_before_it_leads() {
+        let resolve = |path: &[u8]| match path {
+            b"/a/link" => Some(b"/b/c".to_vec()),
+            b"/gone" => None,
+            path => Some(path.to_vec()),
+        };
+        let names = |flags: u16, asked: &str| {
+            let mut named = Named::default();
+            named.take(&event(flags, asked, "", "", ""), &resolve);
+            let paths = named
+                .paths()
+                .map(|path| String::from_utf8_lossy(path).into_owned());
+            paths.collect::<Vec<_>>()
+        };
+        let view = RECORD_OWN_VIEW;
+        assert_eq!(names(view, "/a/link/../x"), ["/a/link", "/b/x"]);
+        assert_eq!(names(view, "/a/link/../../x/y"), ["/a/link", "/x/y"]);
+        assert_eq!(
+            names(view, "/a/d/../link/.././x"),
+            ["/a/d", "/a/link", "/b/x"]
+        );
+        assert_eq!(names(view, "/gone/../x"), ["/gone", "/x"]);
+        assert_eq!(names(view, "/../x/.."), ["/x", "/"]);
+        // What another mount namespace holds is not to be seen here.
+        assert_eq!(names(0, "/a/link/../x"), ["/a/link", "/a/x"]);
     }
 
     #[test]
@@ -251,7 +329,7 @@ mod tests {
     fn only_the_real_path_counts_where_the_name_is_excluded() {
         let mut named = Named::default();
         let flags = RECORD_REAL_ONLY | RECORD_HAS_REAL;
-        assert!(!named.take(&event(flags, "", "", "", "sh/bin/")));
+        assert!(!named.take(&event(flags, "", "", "", "sh/bin/"), &|_| None));
         assert_eq!(named.asked(), None);
         assert_eq!(named.real(), Some(&b"/bin/sh"[..]));
     }

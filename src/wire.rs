@@ -44,6 +44,7 @@ pub const RECORD_ENDED: u16 = 1 << 6;
 pub const RECORD_LATE: u16 = 1 << 7;
 pub const RECORD_PENDING: u16 = 1 << 8;
 pub const RECORD_COMPLETE: u16 = 1 << 9;
+pub const RECORD_OWN_VIEW: u16 = 1 << 10;
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -221,6 +222,7 @@ pub struct Own {
     pub tgid: u32,
     pub listed: u32,
     pub runtime: u64,
+    pub ns: u64,
     pub id: [u64; CGROUP_DEPTH],
     pub name: [[u8; CGROUP_NAME_BYTES]; CGROUP_DEPTH],
 }

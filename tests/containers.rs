@@ -6,7 +6,7 @@ use common::container::{Container, become_node, busybox_root, copy_program, snoo
 use common::{Files, Report, Sidecar, TestCgroup, assert_same, wait_until};
 use std::fs;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 fn files(paths: &[&str]) -> Files {
     paths.iter().map(|path| path.as_bytes().to_vec()).collect()
@@ -117,5 +117,86 @@ fn programs_without_a_home_are_the_applications() {
         "/tmp/unshared",
     ];
     assert_same(&report.files, &files(&expected));
+    report.assert_complete();
+}
+
+/// runc makes such a container where there is no mount namespace of its own: the root directory is all that sets it apart.
+#[test]
+fn a_container_whose_root_is_a_chroot() {
+    let Traced {
+        sidecar,
+        cgroup,
+        root,
+        report,
+        _above,
+    } = traced("chroot");
+    // The second chroot is the application's own, which sees the path that leads to its root.
+    let script = "cat /etc/app.conf ../etc/app.conf; cd /bin; cat ../etc/./app.conf; chroot /jail /bin/cat /file";
+    for directory in ["jail/bin", "jail/proc"] {
+        fs::create_dir_all(root.path().join(directory)).unwrap();
+    }
+    copy_program(Path::new("/bin/busybox"), &root.path().join("jail/bin/cat"));
+    fs::write(root.path().join("jail/file"), "").unwrap();
+    // runc mounts nothing in a namespace that is not the container's.
+    let mount = Command::new("mount")
+        .args(["-t", "proc", "proc"])
+        .arg(root.path().join("proc"))
+        .status();
+    assert!(mount.unwrap().success());
+    let mut container = Container::new(root.path(), &cgroup.path(), &["/bin/sh", "-c", script]);
+    let namespaces = container.config["linux"]["namespaces"]
+        .as_array_mut()
+        .unwrap();
+    namespaces.retain(|namespace| namespace["type"] != "mount" && namespace["type"] != "cgroup");
+    container.config["mounts"] = serde_json::json!([]);
+    assert!(
+        container
+            .command()
+            .stdout(Stdio::null())
+            .status()
+            .unwrap()
+            .success()
+    );
+    let report = last_report(sidecar, report.path());
+    let expected = [
+        "/bin",
+        "/bin/busybox",
+        "/bin/sh",
+        "/etc/app.conf",
+        "/jail",
+        "/jail/bin/cat",
+        "/jail/file",
+    ];
+    let of_runtime = ["/", "/etc/group", "/etc/passwd"];
+    let listed: Files = &report.files - &files(&of_runtime);
+    assert_same(&listed, &files(&expected));
+    report.assert_complete();
+}
+
+/// As Docker and Podman do on a root file system that pivot_root(2) does not take.
+#[test]
+fn a_container_without_pivot_root() {
+    let Traced {
+        sidecar,
+        cgroup,
+        root,
+        report,
+        _above,
+    } = traced("no-pivot");
+    let container = Container::new(root.path(), &cgroup.path(), &["/bin/cat", "/etc/app.conf"]);
+    let mut command = container.command();
+    assert!(
+        command
+            .arg("--no-pivot")
+            .stdout(Stdio::null())
+            .status()
+            .unwrap()
+            .success()
+    );
+    let report = last_report(sidecar, report.path());
+    assert_same(
+        &report.files,
+        &files(&["/bin/busybox", "/bin/cat", "/etc/app.conf"]),
+    );
     report.assert_complete();
 }

@@ -42,7 +42,7 @@ fn structures() {
         "cgroup_path" CgroupPath { parent, name }
         "expected" Expected { target, next }
         "expected_below" ExpectedBelow { then, name }
-        "own" Own { now, tgid, listed, runtime, id, name }
+        "own" Own { now, tgid, listed, runtime, ns, id, name }
         "record" Record { container, key, result, pid, row, flags, len, mount, cgroup, fs }
         "offsets" Offsets {
             regs_nr, regs_arg, regs_arg32, task_fs, task_files, task_mm, task_nsproxy, task_cgroups,
@@ -118,6 +118,7 @@ fn constants() {
     equal("OUTCOME_UNREADABLE", Outcome::Unreadable as usize);
     equal("RECORD_PENDING", wire::RECORD_PENDING.into());
     equal("RECORD_COMPLETE", wire::RECORD_COMPLETE.into());
+    equal("RECORD_OWN_VIEW", wire::RECORD_OWN_VIEW.into());
     equal("REQUESTS", wire::REQUESTS);
     equal("ROW_UNTRACED", wire::ROW_UNTRACED.into());
     equal("ROW_ADDRESS", wire::ROW_ADDRESS.into());
