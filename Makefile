@@ -25,7 +25,7 @@ BUILD_NEEDS = clang:clang cc:gcc /usr/include/bpf/bpf_helpers.h:libbpf-dev
 TEST_NEEDS = pkill:procps c++:g++ strace:strace git:git curl:curl jq:jq prometheus:prometheus rsync:rsync cpio:cpio /usr/include/liburing.h:liburing-dev runc:runc debootstrap:debootstrap /bin/busybox:busybox-static /usr/bin/python3:python3 /usr/lib/python3/dist-packages/pip:python3-pip setcap:libcap2-bin unshare:util-linux /usr/include/stdio.h:libc6-dev
 
 SECONDS ?= 60
-# No distribution that is still mirrored everywhere has a kernel of 5.4 with type information.
+# No release of Debian has a kernel of 5.4.
 KERNELS ?= $(wildcard ../shared/kernels/vmlinuz-5.4)
 MINUTES ?= 10
 

@@ -434,7 +434,7 @@ impl Features {
         let names = [
             // 457f44363a88, "bpf: Implement BPF ring buffer and verifier support for it"
             "BPF_MAP_TYPE_RINGBUF",
-            // e8c423fb31fa, "bpf: Add typecast to raw_tracepoints to get BTF"
+            // e8c423fb31fa, "bpf: Add typecast to raw_tracepoints to help BTF generation"
             "btf_trace_sys_exit",
             // 9aa1206e8f48, "bpf: Add redirect_peer helper", came right behind what made the verifier keep bounds
             // (5689d49b71ad and 75748837b7e5), which has left no name.
@@ -471,7 +471,7 @@ pub struct Quirks {
     pub typed: bool,
     /// Lift the limit of locked memory.
     pub locks_memory: bool,
-    /// The bit of `file.f_mode`.
+    /// FMODE_BACKING, a bit of `file.f_mode`.
     pub mode_backing: u32,
 }
 
@@ -488,9 +488,9 @@ impl Quirks {
         }
     }
 
-    /// Is anything left to see where lockdown forbids programs to read the kernel's memory? Plain loads of what has a
+    /// Is anything left to see where lockdown=confidentiality forbids programs to read the kernel's memory? Plain loads of what has a
     /// type are allowed all the same.
-    pub fn bear_lockdown(&self, buffer: Buffer) -> bool {
+    pub fn bears_lockdown(&self, buffer: Buffer) -> bool {
         self.typed && buffer == Buffer::Ring
     }
 }

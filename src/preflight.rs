@@ -127,7 +127,7 @@ pub fn plan(facts: &Facts, wanted: Option<Buffer>) -> Result<Plan> {
     }
     let quirks = Quirks::of(&features);
     // Linux 5.4 loads the programs all the same, and then lets them read zeroes.
-    if facts.lockdown.as_deref() == Some("confidentiality") && !quirks.bear_lockdown(buffer) {
+    if facts.lockdown.as_deref() == Some("confidentiality") && !quirks.bears_lockdown(buffer) {
         return Err(kernel::locked_down());
     }
     Ok(Plan {

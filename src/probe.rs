@@ -116,7 +116,7 @@ impl Probe {
             if !refusal.forbids_reads {
                 return Err(refusal.error);
             }
-            if !settings.quirks.bear_lockdown(settings.buffer) {
+            if !settings.quirks.bears_lockdown(settings.buffer) {
                 return Err(kernel::locked_down());
             }
             let (part, why) = (Part::KernelMemory, kernel::LOCKED_DOWN.to_string());
@@ -178,7 +178,7 @@ impl Probe {
         let map = take_map(".rodata.config")?;
         map.update(&FIRST, config.as_bytes())
             .map_err(|e| refused("configure the BPF programs", e))?;
-        // What is frozen counts as constant, but not on the kernels that the other object is for.
+        // What is frozen counts as constant (since Linux 5.5), which the other object does not rely on.
         if settings.buffer == Buffer::Ring {
             map.freeze()
                 .map_err(|e| refused("configure the BPF programs", e))?;
@@ -239,11 +239,12 @@ impl Probe {
         if self.state.attached == 0 {
             // The kernel's own time: a container may have another one (time_namespaces(7)).
             let own = self.ask().map_err(|e| refused("ask the BPF programs", e))?;
-            // Linux 5.4 does not refuse programs under lockdown; they read zeroes.
-            if number_at_start(&own[offset_of!(Own, id)..]) == 0 {
+            self.state.attached = number_at_start(&own);
+            // Linux 5.4 loads programs under lockdown=confidentiality all the same; they read zeroes, also as the id
+            // of snoop's cgroup.
+            if self.state.attached != 0 && number_at_start(&own[offset_of!(Own, id)..]) == 0 {
                 return Err(kernel::locked_down());
             }
-            self.state.attached = number_at_start(&own);
         }
         // What was decided about a cgroup before may have changed.
         self.state.generation += 1;

@@ -5,6 +5,7 @@ mod common;
 use common::{
     Files, Report, TestCgroup, assert_has, assert_same, bytes, helper, run, run_quietly, show,
 };
+use snoop::btf::{self, Member};
 use snoop::kernel::{self, Buffer, Part};
 use snoop::path::{Excludes, Named};
 use snoop::preflight;
@@ -303,6 +304,31 @@ fn probe_on_kernel(cgroup: &TestCgroup, btf: &[u8]) -> (Probe, Records<bpf_sys::
     probe.attach().unwrap();
     probe.target(id, Target::Processes).unwrap();
     (probe, Records::open(map, plan.buffer).unwrap())
+}
+
+/// As Linux 5.4 under lockdown=confidentiality: there the programs load, and read zeroes.
+#[test]
+fn programs_that_read_zeroes_are_noticed() {
+    let plan = preflight::plan(&preflight::look(Path::new("/")), Some(Buffer::Perf)).unwrap();
+    let mut layout = preflight::layout(plan.buffer).unwrap();
+    // A pointer that is null outside of file systems.
+    let null = Member {
+        structure: "task_struct",
+        names: &["journal_info"],
+    };
+    let btf = fs::read("/sys/kernel/btf/vmlinux").unwrap();
+    let found = btf::find(&mut Cursor::new(btf), &[null], &[]).unwrap();
+    layout.offsets.task_cgroups = found.members[0].unwrap();
+    let (mut probe, _records) = Probe::load(&Settings {
+        layout: &layout,
+        quirks: plan.quirks,
+        buffer: plan.buffer,
+        excludes: &Excludes::default(),
+    })
+    .unwrap();
+    probe.attach().unwrap();
+    let error = probe.target(1, Target::Processes).unwrap_err().to_string();
+    assert!(error.contains("forbids programs to read"), "{error}");
 }
 
 /// A kernel that has no member of that name.
