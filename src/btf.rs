@@ -256,7 +256,6 @@ fn find_names<R: Read + Seek>(
 
 /// One type as the stream shows it: its id, kind, name and, for a structure or union, the members. One with many
 /// comes in several pieces.
-#[derive(Clone, Copy)]
 struct Type<'a> {
     id: u32,
     kind: u32,
@@ -306,44 +305,37 @@ fn each_type<R: Read + Seek>(
         left = left
             .checked_sub(12 + extra)
             .ok_or(Error::Malformed("a type reaches past the end"))?;
-        let t = Type {
-            id,
-            kind,
-            name,
-            members: &[],
-            bitfields: info >> 31 == 1,
-        };
-        if !matches!(kind, KIND_STRUCT | KIND_UNION) {
-            visit(t);
-            section.skip(extra)?;
-            continue;
-        }
-        let mut members = members as usize;
-        while members > 0 {
+        let is_structure = matches!(kind, KIND_STRUCT | KIND_UNION);
+        let mut members = if is_structure { members as usize } else { 0 };
+        loop {
             let piece = members.min(MEMBERS_IN_A_PIECE);
-            let members_of_piece = section.take(piece * MEMBER_LEN)?;
             visit(Type {
-                members: members_of_piece,
-                ..t
+                id,
+                kind,
+                name,
+                members: section.take(piece * MEMBER_LEN)?,
+                bitfields: info >> 31 == 1,
             });
             members -= piece;
+            if members == 0 {
+                break;
+            }
+        }
+        if !is_structure {
+            section.skip(extra)?;
         }
     }
     Ok(())
 }
 
-/// Are there types, members, enumerators or the like of these names?
-pub fn has_names<R: Read + Seek, const N: usize>(
-    input: &mut R,
-    names: [&str; N],
-) -> Result<[bool; N], Error> {
+/// Which of these names do types, members, enumerators or the like have?
+pub fn find_known<R: Read + Seek>(input: &mut R, names: &[&str]) -> Result<Vec<bool>, Error> {
     let header = read_header(input)?;
-    let mut places: Places = names
-        .map(|name| (name.as_bytes(), None))
-        .into_iter()
-        .collect();
+    let mut places = Places::default();
+    places.extend(names.iter().map(|name| (name.as_bytes(), None)));
     find_names(input, &header, &mut places)?;
-    Ok(names.map(|name| places[name.as_bytes()].is_some()))
+    let is_known = |name: &&str| places[name.as_bytes()].is_some();
+    Ok(names.iter().map(is_known).collect())
 }
 
 /// Looks up members, and typedefs and functions, by name.
@@ -613,7 +605,7 @@ mod tests {
         let name = blob.name("BPF_MAP_TYPE_HASH");
         blob.words(&[name, 1]);
         let names = ["BPF_MAP_TYPE_HASH", "BPF_MAP_TYPE_HAS", "HASH"];
-        let found = has_names(&mut Cursor::new(blob.bytes()), names).unwrap();
+        let found = find_known(&mut Cursor::new(blob.bytes()), &names).unwrap();
         assert_eq!(found, [true, false, false]);
     }
 

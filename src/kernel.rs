@@ -276,26 +276,39 @@ macro_rules! offsets {
             let mut offsets = Offsets::default();
             let mut next = MEMBERS.iter().zip(found);
             $(
-                let mut sum = Some(0);
-                let mut missing = None;
-                $(
-                    let _ = stringify!($structure); // one round for each
-                    let (member, offset) = next.next().expect("one offset per member");
-                    sum = sum.zip(*offset).map(|(sum, offset)| sum + offset);
-                    missing = missing.or(offset.is_none().then_some(member));
-                )+
-                let name = |m: &Member| format!("{}.{}", m.structure, m.names.join("|"));
-                let missing = missing.map(name);
-                $(
-                    let needs = Part::of(stringify!($part)).zip(missing.clone());
-                    lost.extend(needs.map(|(part, member)| Lost { part, why: format!("it has no {member}") }));
-                    sum = sum.or(Some(OFFSET_NONE));
-                )?
-                offsets.$field $([$index])? = sum.ok_or(missing.unwrap_or_default())?;
+                let members = [$(stringify!($structure)),+].len();
+                let label: &[&str] = &[$(stringify!($part))?];
+                offsets.$field $([$index])? = add_up(next.by_ref().take(members), label, &mut lost)?;
             )*
             Ok((offsets, lost))
         }
     };
+}
+
+/// The offset of a field of the table from those of its members. Out of line, because there are many fields.
+#[inline(never)]
+fn add_up<'a>(
+    members: impl Iterator<Item = (&'a Member, &'a Option<u32>)>,
+    label: &[&str],
+    lost: &mut Vec<Lost>,
+) -> Result<u32, String> {
+    let (mut sum, mut missing) = (0, None);
+    for (member, offset) in members {
+        sum += offset.unwrap_or(0);
+        missing = missing.or(offset.is_none().then_some(member));
+    }
+    let Some(missing) = missing else {
+        return Ok(sum);
+    };
+    let name = format!("{}.{}", missing.structure, missing.names.join("|"));
+    let [label] = label else {
+        return Err(name);
+    };
+    lost.extend(Part::of(label).map(|part| Lost {
+        part,
+        why: format!("it has no {name}"),
+    }));
+    Ok(OFFSET_NONE)
 }
 
 /// What differs between architectures comes first.
@@ -447,6 +460,7 @@ impl Features {
             // bit and has left no name that stayed.
             "dentry_open_nonotify",
         ];
+        let known = btf::find_known(input, &names)?;
         let [
             ring,
             typed_tracepoints,
@@ -454,7 +468,10 @@ impl Features {
             typed,
             locks_memory,
             nonotify,
-        ] = btf::has_names(input, names)?;
+        ] = known[..]
+        else {
+            unreachable!("an answer for each name");
+        };
         Ok(Features {
             ring: ring && typed_tracepoints && keeps_bounds,
             typed,
