@@ -6,6 +6,7 @@ use common::{Report, snoop};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Command, Output};
 
 fn text(bytes: &[u8]) -> String {
@@ -161,7 +162,7 @@ fn a_user_who_is_not_root() {
     let directory = tempfile::tempdir().unwrap();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let copy = directory.path().join("snoop");
-    fs::copy(snoop().get_program(), &copy).unwrap();
+    common::container::copy_program(Path::new(snoop().get_program()), &copy);
     let output = Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
         .arg(&copy)
@@ -196,7 +197,8 @@ fn a_kernel_without_type_information() {
 
 #[test]
 fn a_host_without_cgroup_v2() {
-    let script = "umount --lazy /sys/fs/cgroup; exec \"$0\" -cgroup=/ -report=-";
+    // Wherever they are mounted: other programs mount it too.
+    let script = "awk '$3 ~ /^cgroup/ { print $2 }' /proc/self/mounts | xargs umount --lazy; exec \"$0\" -cgroup=/ -report=-";
     assert_refused(
         &in_private_mounts(script),
         1,
@@ -264,10 +266,13 @@ fn run_leaves_no_cgroup_and_says_what_still_runs() {
     let directory = tempfile::tempdir().unwrap();
     let output = snoop()
         .args(["run", "-report", "r.json", "--", "sh", "-c"])
-        .arg("cat /proc/self/cgroup; sleep 0.5 >/dev/null 2>&1 &")
+        .arg("cat /proc/self/cgroup; sleep 1000 >/dev/null 2>&1 & echo $!")
         .current_dir(directory.path())
         .output()
         .unwrap();
+    let left = text(&output.stdout).lines().last().unwrap().to_string();
+    let ended = Command::new("kill").args(["-KILL", &left]).status();
+    assert!(ended.unwrap().success());
     let (level, said) = common::log_line(text(&output.stderr).trim_end());
     assert_eq!(level, "warn");
     assert_eq!(

@@ -152,12 +152,14 @@ fn what_copies_files_takes_the_list() {
         .zip(["tar", "rsync"])
         .map(|(line, name)| {
             assert!(line.contains(&format!("| {name} ")), "{line}");
-            line[2..].replace("snoop ", "$SNOOP ").replace("new", name)
+            line[2..]
+                .replace("snoop ", "\"$SNOOP\" ")
+                .replace("new", name)
         })
         .collect();
     assert_eq!(script.len(), 2);
     script.push(
-        "$SNOOP closure -root old report.json | (cd old && cpio --quiet -o -H newc) | (cd cpio && cpio --quiet -id)"
+        "\"$SNOOP\" closure -root old report.json | (cd old && cpio --quiet -o -H newc) | (cd cpio && cpio --quiet -id)"
             .into(),
     );
     let snoop = snoop();

@@ -24,13 +24,12 @@ fn a_second_signal_ends_it_at_once() {
         let mut strace = sidecar.inject("fsync", "delay_enter=60s");
         signal(&sidecar.child, name);
         wait_until(|| !temporary_files(directory.path()).is_empty());
-        let asked = Instant::now();
         signal(&sidecar.child, name);
         // strace would keep it until the delay is over.
         signal(&strace, "KILL");
         strace.wait().unwrap();
+        // With a last report its status would be 0.
         assert_eq!(sidecar.child.wait().unwrap().code(), Some(code));
-        assert!(asked.elapsed() < Duration::from_secs(30));
     }
 }
 
@@ -111,14 +110,21 @@ fn losses_are_logged_once_a_second_at_most() {
     let flags = [&traced[..], "-max-unique-files=1", "-interval=1s"];
     let sidecar = Sidecar::start(&flags, &directory.path().join("report.json"));
     let start = Instant::now();
-    while start.elapsed() < Duration::from_millis(3500) {
+    let mut reports = 0;
+    while reports < 20 || start.elapsed() < Duration::from_millis(3500) {
         open_in(&cgroup, directory.path(), "evicting");
         get(sidecar.port, "/report");
+        reports += 1;
     }
     let log = sidecar.stop("TERM");
+    // One at once, and one for each second that went by since.
+    let most = 1 + start.elapsed().as_secs() as usize;
     let warned = log.iter().filter(|(_, said)| said.contains("evicted: "));
     let warned = warned.count();
-    assert!((2..=5).contains(&warned), "{warned} times");
+    assert!(
+        (2..=most).contains(&warned),
+        "{warned} times in {reports} reports"
+    );
 }
 
 /// Nobody reads the log: the pipe is full, and the tracing goes on.

@@ -6,7 +6,7 @@ use common::{Sidecar, TestCgroup, get, helper, wait_until};
 use serde_json::Value;
 use snoop::metrics::METRICS;
 use std::io::Write;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
 struct Server {
@@ -22,9 +22,7 @@ impl Server {
             "global: {{scrape_interval: 1s}}\nscrape_configs:\n  - job_name: snoop\n    static_configs: [{{targets: ['127.0.0.1:{target}']}}]\n"
         );
         std::fs::write(&config, text).unwrap();
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
+        let port = 9091;
         let process = Command::new("prometheus")
             .arg(format!("--config.file={}", config.display()))
             .arg(format!(
@@ -59,6 +57,7 @@ impl Drop for Server {
 
 #[test]
 fn prometheus_takes_every_metric() {
+    common::container::own_network();
     let cgroup = TestCgroup::make("prometheus");
     let directory = tempfile::tempdir().unwrap();
     let traced = format!("-cgroup={}", cgroup.path());

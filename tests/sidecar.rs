@@ -174,8 +174,11 @@ fn a_container_that_runs_already() {
         link.ends_with("sleep")
     };
     wait_until(executed);
-    // It has to be older than the tracing, and mapped its library.
-    std::thread::sleep(std::time::Duration::from_millis(100));
+    // Its library has to be mapped before the tracing begins.
+    wait_until(|| {
+        let maps = fs::read_to_string(format!("/proc/{}/maps", sleep.id()));
+        maps.unwrap().contains("/libc.so.6")
+    });
     let report = directory.path().join("report.json");
     let sidecar = Sidecar::start(&[&format!("-cgroup={}", cgroup.path())], &report);
     let later = open_in(&cgroup, directory.path(), "later");

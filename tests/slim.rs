@@ -174,7 +174,7 @@ fn compare(name: &str, root: &Path, apps: &[App]) {
         let slim = scratch.path().join("slim");
         fs::create_dir(&slim).unwrap();
         let made = Command::new("sh")
-            .args(["-c", "$0 closure -root $1 -0 $2 | tar -C $1 --no-recursion --null -T - -c | tar -C $3 -x"])
+            .args(["-c", r#""$0" closure -root "$1" -0 "$2" | tar -C "$1" --no-recursion --null -T - -c | tar -C "$3" -x"#])
             .args([snoop().get_program(), root.as_os_str(), report.as_os_str(), slim.as_os_str()])
             .status();
         assert!(made.unwrap().success());

@@ -191,12 +191,13 @@ fn make_files(directory: &Path, names: usize, n: usize) -> Files {
 fn a_thousand_short_processes() {
     let directory = tempfile::tempdir().unwrap();
     let mut expected = make_files(directory.path(), 1, 1000);
-    let helper = helper().display();
     let top = directory.path().display();
-    // Each process executes a copy of its own and opens a file of its own.
+    // Each process executes a program of its own and opens a file of its own. The helper may be on another file system.
+    let program = directory.path().join("program");
+    common::container::copy_program(helper(), &program);
     for i in 0..1000 {
         let copy = directory.path().join(format!("p{i}"));
-        fs::hard_link(helper.to_string(), &copy).unwrap();
+        fs::hard_link(&program, &copy).unwrap();
         expected.insert(bytes(copy));
     }
     let script = format!(

@@ -1,4 +1,4 @@
-//! However snoop ends, nothing of it stays in the kernel. The only test of its binary: others load programs too.
+//! However snoop ends, nothing of it stays in the kernel.
 
 mod common;
 
@@ -33,31 +33,52 @@ fn objects() -> BTreeSet<(&'static str, u32)> {
     found
 }
 
+/// What a process holds of them: others on this machine load programs too.
+fn held_by(process: u32) -> BTreeSet<(&'static str, u32)> {
+    let mut held = BTreeSet::new();
+    for file in fs::read_dir(format!("/proc/{process}/fdinfo"))
+        .into_iter()
+        .flatten()
+    {
+        // It may be closed by now.
+        let text = fs::read_to_string(file.unwrap().path()).unwrap_or_default();
+        for (kind, key) in [
+            ("program", "prog_id:"),
+            ("map", "map_id:"),
+            ("link", "link_id:"),
+        ] {
+            let id = text.lines().find_map(|line| line.strip_prefix(key));
+            held.extend(id.map(|id| (kind, id.trim().parse().unwrap())));
+        }
+    }
+    held
+}
+
 #[test]
 fn nothing_stays_loaded() {
     let directory = tempfile::tempdir().unwrap();
     let report = directory.path().join("report.json");
     let above = TestCgroup::make("unloaded");
-    let before = objects();
-    let added = || -> Vec<_> { objects().difference(&before).copied().collect() };
     for end in ["TERM", "INT", "KILL", "ABRT"] {
         let cgroup = above.nested(end);
         let traced = format!("-cgroup={}", cgroup.path());
         let mut sidecar = Sidecar::start(&[&traced], &report);
         open_in(&cgroup, directory.path(), "file");
         get(sidecar.port, "/report");
-        let of_kind = |kind| added().iter().filter(|(k, _)| *k == kind).count();
+        let held = held_by(sidecar.child.id());
+        let of_kind = |kind| held.iter().filter(|(k, _)| *k == kind).count();
         assert!(
-            of_kind("program") >= 6 && of_kind("map") >= 15,
-            "{:?}",
-            added()
+            of_kind("program") >= 6 && of_kind("map") >= 15 && of_kind("link") >= 5,
+            "{held:?}"
         );
+        assert!(held.is_subset(&objects()), "{held:?}");
         signal(&sidecar.child, end);
         sidecar.child.wait().unwrap();
         // The kernel frees them some time later.
-        wait_until(|| added().is_empty());
+        wait_until(|| held.is_disjoint(&objects()));
     }
-    // One that fails when its programs are loaded already.
+    // One that fails when its programs are loaded already: what is there then and was not before is somebody else's.
+    let before = objects();
     let output = snoop()
         .args([
             "-cgroup",
@@ -69,7 +90,18 @@ fn nothing_stays_loaded() {
         .stdin(Stdio::null())
         .output();
     assert_eq!(output.unwrap().status.code(), Some(1));
-    wait_until(|| added().is_empty());
+    wait_until(|| {
+        let now = objects();
+        let mut added: BTreeSet<_> = now.difference(&before).copied().collect();
+        let numbers = fs::read_dir("/proc").unwrap().flatten();
+        let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        for process in numbers {
+            let held = held_by(process);
+            added.retain(|object| !held.contains(object));
+        }
+        // Type information is held by what it describes.
+        added.iter().all(|(kind, _)| *kind == "btf")
+    });
     // And nothing is pinned, where a file system for that is mounted.
     let pinned = fs::read_dir("/sys/fs/bpf").into_iter().flatten().flatten();
     let names: Vec<_> = pinned.map(|entry| entry.file_name()).collect();

@@ -25,9 +25,20 @@ const CAPABILITIES: [&str; 14] = [
     "CAP_SYS_CHROOT",
 ];
 
+/// Gives this thread, and what it starts, a network of its own, in which every port is free.
+pub fn own_network() {
+    // SAFETY: no pointers. A thread may have a network namespace of its own.
+    assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0);
+    let up = Command::new("/bin/busybox")
+        .args(["ip", "link", "set", "lo", "up"])
+        .status();
+    assert!(up.unwrap().success());
+}
+
 /// Makes this thread, and what it starts, a node of its own: with nothing but cgroup v2, whatever the machine
-/// mounts.
+/// mounts, and a network of its own.
 pub fn become_node() {
+    own_network();
     let mount = |source: &CStr, target: &CStr, kind: &CStr, flags| {
         // SAFETY: all strings end with a NUL; no data is handed in.
         let done = unsafe {

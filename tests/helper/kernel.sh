@@ -122,9 +122,17 @@ if [ "$ring" ]; then logs "attached: .*; ring buffer of"; else logs "attached: .
 verdict "the buffer that suits" $?
 
 enter $cgroups/c sh -c 'exec 3</tmp/d/two; exec sleep 1000' &
-sleep 1
+runs_sleep() {
+	for process in $(cat $cgroups/c/cgroup.procs); do
+		[ "$(cat "/proc/$process/comm")" != sleep ] || return 0
+	done
+	return 1
+}
+for _ in $(seq 300); do
+	runs_sleep && break
+	sleep 0.1
+done
 start -cgroup=/c
-sleep 3
 stop
 says '"attached_late": true' && says '"complete": false' && says '"late_attach":1' &&
 	if [ "$iterators" ]; then has /tmp/d/two /bin/busybox; else
