@@ -11,11 +11,9 @@ use crate::path::Excludes;
 use crate::unused::{Form, Unused};
 use lexopt::prelude::*;
 use std::ffi::{OsStr, OsString};
-use std::iter::Peekable;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
-use std::vec;
 
 /// A command of snoop's, with all that the help says of it. A new one needs its row in [`VERBS`], a [`Command`], and
 /// the line in main.rs that does it.
@@ -31,7 +29,7 @@ pub struct Verb {
 }
 
 /// The words behind a command's name.
-type Words = Peekable<vec::IntoIter<OsString>>;
+type Words = Vec<OsString>;
 type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// Tracing comes first, then the commands in the order of the help.
@@ -347,9 +345,9 @@ impl Values {
             return Ok(None);
         };
         let value = parse(text);
-        let shown = text.escape_debug();
-        let wrong = || Error::usage(format!("{source}={shown}: not {what}; give {remedy}"));
-        value.map(Some).ok_or_else(wrong)
+        value
+            .map(Some)
+            .ok_or_else(|| is_not(source, text, what, remedy))
     }
 
     /// Where to listen, or where that is done; `default` where nothing is given.
@@ -372,22 +370,26 @@ const DEFAULT_ADDRESS: Address = Address {
     port: 9090,
 };
 
+fn is_not(source: &str, value: &str, what: &str, remedy: &str) -> Error {
+    let value = value.escape_debug();
+    Error::usage(format!("{source}={value}: not {what}; give {remedy}"))
+}
+
 /// Reads the words after the program's name, and the environment.
 pub fn parse(
     words: impl IntoIterator<Item = OsString>,
     environment: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Command> {
-    let words: Vec<_> = words.into_iter().collect();
-    let mut words = words.into_iter().peekable();
-    if words.next_if(|word| word == "help").is_some() {
-        return Ok(Command::Help(match words.next() {
+    let mut words: Vec<_> = words.into_iter().collect();
+    if words.first().is_some_and(|word| word == "help") {
+        return Ok(Command::Help(match words.get(1) {
             None => help(),
-            Some(name) => verb(&name).ok_or_else(|| no_command(&name))?.help(),
+            Some(name) => verb(name).ok_or_else(|| no_command(name))?.help(),
         }));
     }
-    let named = words.peek().and_then(|word| verb(word));
+    let named = words.first().and_then(|word| verb(word));
     if named.is_some() {
-        words.next();
+        words.remove(0);
     }
     let verb = named.unwrap_or(&VERBS[0]);
     (verb.parse)(verb, words, &environment)
@@ -402,7 +404,6 @@ fn no_command(name: &OsStr) -> Error {
 }
 
 fn check(verb: &'static Verb, words: Words, _: Environment) -> Result<Command> {
-    let words: Vec<_> = words.collect();
     match (verb.asked(&words), words.first()) {
         (Some(asked), _) => Ok(asked),
         (None, Some(word)) => Err(verb.unexpected(word)),
@@ -411,7 +412,6 @@ fn check(verb: &'static Verb, words: Words, _: Environment) -> Result<Command> {
 }
 
 fn health(verb: &'static Verb, words: Words, environment: Environment) -> Result<Command> {
-    let words: Vec<_> = words.collect();
     if let Some(asked) = verb.asked(&words) {
         return Ok(asked);
     }
@@ -435,13 +435,13 @@ fn health(verb: &'static Verb, words: Words, environment: Environment) -> Result
     }
 }
 
-fn trace(verb: &'static Verb, mut words: Words, environment: Environment) -> Result<Command> {
-    let flags = flags(&mut words);
+fn trace(verb: &'static Verb, words: Words, environment: Environment) -> Result<Command> {
+    let (flags, words) = flags(words);
     if let Some(asked) = verb.asked(&flags) {
         return Ok(asked);
     }
-    let word = words.next();
-    if let Some(command) = word.as_deref().and_then(self::verb) {
+    let word = words.first();
+    if let Some(command) = word.and_then(|word| self::verb(word)) {
         let (name, usage) = (command.name, command.usage());
         return Err(Error::usage(format!(
             "{name}: a command stands before its flags; write {usage}"
@@ -449,18 +449,17 @@ fn trace(verb: &'static Verb, mut words: Words, environment: Environment) -> Res
     }
     let values = values(verb, flags, environment)?;
     match word {
-        Some(word) => Err(verb.unexpected(&word)),
+        Some(word) => Err(verb.unexpected(word)),
         None => Ok(Command::Trace(config(&values, environment, false)?)),
     }
 }
 
-fn run(verb: &'static Verb, mut words: Words, environment: Environment) -> Result<Command> {
-    let flags = flags(&mut words);
+fn run(verb: &'static Verb, words: Words, environment: Environment) -> Result<Command> {
+    let (flags, command) = flags(words);
     if let Some(asked) = verb.asked(&flags) {
         return Ok(asked);
     }
     let config = config(&values(verb, flags, environment)?, environment, true)?;
-    let command: Vec<_> = words.collect();
     if command.is_empty() {
         let usage = verb.usage();
         return Err(Error::usage(format!("snoop run needs a command: {usage}")));
@@ -516,7 +515,8 @@ fn image_words(verb: &'static Verb, words: Vec<OsString>) -> Result<ImageWords> 
     let is_closure = verb.name == "closure";
     let (mut root, mut reports, mut format, mut nul) = (None, Vec::new(), None, false);
     let mut form = Form::Summary;
-    let mut parser = lexopt::Parser::from_args(words.into_iter().map(two_dashes));
+    let mut parser =
+        lexopt::Parser::from_args(words.into_iter().map(two_dashes).collect::<Words>());
     while let Some(arg) = parser.next().map_err(|e| verb.wrong(e))? {
         match arg {
             Long("root") => root = Some(parser.value().map_err(|e| verb.wrong(e))?),
@@ -524,9 +524,8 @@ fn image_words(verb: &'static Verb, words: Vec<OsString>) -> Result<ImageWords> 
                 let name = parser.value().map_err(|e| verb.wrong(e))?;
                 let known = name.to_str().and_then(Format::parse);
                 format = Some(known.ok_or_else(|| {
-                    let (name, names) = (name.to_string_lossy(), Format::NAMES.join(", "));
-                    let name = name.escape_debug();
-                    Error::usage(format!("-format={name}: not a format; give one of {names}"))
+                    let names = format!("one of {}", Format::NAMES.join(", "));
+                    is_not("-format", &name.to_string_lossy(), "a format", &names)
                 })?);
             }
             Short('0') if is_closure => nul = true,
@@ -558,7 +557,6 @@ fn image_words(verb: &'static Verb, words: Vec<OsString>) -> Result<ImageWords> 
 }
 
 fn closure(verb: &'static Verb, words: Words, _: Environment) -> Result<Command> {
-    let words: Vec<_> = words.collect();
     if let Some(asked) = verb.asked(&words) {
         return Ok(asked);
     }
@@ -571,7 +569,6 @@ fn closure(verb: &'static Verb, words: Words, _: Environment) -> Result<Command>
 }
 
 fn unused(verb: &'static Verb, words: Words, _: Environment) -> Result<Command> {
-    let words: Vec<_> = words.collect();
     if let Some(asked) = verb.asked(&words) {
         return Ok(asked);
     }
@@ -583,10 +580,10 @@ fn unused(verb: &'static Verb, words: Words, _: Environment) -> Result<Command> 
     }))
 }
 
-/// Takes the flags and their values from the front of `words`, and a `--` behind them; what is left is
-/// the command of `snoop run`.
-fn flags(words: &mut Peekable<impl Iterator<Item = OsString>>) -> Vec<OsString> {
-    let mut flags = Vec::new();
+/// The flags at the front, with their values; and the words behind them and a `--`, which are the command of
+/// `snoop run`.
+fn flags(words: Words) -> (Words, Words) {
+    let (mut flags, mut words) = (Vec::new(), words.into_iter().peekable());
     let is_flag = |word: &OsString| word != "--" && matches!(word.as_bytes(), [b'-', _, ..]);
     while let Some(flag) = words.next_if(is_flag) {
         let alone = [
@@ -606,7 +603,7 @@ fn flags(words: &mut Peekable<impl Iterator<Item = OsString>>) -> Vec<OsString> 
         }
     }
     words.next_if(|word| word == "--");
-    flags
+    (flags, words.collect())
 }
 
 /// `-flag` is what Go programs take and manifests say; lexopt wants `--flag`.

@@ -95,7 +95,7 @@ impl Earlier {
         metadata: &Metadata,
         covers: impl Fn(&[u8]) -> bool,
     ) -> std::result::Result<Earlier, Refusal> {
-        let Scanned { head, lists } = from_start(file, |_, _| ()).map_err(Refusal::Damaged)?;
+        let Scanned { head, lists } = from_start(file, &mut |_, _| ()).map_err(Refusal::Damaged)?;
         let head = reader::report(head.as_bytes()).map_err(Refusal::Damaged)?;
         let earlier = Earlier::of(&head);
         let earlier =
@@ -168,7 +168,7 @@ impl Earlier {
         file: &mut (impl Read + Seek),
         mut each: impl FnMut(usize, &[u8]),
     ) -> Result<()> {
-        let scanned = from_start(file, |owner, path| match owner {
+        let scanned = from_start(file, &mut |owner, path| match owner {
             Owner::Container(at) if at < self.containers.len() => each(at, path),
             _ => (),
         });
@@ -182,7 +182,7 @@ impl Earlier {
 /// [`scan`] from the beginning of a file.
 fn from_start(
     file: &mut (impl Read + Seek),
-    each: impl FnMut(Owner, &[u8]),
+    each: &mut dyn FnMut(Owner, &[u8]),
 ) -> std::result::Result<Scanned, String> {
     file.rewind().map_err(|e| e.to_string())?;
     scan(file, each)

@@ -42,7 +42,7 @@ pub struct Scanned {
 type Result<T> = std::result::Result<T, String>;
 
 /// Reads a report to its end and hands out each file with the list's owner. The error says why this is no report.
-pub fn scan(report: impl Read, each: impl FnMut(Owner, &[u8])) -> Result<Scanned> {
+pub fn scan(report: &mut dyn Read, each: &mut dyn FnMut(Owner, &[u8])) -> Result<Scanned> {
     let mut scanner = Scanner {
         input: BufReader::with_capacity(64 << 10, report),
         string: Vec::new(),
@@ -57,13 +57,13 @@ pub fn scan(report: impl Read, each: impl FnMut(Owner, &[u8])) -> Result<Scanned
     })
 }
 
-struct Scanner<R, F> {
-    input: BufReader<R>,
+struct Scanner<'a> {
+    input: BufReader<&'a mut dyn Read>,
     /// The string that was read last, as it stands there, with its quotes.
     string: Vec<u8>,
     head: Vec<u8>,
     lists: Vec<List>,
-    each: F,
+    each: &'a mut dyn FnMut(Owner, &[u8]),
 }
 
 /// The keys that matter.
@@ -74,7 +74,7 @@ enum Key {
     Other,
 }
 
-impl<R: Read, F: FnMut(Owner, &[u8])> Scanner<R, F> {
+impl Scanner<'_> {
     fn report(&mut self) -> Result<()> {
         // The report has depth 1, its array of containers depth 2, and each container depth 3.
         let (mut depth, mut in_containers, mut containers) = (0usize, false, 0);
@@ -250,10 +250,10 @@ mod tests {
     fn scanned(report: &str) -> Result<(Value, Files)> {
         let read = |input: &mut dyn Read| {
             let mut files = Files::new();
-            let each = |owner, path: &[u8]| {
+            let mut each = |owner, path: &[u8]| {
                 files.push((owner, String::from_utf8(path.into()).unwrap()));
             };
-            let scanned = scan(input, each)?;
+            let scanned = scan(input, &mut each)?;
             for list in &scanned.lists {
                 let listed = files.iter().filter(|(of, _)| *of == list.of).count();
                 assert_eq!(listed as u64, list.files);
@@ -343,9 +343,9 @@ mod tests {
         let name = "n".repeat(NAME_MAX + 1);
         let said = scanned(&format!("{{\"files\": [\"/{name}\"]}}")).unwrap_err();
         assert_eq!(said, "a name in it is too long");
-        let said = scan(std::io::repeat(b'['), |_, _| ()).unwrap_err();
+        let said = scan(&mut std::io::repeat(b'['), &mut |_, _| ()).unwrap_err();
         assert_eq!(said, "it has too much around its lists of files");
-        let blanks = std::io::repeat(b' ').take(9 << 20);
-        assert_eq!(scan(blanks, |_, _| ()).unwrap().head, " ");
+        let mut blanks = std::io::repeat(b' ').take(9 << 20);
+        assert_eq!(scan(&mut blanks, &mut |_, _| ()).unwrap().head, " ");
     }
 }
