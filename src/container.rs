@@ -89,7 +89,7 @@ impl Container {
 
     /// Has anything happened in it, as far as records and earlier reports tell?
     pub fn was_seen(&self) -> bool {
-        self.records > 0 || self.late || self.earlier_events > 0 || self.files.len() > 0
+        self.records > 0 || self.late || self.earlier_events > 0 || !self.files.is_empty()
     }
 }
 
