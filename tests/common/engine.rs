@@ -230,7 +230,7 @@ impl Node {
     fn report(&self) -> Result<Report, String> {
         let url = "http://127.0.0.1:9090/report";
         let output = self
-            .command(&["busybox", "wget", "-q", "-O", "-", url])
+            .command(&["timeout", "10", "busybox", "wget", "-q", "-O", "-", url])
             .output()
             .unwrap();
         match output.status.success() {
