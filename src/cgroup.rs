@@ -4,7 +4,7 @@ mod named;
 mod pod;
 mod temporary;
 
-pub use named::{Named, named};
+pub use named::{Named, named, shows_root};
 pub use pod::{Pod, is_container, kubernetes_name, own_container, short_name};
 pub use temporary::OwnCgroup;
 

@@ -105,14 +105,21 @@ impl ReportFile {
         let directory = self.directory().display();
         if !self.directory().is_dir() {
             return Err(said(format!(
-                "there is no directory {directory}; make it, or mount a volume there"
+                "there is no directory {directory}; make it, mount a volume there, or give another file as -report=FILE"
             )));
         }
         self.clean();
         match self.try_write().map_err(|e| (e.kind(), e)) {
             // That may pass; whoever writes a report then says so if it did not.
             Ok(()) | Err((ErrorKind::StorageFull | ErrorKind::QuotaExceeded, _)) => Ok(()),
-            Err((_, e)) => Err(said(format!("cannot write into {directory}: {e}"))),
+            Err((_, e)) => {
+                let owner = fs::metadata(self.directory()).map_or(String::new(), |m| {
+                    format!(", which belongs to user {}", m.uid())
+                });
+                Err(said(format!(
+                    "cannot write into {directory}{owner}: {e}; give a directory that snoop may write into, or another file as -report=FILE"
+                )))
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! `main.rs` tells the story; the modules depend on those above them only.
 
+pub mod confinement;
 pub mod error;
 mod mem;
 pub mod sys;

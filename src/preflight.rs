@@ -1,6 +1,7 @@
 //! What the host can do, looked up once; what follows from that; and `snoop check`, which tells.
 
-use crate::cgroup::{self, Pod};
+use crate::cgroup::{self, OwnCgroup, Pod};
+use crate::confinement::{Confinement, Guest};
 use crate::error::{Error, FAILED, Result};
 use crate::kernel::{self, Buffer, Features, Layout, Quirks};
 use crate::path::Excludes;
@@ -18,13 +19,25 @@ pub struct Facts {
     pub capabilities: Option<u64>,
     /// The number of the youngest capability that the kernel knows.
     pub last_capability: Option<u32>,
-    /// The kernel offers its type information.
-    pub btf: bool,
+    /// The kernel's type information, or why it cannot be read.
+    pub btf: Btf,
     /// What that says of the kernel.
     pub features: Option<Features>,
     /// Mode of the kernel's lockdown: none, integrity or confidentiality.
     pub lockdown: Option<String>,
     pub cgroup_mount: Option<PathBuf>,
+    pub confinement: Confinement,
+}
+
+/// The file with the kernel's type information.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Btf {
+    #[default]
+    Found,
+    /// The kernel offers none.
+    Missing,
+    /// Something is mounted over it, or sysfs is not mounted.
+    Masked,
 }
 
 /// What to do on this host.
@@ -57,12 +70,25 @@ pub fn look(root: &Path) -> Facts {
         kernel: text("proc/sys/kernel/osrelease").and_then(|s| version(&s)),
         capabilities: text("proc/self/status").and_then(|s| capabilities(&s)),
         last_capability: text("proc/sys/kernel/cap_last_cap").and_then(|s| s.trim().parse().ok()),
-        btf: root.join(BTF).exists(),
+        btf: look_for_btf(root),
         features: File::open(root.join(BTF))
             .ok()
             .and_then(|mut file| Features::read(&mut file).ok()),
         lockdown: text("sys/kernel/security/lockdown").and_then(|s| chosen(&s)),
         cgroup_mount: cgroup::find_mount(&mountinfo),
+        confinement: Confinement::look(root),
+    }
+}
+
+fn look_for_btf(root: &Path) -> Btf {
+    let path = root.join(BTF);
+    // A kernel has this file whatever it was built with, and the directory only with type information in it.
+    let is_sysfs = root.join("sys/kernel/uevent_seqnum").exists();
+    let has_directory = path.parent().is_some_and(Path::exists);
+    match fs::metadata(&path) {
+        Ok(file) if file.is_file() && file.len() > 0 => Btf::Found,
+        Err(_) if is_sysfs && !has_directory => Btf::Missing,
+        _ => Btf::Masked,
     }
 }
 
@@ -87,7 +113,20 @@ fn chosen(words: &str) -> Option<String> {
 
 /// Decides; the error says what is missing and what to do about it. `wanted` is the buffer that the user wants.
 pub fn plan(facts: &Facts, wanted: Option<Buffer>) -> Result<Plan> {
-    if !facts.btf {
+    if let Some(why) = facts.confinement.forbids() {
+        return Err(Error::failed(why));
+    }
+    if facts.btf == Btf::Masked {
+        return Err(Error::failed(format!(
+            "/{BTF} is masked: something is mounted over it, or sysfs is not mounted; run snoop without a mask over /sys/kernel (Docker and Podman: --security-opt unmask=/sys/kernel)"
+        )));
+    }
+    if facts.btf == Btf::Missing && facts.confinement.guest == Some(Guest::Kata) {
+        return Err(Error::failed(
+            "this is the kernel of a Kata container, which was built without type information: use a guest kernel with CONFIG_DEBUG_INFO_BTF=y, or another runtime class",
+        ));
+    }
+    if facts.btf == Btf::Missing {
         let version = |(major, minor)| format!("it is Linux {major}.{minor}, and ");
         let version = facts.kernel.map_or(String::new(), version);
         return Err(Error::failed(format!(
@@ -120,8 +159,8 @@ pub fn plan(facts: &Facts, wanted: Option<Buffer>) -> Result<Plan> {
         let missing: Vec<_> = missing.map(|(_, name)| *name).collect();
         if !missing.is_empty() {
             return Err(Error::failed(format!(
-                "the capability {} is missing: run as root, or add it to the container (securityContext.capabilities.add)",
-                missing.join(" and ")
+                "missing capabilities: {}: run as root, or add them to the container (securityContext.capabilities.add; Docker before 23 does not know these names, and needs SYS_ADMIN)",
+                missing.join(", ")
             )));
         }
     }
@@ -153,21 +192,27 @@ pub fn layout(buffer: Buffer) -> Result<Layout> {
     })
 }
 
-/// `snoop check`: a line for each thing that tracing needs, and the exit status: 1 if one is missing.
+/// `snoop check`: a line for each thing that tracing needs, one for each way to use snoop, and the exit status: 1 if none
+/// of them works.
 pub fn check() -> (String, u8) {
     let facts = look(Path::new("/"));
     let kernel = facts
         .kernel
         .map_or("unknown".into(), |(a, b)| format!("{a}.{b}"));
     let mount = facts.cgroup_mount.as_ref();
+    let btf = match facts.btf {
+        Btf::Found => "found",
+        Btf::Missing => "missing",
+        Btf::Masked => "masked",
+    };
     let mut lines = vec![
         ("kernel", kernel),
         ("lockdown", facts.lockdown.clone().unwrap_or("none".into())),
         ("privileges", privileges(&facts)),
-        ("BTF", if facts.btf { "found" } else { "missing" }.into()),
+        ("BTF", btf.into()),
         (
             "cgroup v2",
-            mount.map_or("missing".into(), |m| m.display().to_string()),
+            mount.map_or("not mounted".into(), |m| m.display().to_string()),
         ),
     ];
     let tried = try_all(&facts, &mut lines);
@@ -176,13 +221,18 @@ pub fn check() -> (String, u8) {
         text += &format!("{what:<14}{found}\n");
     }
     match tried {
-        Ok(()) => (text + "This host can be traced.\n", 0),
+        Ok(true) => (text + "This host can be traced.\n", 0),
+        Ok(false) => (
+            text + "This host cannot be traced in any of these ways.\n",
+            FAILED,
+        ),
         Err(e) => (text + &format!("This host cannot be traced: {e}\n"), FAILED),
     }
 }
 
-/// Does all that tracing does, but for the tracing; adds a line for each step that worked.
-fn try_all(facts: &Facts, lines: &mut Vec<(&str, String)>) -> Result<()> {
+/// Does all that tracing does, but for the tracing. Adds a line for each step that worked and for each way to use snoop;
+/// returns whether one of those works.
+fn try_all(facts: &Facts, lines: &mut Vec<(&str, String)>) -> Result<bool> {
     let plan = plan(facts, None)?;
     let layout = layout(plan.buffer)?;
     lines.push(("structures", "known".into()));
@@ -195,10 +245,35 @@ fn try_all(facts: &Facts, lines: &mut Vec<(&str, String)>) -> Result<()> {
     lines.push(("programs", "loaded".into()));
     probe.attach()?;
     lines.push(("attached", probe.programs().collect::<Vec<_>>().join(", ")));
-    let pod = Pod::among(&probe.own_cgroups()?);
-    let pod = pod.map(|pod| String::from_utf8_lossy(&pod.cgroup.path).into_owned());
-    lines.push(("own pod", pod.unwrap_or("none".into())));
-    Ok(())
+    let own = probe.own_cgroups()?;
+    let shown = |pod: Pod| String::from_utf8_lossy(&pod.cgroup.path).into_owned();
+    let ways = [
+        ("own pod", Pod::among(&own).map(shown)),
+        ("-cgroup", named_cgroups(&plan, &own)),
+        (
+            "snoop run",
+            plan.cgroup_mount()
+                .and_then(OwnCgroup::make)
+                .map(|_| "can create cgroups".into()),
+        ),
+    ];
+    let mut any = false;
+    for (way, found) in ways {
+        any |= found.is_ok();
+        let found = found.map_or_else(|e| format!("no: {e}"), |what| format!("yes: {what}"));
+        lines.push((way, found));
+    }
+    Ok(any)
+}
+
+/// Which cgroups `-cgroup` can name here.
+fn named_cgroups(plan: &Plan, own: &[(u64, Vec<u8>)]) -> Result<String> {
+    match (plan.cgroup_mount(), Pod::parent(own)) {
+        (Ok(mount), _) if cgroup::shows_root(mount) => Ok(format!("all below {}", mount.display())),
+        (_, Ok(_)) => Ok("@parent; other cgroups cannot be seen from here".into()),
+        (Ok(mount), Err(_)) => Ok(format!("those below {}", mount.display())),
+        (Err(e), Err(_)) => Err(e),
+    }
 }
 
 fn privileges(facts: &Facts) -> String {
@@ -228,10 +303,11 @@ mod tests {
             kernel: Some((6, 1)),
             capabilities: Some(CAP_BPF | CAP_PERFMON),
             last_capability: Some(40),
-            btf: true,
+            btf: Btf::Found,
             features: Some(Features::ALL),
             lockdown: Some("none".into()),
             cgroup_mount: Some("/sys/fs/cgroup".into()),
+            confinement: Confinement::default(),
         }
     }
 
@@ -321,13 +397,14 @@ mod tests {
 
     #[test]
     fn each_missing_ability_is_named() {
-        let no_types = refused(|f| (f.kernel, f.btf, f.features) = (Some((4, 19)), false, None));
+        let no_types =
+            refused(|f| (f.kernel, f.btf, f.features) = (Some((4, 19)), Btf::Missing, None));
         for part in ["is Linux 4.19", "needs Linux 5.4", "CONFIG_DEBUG_INFO_BTF"] {
             assert!(no_types.contains(part), "{no_types}");
         }
-        assert!(refused(|f| f.last_capability = Some(37)).contains("capability SYS_ADMIN is"));
-        assert!(refused(|f| f.capabilities = Some(CAP_BPF)).contains("capability PERFMON is"));
-        assert!(refused(|f| f.capabilities = Some(0)).contains("BPF and PERFMON"));
+        assert!(refused(|f| f.last_capability = Some(37)).contains("capabilities: SYS_ADMIN:"));
+        assert!(refused(|f| f.capabilities = Some(CAP_BPF)).contains("capabilities: PERFMON:"));
+        assert!(refused(|f| f.capabilities = Some(0)).contains("BPF, PERFMON"));
     }
 
     #[test]
@@ -369,6 +446,37 @@ mod tests {
         let error = buffer(&old(), Some(Buffer::Ring)).unwrap_err();
         assert_eq!(error.status, crate::error::USAGE);
         assert!(error.to_string().contains("leave the flag out"), "{error}");
+    }
+
+    #[test]
+    fn a_mask_is_not_a_kernel_without_types() {
+        let root = tempfile::tempdir().unwrap();
+        let kernel = root.path().join("sys/kernel");
+        assert_eq!(look_for_btf(root.path()), Btf::Masked, "no sysfs");
+        fs::create_dir_all(&kernel).unwrap();
+        assert_eq!(look_for_btf(root.path()), Btf::Masked, "an empty directory");
+        fs::write(kernel.join("uevent_seqnum"), "1\n").unwrap();
+        assert_eq!(look_for_btf(root.path()), Btf::Missing);
+        fs::create_dir(kernel.join("btf")).unwrap();
+        assert_eq!(
+            look_for_btf(root.path()),
+            Btf::Masked,
+            "an empty directory of types"
+        );
+        std::os::unix::fs::symlink("/dev/null", kernel.join("btf/vmlinux")).unwrap();
+        assert_eq!(
+            look_for_btf(root.path()),
+            Btf::Masked,
+            "as engines mask a file"
+        );
+        fs::remove_file(kernel.join("btf/vmlinux")).unwrap();
+        fs::write(kernel.join("btf/vmlinux"), "x").unwrap();
+        assert_eq!(look_for_btf(root.path()), Btf::Found);
+        assert!(refused(|f| f.btf = Btf::Masked).contains("unmask=/sys/kernel"));
+        let kata = refused(|f| (f.btf, f.confinement.guest) = (Btf::Missing, Some(Guest::Kata)));
+        assert!(kata.contains("Kata"), "{kata}");
+        let rootless = refused(|f| f.confinement.user_namespace = Some(true));
+        assert!(rootless.contains("user namespace"), "{rootless}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Loads the programs, hands them their configuration, attaches them, reads their maps. The only
 //! file that knows redbpf.
 
+use crate::confinement::Confinement;
 use crate::error::{Error, Result};
 use crate::kernel::{self, Buffer, HOOKS, Hook, Layout, Listing, Lost, Part, Quirks};
 use crate::path::Excludes;
@@ -19,6 +20,7 @@ use std::fmt::Debug;
 use std::io;
 use std::mem::offset_of;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 
 /// The ELF reader looks at the bytes as if they were structures of eight-byte numbers.
 #[repr(align(8))]
@@ -603,11 +605,11 @@ fn missing(what: &str, name: &str) -> Error {
 fn refused(what: &str, e: io::Error) -> Error {
     let remedy = match e.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => {
-            ": add the capabilities BPF and PERFMON (SYS_ADMIN before Linux 5.8), and see that no seccomp profile refuses bpf(2)"
+            format!(": {}", Confinement::look(Path::new("/")).suspect())
         }
-        Some(libc::ENOMEM) => ": raise the memory limit",
-        Some(libc::ENOSPC | libc::E2BIG) => ": trace fewer cgroups",
-        _ => "",
+        Some(libc::ENOMEM) => ": raise the memory limit".into(),
+        Some(libc::ENOSPC | libc::E2BIG) => ": trace fewer cgroups".into(),
+        _ => String::new(),
     };
     Error::failed(format!("cannot {what}: {e}{remedy}"))
 }

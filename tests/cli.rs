@@ -151,9 +151,9 @@ fn missing_capabilities() {
             .arg(snoop().get_program());
         setpriv.args(["-cgroup=/", "-report=-"]).output().unwrap()
     };
-    let said = &["capability BPF is missing", "capabilities.add"];
+    let said = &["missing capabilities: BPF:", "capabilities.add"];
     assert_refused(&with("-sys_admin,-bpf"), 1, said);
-    let said = &["capability BPF and PERFMON is missing"];
+    let said = &["missing capabilities: BPF, PERFMON"];
     assert_refused(&with("-all"), 1, said);
 }
 
@@ -173,18 +173,26 @@ fn a_user_who_is_not_root() {
     assert_refused(
         &output,
         1,
-        &["capability BPF and PERFMON is missing", "run as root"],
+        &["missing capabilities: BPF, PERFMON", "run as root"],
     );
 }
 
 #[test]
 fn a_kernel_without_type_information() {
-    let script = "mount -t tmpfs none /sys/kernel/btf; exec \"$0\" -cgroup=/ -report=-";
+    let script = "mount -t tmpfs none /sys/kernel; echo 1 > /sys/kernel/uevent_seqnum; exec \"$0\" -cgroup=/ -report=-";
     assert_refused(
         &in_private_mounts(script),
         1,
         &["/sys/kernel/btf/vmlinux", "CONFIG_DEBUG_INFO_BTF"],
     );
+    for mask in [
+        "mount -t tmpfs none /sys/kernel",
+        "mount --bind /dev/null /sys/kernel/btf/vmlinux",
+    ] {
+        let script = format!("{mask}; exec \"$0\" -cgroup=/ -report=-");
+        let said = &["/sys/kernel/btf/vmlinux is masked", "unmask=/sys/kernel"];
+        assert_refused(&in_private_mounts(&script), 1, said);
+    }
     // Type information of something else.
     let script = "mount -t tmpfs none /sys/kernel/btf; echo garbage, not BTF at all > /sys/kernel/btf/vmlinux; \
         exec \"$0\" -cgroup=/ -report=-";
@@ -195,12 +203,15 @@ fn a_kernel_without_type_information() {
     );
 }
 
+/// Wherever they are mounted: other programs mount cgroups too.
+const NO_CGROUPS: &str =
+    "awk '$3 ~ /^cgroup/ { print $2 }' /proc/self/mounts | xargs umount --lazy";
+
 #[test]
 fn a_host_without_cgroup_v2() {
-    // Wherever they are mounted: other programs mount it too.
-    let script = "awk '$3 ~ /^cgroup/ { print $2 }' /proc/self/mounts | xargs umount --lazy; exec \"$0\" -cgroup=/ -report=-";
+    let script = format!("{NO_CGROUPS}; exec \"$0\" -cgroup=/ -report=-");
     assert_refused(
-        &in_private_mounts(script),
+        &in_private_mounts(&script),
         1,
         &["no cgroup v2 is mounted", "mount -t cgroup2"],
     );
@@ -214,6 +225,9 @@ fn check_says_what_works_and_what_is_missing() {
     for words in [
         "BTF           found",
         "attached      tp_btf/sys_exit",
+        "own pod       no: cannot tell which pod",
+        "-cgroup       yes: all below /",
+        "snoop run     yes: ",
         "can be traced.",
     ] {
         assert!(said.contains(words), "{said}");
@@ -221,12 +235,43 @@ fn check_says_what_works_and_what_is_missing() {
     let output = in_private_mounts("mount -t tmpfs none /sys/kernel/btf; exec \"$0\" check");
     let said = text(&output.stdout);
     assert_eq!(output.status.code(), Some(1));
-    assert!(said.contains("BTF           missing"), "{said}");
+    assert!(said.contains("BTF           masked"), "{said}");
     assert!(
-        said.contains("cannot be traced: this kernel has no type information"),
+        said.contains("cannot be traced: /sys/kernel/btf/vmlinux is masked"),
         "{said}"
     );
     assert_eq!(text(&output.stderr), "");
+}
+
+/// The programs run, but nobody could say what to trace.
+#[test]
+fn check_judges_each_way_to_use_snoop() {
+    let output = in_private_mounts(&format!("{NO_CGROUPS}; exec \"$0\" check"));
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for words in [
+        "cgroup v2     not mounted",
+        "attached      tp_btf/sys_exit",
+        "own pod       no: ",
+        "-cgroup       no: no cgroup v2 is mounted",
+        "snoop run     no: no cgroup v2 is mounted",
+        "This host cannot be traced in any of these ways.",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+}
+
+/// Where all capabilities are there and mean nothing.
+#[test]
+fn a_user_namespace() {
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user"])
+        .arg(snoop().get_program())
+        .args(["-cgroup=/", "-report=-"])
+        .output()
+        .unwrap();
+    let said = ["user namespace", "as root of the host", "hostUsers: false"];
+    assert_refused(&output, 1, &said);
 }
 
 #[test]

@@ -516,17 +516,17 @@ fn bad_surroundings() {
     let cases: [(Change, &[&str]); 4] = [
         (
             &|container| lacking(container, "CAP_BPF"),
-            &["capability BPF is missing", "capabilities.add"],
+            &["missing capabilities: BPF:", "capabilities.add"],
         ),
         (
             &|container| lacking(container, "CAP_PERFMON"),
-            &["capability PERFMON is missing", "capabilities.add"],
+            &["missing capabilities: PERFMON:", "capabilities.add"],
         ),
         (
             &|container| container.config["linux"]["seccomp"] = refusing.clone(),
             &[
                 "Operation not permitted",
-                "no seccomp profile refuses bpf(2)",
+                "a seccomp profile refuses bpf(2)",
             ],
         ),
         (

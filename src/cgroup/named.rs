@@ -131,7 +131,7 @@ fn find(name: &OsStr, mount: &Path) -> Result<Named> {
 
 /// Does the mount show all cgroups of the machine? In a cgroup namespace its directory is the namespace's own cgroup, which
 /// has files that the root has not.
-fn shows_root(mount: &Path) -> bool {
+pub fn shows_root(mount: &Path) -> bool {
     !mount.join("cgroup.events").exists()
 }
 

@@ -208,7 +208,7 @@ if [ "$has_bpf" ]; then
 	can bpf,perfmon,sys_resource || status=1
 else
 	can bpf,perfmon,sys_resource && status=1
-	logs "the capability SYS_ADMIN is missing" || status=1
+	logs "missing capabilities: SYS_ADMIN" || status=1
 fi
 can sys_admin,sys_resource || status=1
 export SNOOP_BUFFER=perf
