@@ -25,9 +25,12 @@ fn main() {
         }
     }
     let out = env::var("OUT_DIR").expect("cargo sets OUT_DIR");
-    compile(&clang, &Path::new(&out).join("snoop.bpf.o"), &[]);
+    let object = Path::new(&out).join("snoop.bpf.o");
+    compile(&clang, &object, &[]);
+    pack(&object);
     let legacy = Path::new(&out).join("snoop.legacy.bpf.o");
     compile(&clang, &legacy, &["-DSNOOP_LEGACY"]);
+    pack(&legacy);
     println!("cargo::rustc-env=SNOOP_LEGACY_OBJECT={}", legacy.display());
     // With type information, for the test that compares the two sides of wire.h.
     let typed = Path::new(&out).join("snoop.debug.bpf.o");
@@ -79,6 +82,14 @@ fn compile(clang: &str, object: &Path, extra: &[&str]) {
     let mut command = Command::new(clang);
     command.args(["-target", "bpf", "-c"]).arg(&text);
     run(command.arg("-o").arg(object));
+}
+
+/// Makes OBJECT.lz4: the object's length in eight bytes, then itself as src/lz4.rs reads it.
+fn pack(object: &Path) {
+    let bytes = fs::read(object).expect("clang wrote it");
+    let mut packed = (bytes.len() as u64).to_le_bytes().to_vec();
+    packed.extend(lz4_flex::block::compress(&bytes));
+    fs::write(object.with_extension("o.lz4"), packed).expect("OUT_DIR can be written");
 }
 
 fn fail(message: &str) -> ! {

@@ -4,6 +4,7 @@
 
 pub mod confinement;
 pub mod error;
+mod lz4;
 mod mem;
 pub mod sys;
 pub mod time;

@@ -4,6 +4,7 @@
 use crate::confinement::Confinement;
 use crate::error::{Error, Result};
 use crate::kernel::{self, Buffer, HOOKS, Hook, Layout, Listing, Lost, Part, Quirks};
+use crate::lz4;
 use crate::path::Excludes;
 use crate::sys;
 use crate::syscalls;
@@ -22,12 +23,38 @@ use std::mem::offset_of;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
-/// The ELF reader looks at the bytes as if they were structures of eight-byte numbers.
-#[repr(align(8))]
-struct Aligned<T: ?Sized>(T);
+/// The compiled programs, packed by build.rs.
+static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/snoop.bpf.o.lz4"));
+static LEGACY_OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/snoop.legacy.bpf.o.lz4"));
 
-static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/snoop.bpf.o")));
-static LEGACY_OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(env!("SNOOP_LEGACY_OBJECT")));
+/// An object, unpacked.
+struct Object {
+    /// The ELF reader looks at the bytes as if they were structures of eight-byte numbers.
+    words: Vec<u64>,
+    len: usize,
+}
+
+impl Object {
+    fn unpack(packed: &[u8]) -> Object {
+        let (len, block) = packed.split_at(8);
+        let bytes = lz4::unpack(block, number_at_start(len) as usize).expect("build.rs packed it");
+        let mut words = vec![0u64; bytes.len().div_ceil(8)];
+        for (word, bytes) in words.iter_mut().zip(bytes.chunks(8)) {
+            let mut padded = [0; 8];
+            padded[..bytes.len()].copy_from_slice(bytes);
+            *word = u64::from_ne_bytes(padded);
+        }
+        Object {
+            words,
+            len: bytes.len(),
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: the words hold at least `len` initialised bytes, and the slice borrows them.
+        unsafe { std::slice::from_raw_parts(self.words.as_ptr().cast(), self.len) }
+    }
+}
 
 pub struct Settings<'a> {
     pub layout: &'a Layout,
@@ -172,10 +199,10 @@ impl Probe {
             let _ = sys::lift_memory_lock();
         }
         let object = match settings.buffer {
-            Buffer::Ring => &OBJECT.0,
-            Buffer::Perf => &LEGACY_OBJECT.0,
+            Buffer::Ring => OBJECT,
+            Buffer::Perf => LEGACY_OBJECT,
         };
-        let mut module = Module::parse(object).map_err(why)?;
+        let mut module = Module::parse(Object::unpack(object).bytes()).map_err(why)?;
 
         let map = take_map(".rodata.config")?;
         map.update(&FIRST, config.as_bytes())
