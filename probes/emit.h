@@ -1,5 +1,5 @@
-/* What leaves the kernel: counts, records, and the memory of what was sent already. Whatever is
- * given up is counted here under its reason. */
+/* An access on its way to user space: what is known about it, its key and the memory of what was sent already, the record
+ * in the making, and how that is sent. Whatever is given up is counted here under its reason. */
 #ifndef SNOOP_EMIT_H
 #define SNOOP_EMIT_H
 

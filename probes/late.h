@@ -1,4 +1,5 @@
-/* What was open and mapped already when tracing began: two iterators that user space runs once. */
+/* What was open and mapped already when tracing began: iterators over mappings and open files, which user space runs
+ * once, and one over tasks that stands in for the first. */
 #ifndef SNOOP_LATE_H
 #define SNOOP_LATE_H
 

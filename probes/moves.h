@@ -1,4 +1,4 @@
-/* Where a process was before a change of directory. */
+/* Processes: which one it is, whether it is older than the tracing, and where it was before a change of directory. */
 #ifndef SNOOP_MOVES_H
 #define SNOOP_MOVES_H
 
