@@ -19,6 +19,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// The binary under test; SNOOP_BINARY names another one, such as the static build.
@@ -35,9 +36,11 @@ pub fn helper() -> &'static Path {
 
 /// Compiles `tests/helper/NAME.c`.
 pub fn compile(name: &str, flags: &[&str]) -> PathBuf {
-    // Tests may run in parallel, as processes of their own: what is there is replaced whole.
+    // Tests may run in parallel, as threads and as processes: what is there is replaced whole.
+    static COUNT: AtomicU32 = AtomicU32::new(0);
     let ready = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let fresh = ready.with_extension(std::process::id().to_string());
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let fresh = ready.with_extension(format!("{}-{count}", std::process::id()));
     let source = format!("{}/tests/helper/{name}.c", env!("CARGO_MANIFEST_DIR"));
     let status = Command::new("cc")
         .args(["-O1", "-Wall", "-Wextra", "-Werror", "-o"])

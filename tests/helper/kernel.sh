@@ -29,13 +29,17 @@ has() { # is each of these listed?
 
 says() { grep -q "$1" $report || { echo "not in the report: $1"; return 1; }; }
 
-enter() { # CGROUP COMMAND...: runs a command in a cgroup
-	sh -c 'echo 0 >"$0/cgroup.procs" && exec "$@"' "$@"
-}
+# Runs a command in a cgroup. A script and no function: what runs in the background is then the command itself.
+cat >/bin/enter <<'END'
+#!/bin/busybox sh
+echo 0 >"$1/cgroup.procs" && shift && exec "$@"
+END
+chmod 755 /bin/enter
 
-start() { # FLAGS: starts snoop and waits until it is attached
+start() { # FLAGS: starts snoop, behind the words in $prefix, and waits until it is attached
 	rm -f $report
-	snoop "$@" -report=$report -metrics-addr= >/tmp/log 2>&1 &
+	# shellcheck disable=SC2086 # the prefix is words
+	${prefix:-} snoop "$@" -report=$report -metrics-addr= >/tmp/log 2>&1 &
 	snoop=$!
 	for _ in $(seq 300); do
 		grep -q attached /tmp/log && return
@@ -86,6 +90,25 @@ all_of() { # BUFFER
 	snoop run -report=$report -- static opens 3000 /tmp/many >/tmp/log 2>&1
 	says '"unique_files": 3001' && says '"dropped_events": 0'
 	verdict "3000 files ($1)" $?
+
+	start -cgroup=/w/x/y
+	mkdir -p $cgroups/w/x/y
+	enter $cgroups/w/x/y cat /tmp/d/two >/dev/null
+	stop
+	has /tmp/d/two && says '"complete": true' && says '"cgroup_path": "/w/x/y"'
+	verdict "a cgroup that does not exist yet ($1)" $?
+	rmdir $cgroups/w/x/y $cgroups/w/x $cgroups/w
+
+	mkdir -p $cgroups/p/own $cgroups/p/old/deeper $cgroups/p/new
+	enter $cgroups/p/old/deeper sleep 1000 &
+	old=$!
+	until grep -q sleep /proc/$old/comm; do sleep 0.1; done
+	prefix="enter $cgroups/p/own" start -cgroup=@parent
+	enter $cgroups/p/new unshare -m cat /tmp/d/three >/dev/null
+	stop
+	has /bin/busybox /tmp/d/three && says '"cgroup_path": "/p/old"' && says '"late_attach":1'
+	verdict "containers beside snoop, one of them idle ($1)" $?
+	kill $old
 
 	mkdir -p $cgroups/a $cgroups/b
 	start -cgroups=/a,/b
