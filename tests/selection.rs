@@ -119,7 +119,9 @@ fn a_parent_of_ordinary_cgroups_is_one_container() {
 fn a_cgroup_that_does_not_exist_yet() {
     let directory = tempfile::tempdir().unwrap();
     let top = TestCgroup::make("awaited");
-    let path = format!("{}/a.slice/b.slice/c.service", top.path());
+    // As long as a name may be, and another one that begins the same.
+    let name = |end: char| format!("{}{end}", "c".repeat(254));
+    let path = format!("{}/a.slice/b.slice/{}", top.path(), name('c'));
     let flags = [&format!("-cgroup={path}")[..], "-interval=1h"];
     let sidecar = Sidecar::start(&flags, &directory.path().join("r.json"));
     let empty = now(&sidecar);
@@ -129,8 +131,8 @@ fn a_cgroup_that_does_not_exist_yet() {
     for round in 0..3 {
         let a = top.nested("a.slice");
         let b = a.nested("b.slice");
-        let c = b.nested("c.service");
-        let other = b.nested("d.service");
+        let c = b.nested(&name('c'));
+        let other = b.nested(&name('d'));
         expected.insert(open_in(&c, directory.path(), &format!("round-{round}")));
         open_in(&other, directory.path(), "other");
         drop((c, other, b, a));
