@@ -569,3 +569,30 @@ fn a_symlink_that_is_looked_at_before_it_is_opened() {
     assert_has(&opened.files, &Files::from([bytes(&link), bytes(&file)]));
     opened.assert_complete();
 }
+
+/// The kernel takes ".." from where the link leads, not from the directory that the link is in.
+#[test]
+fn dot_dot_behind_a_link() {
+    let directory = tempfile::tempdir().unwrap();
+    let top = directory.path().canonicalize().unwrap();
+    for name in ["a", "b/c"] {
+        fs::create_dir_all(top.join(name)).unwrap();
+    }
+    for name in ["a/looked-at", "b/looked-at", "b/opened"] {
+        fs::write(top.join(name), "").unwrap();
+    }
+    std::os::unix::fs::symlink("../b/c", top.join("a/link")).unwrap();
+    let script = format!(
+        "read x < {0}/a/link/../opened; [ -e {0}/a/link/../looked-at ]",
+        top.display()
+    );
+    let report = run_quietly(&[], &["/bin/sh", "-c", &script]);
+    report.assert_complete();
+    let below: Files = report
+        .files
+        .into_iter()
+        .filter(|file| file.starts_with(&bytes(&top)))
+        .collect();
+    let expected = ["a/link", "b/looked-at", "b/opened"].map(|name| bytes(top.join(name)));
+    assert_same(&below, &Files::from(expected));
+}
