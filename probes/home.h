@@ -79,7 +79,7 @@ static __always_inline int is_foreign(struct verdict *verdict)
 
 	/* A container may be in the runtime's namespace, and see no more of it than its own root directory. */
 	if (is_of_runtimes(container, here))
-		return is_namespace_root(place_at((void *)peek((void *)task, OFF(task_fs)) + OFF(fs_root)));
+		return is_namespace_root(root_of(task));
 	if (home == here || bpf_map_lookup_elem(&executed, &process))
 		return 0;
 	return is_of_runtimes(container, home) || !is_in(container, peek((void *)task, OFF(task_parent)));

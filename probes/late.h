@@ -31,7 +31,7 @@ static __always_inline void late_file(void *ctx, __u64 task, struct place file)
 	s->head.row = config.late_id;
 	s->head.len[PART_ASKED] = 0;
 	s->todo[PART_BASE] = ABSENT;
-	s->todo[PART_ROOT] = place_at((void *)peek((void *)task, OFF(task_fs)) + OFF(fs_root));
+	s->todo[PART_ROOT] = root_of(task);
 	s->todo[PART_REAL] = file;
 	note_file_system(s, file);
 	begin_walk(s, 0);

@@ -45,6 +45,12 @@ static __always_inline struct places places_now(void *task)
 	return (struct places){ place_at(fs + OFF(fs_root)), place_at(fs + OFF(fs_pwd)) };
 }
 
+/* The root directory of a task without a type. */
+static __always_inline struct place root_of(__u64 task)
+{
+	return place_at((void *)peek((void *)task, OFF(task_fs)) + OFF(fs_root));
+}
+
 static __always_inline void note_places(void *task)
 {
 	struct process process = process_of(bpf_get_current_task());

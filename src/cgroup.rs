@@ -48,10 +48,9 @@ fn unescape(field: &[u8]) -> Vec<u8> {
 
 impl Cgroup {
     fn at(directory: &Path, mount: &Path) -> Result<Cgroup> {
-        let below = directory.strip_prefix(mount).unwrap_or(directory);
         Ok(Cgroup {
             id: id_of(directory)?,
-            path: [b"/", below.as_os_str().as_bytes()].concat(),
+            path: path_of(directory, mount),
         })
     }
 
@@ -59,6 +58,12 @@ impl Cgroup {
     pub fn name(&self) -> &[u8] {
         self.path.rsplit(|b| *b == b'/').next().unwrap_or_default()
     }
+}
+
+/// The path of a cgroup from its directory.
+fn path_of(directory: &Path, mount: &Path) -> Vec<u8> {
+    let below = directory.strip_prefix(mount).unwrap_or(directory);
+    [b"/", below.as_os_str().as_bytes()].concat()
 }
 
 fn id_of(directory: &Path) -> Result<u64> {

@@ -5,7 +5,7 @@ use crate::container::{Container, PSEUDO};
 use crate::format::text;
 use crate::kernel::Part;
 use crate::log::{self, Level};
-use crate::path::{Excludes, Named, is_below, upward};
+use crate::path::{Excludes, Named, is_below, seen_from, upward};
 use crate::pending::{Pending, Wait};
 use crate::probe::Counts;
 use crate::resume::{self, Earlier};
@@ -68,16 +68,6 @@ pub struct Orders {
     pub forget: Vec<u32>,
 }
 
-/// A path as a process sees it whose root directory is `root`; `None` if that is not below it.
-fn seen_from<'a>(root: &[u8], path: &'a [u8]) -> Option<&'a [u8]> {
-    let below = path.strip_prefix(root.strip_suffix(b"/").unwrap_or(root))?;
-    match below {
-        b"" => Some(b"/"),
-        [b'/', ..] => Some(below),
-        _ => None,
-    }
-}
-
 /// Where a directory's name leads to, in snoop's own view of the files. A confined snoop does not see them.
 fn resolve(directory: &[u8]) -> Option<Vec<u8>> {
     let real = fs::canonicalize(OsStr::from_bytes(directory)).ok()?;
@@ -105,7 +95,7 @@ const LOST: [&str; 6] = [
 pub const GAPS: usize = LOST.len() + 3 + Part::ALL.len() + 1;
 const EVICTED: usize = LOST.len();
 const LATE: usize = EVICTED + 1;
-pub const NOTHING_SEEN: usize = LATE + 1;
+const NOTHING_SEEN: usize = LATE + 1;
 
 fn gap_names() -> impl Iterator<Item = &'static str> {
     let lost = LOST

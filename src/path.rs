@@ -139,8 +139,17 @@ pub fn upward(part: &[u8], path: &mut Vec<u8>) {
 
 /// Is `path` in the directory `root`, or that directory itself?
 pub fn is_below(path: &[u8], root: &[u8]) -> bool {
-    let rest = path.strip_prefix(root.strip_suffix(b"/").unwrap_or(root));
-    rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+    seen_from(root, path).is_some()
+}
+
+/// A path as a process sees it whose root directory is `root`; `None` if that is not below it.
+pub fn seen_from<'a>(root: &[u8], path: &'a [u8]) -> Option<&'a [u8]> {
+    let below = path.strip_prefix(root.strip_suffix(b"/").unwrap_or(root))?;
+    match below {
+        b"" => Some(b"/"),
+        [b'/', ..] => Some(below),
+        _ => None,
+    }
 }
 
 /// `asked` from directory `base`, where `..` does not lead above `root`; `base` lies below `root`, and both are

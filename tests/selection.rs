@@ -4,7 +4,7 @@ mod common;
 
 use common::{
     Files, Report, Sidecar, TestCgroup, assert_same, bytes, get, helper, make_file, metrics, names,
-    open_in, snoop, wait_until,
+    open_by, open_in, snoop, wait_until,
 };
 use serde_json::{Value, json};
 use std::fs;
@@ -49,16 +49,9 @@ fn idle(cgroup: &TestCgroup) -> Idle {
 
 /// Opens DIRECTORY/NAME/0-0 in a mount namespace that is not the runtime's, as an application does; answers that file.
 fn open_as_app(cgroup: &TestCgroup, directory: &Path, name: &str) -> Vec<u8> {
-    let file = make_file(directory, &format!("{name}/0-0"));
-    let status = cgroup
-        .command("unshare")
-        .arg("--mount")
-        .arg(helper())
-        .args(["opens", "1"])
-        .arg(directory.join(name))
-        .status();
-    assert!(status.unwrap().success());
-    file
+    let mut command = cgroup.command("unshare");
+    command.arg("--mount").arg(helper());
+    open_by(command, directory, name)
 }
 
 /// A snoop in pid and mount namespaces of its own, as in a container; `words` come before it.

@@ -1,7 +1,7 @@
 //! The cgroups that `-cgroup` and `-cgroups` name, found below the cgroup v2 mount, or waited for.
 
 use super::pod::{is_container, is_kubernetes_pod};
-use super::{Cgroup, id_of};
+use super::{Cgroup, id_of, path_of};
 use crate::error::{Error, Result};
 use crate::sys;
 use crate::wire::Target;
@@ -169,10 +169,9 @@ impl Named {
         let names = names
             .components()
             .map(|c| c.as_os_str().as_bytes().to_vec());
-        let below = directory.strip_prefix(mount).unwrap_or(directory);
         let cgroup = Cgroup {
             id: 0,
-            path: [b"/", below.as_os_str().as_bytes()].concat(),
+            path: path_of(directory, mount),
         };
         Ok(Named {
             target: target_by_name(cgroup.name()),

@@ -269,9 +269,13 @@ pub fn make_file(directory: &Path, name: &str) -> Vec<u8> {
 
 /// Opens DIRECTORY/NAME/0-0 in the cgroup; answers that file.
 pub fn open_in(cgroup: &TestCgroup, directory: &Path, name: &str) -> Vec<u8> {
+    open_by(cgroup.command(helper()), directory, name)
+}
+
+/// The same by a command that ends up as the helper.
+pub fn open_by(mut command: Command, directory: &Path, name: &str) -> Vec<u8> {
     let file = make_file(directory, &format!("{name}/0-0"));
-    let status = cgroup
-        .command(helper())
+    let status = command
         .args(["opens", "1"])
         .arg(directory.join(name))
         .status();
