@@ -6,7 +6,7 @@ use crate::format::text;
 use crate::kernel::Part;
 use crate::log::{self, Level};
 use crate::path::{Excludes, Named, is_below, seen_from, upward};
-use crate::pending::{Pending, Wait};
+use crate::pending::Pending;
 use crate::probe::Counts;
 use crate::resume::{self, Earlier};
 use crate::seen::{Added, NO_KEY, Seen};
@@ -15,14 +15,10 @@ use crate::tree::Tree;
 use crate::wire::{
     Event, Outcome, RECORD_COMPLETE, RECORD_ENDED, RECORD_LATE, RECORD_MADE, RECORD_PENDING, ROWS,
 };
-use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-
-/// As many as may end while records wait.
-const ENDED_MAX: usize = 1024;
 
 /// Containers without a cgroup that are told of one by one.
 const GONE_MAX: usize = 64;
@@ -34,8 +30,6 @@ pub struct Collector {
     /// Of the record at hand.
     named: Named,
     pending: Pending,
-    /// Ids of cgroups that were removed lately: from perf buffers an access may come later.
-    ended: VecDeque<u64>,
     /// Of each container's set of files.
     capacity: usize,
     excludes: Excludes,
@@ -136,7 +130,6 @@ impl Collector {
             tree: Tree::default(),
             named: Named::default(),
             pending: Pending::default(),
-            ended: VecDeque::new(),
             capacity,
             excludes,
             unable: Vec::new(),
@@ -218,26 +211,17 @@ impl Collector {
             return self.lifecycle(&event);
         }
         if event.has(RECORD_PENDING) {
-            match self.pending.take_result(event.key) {
-                Some(true) => self.access(&event),
-                Some(false) => (),
-                None => self.pending.push(event.key, Wait::ForResult(bytes.into())),
-            }
-            return;
+            return self.pending.push(event.key, bytes);
         }
         let succeeded = event.result >= 0;
-        if !event.has(RECORD_COMPLETE) || succeeded {
-            self.received[event.row as usize] += 1;
-        }
         if !event.has(RECORD_COMPLETE) {
+            self.received[event.row as usize] += 1;
             return self.access(&event);
         }
-        match self.pending.take_record(event.key) {
-            Some(bytes) if succeeded => {
-                self.access(&Event::decode(&bytes).expect("it was one before"));
-            }
-            Some(_) => (),
-            None => self.pending.push(event.key, Wait::ForRecord { succeeded }),
+        self.received[event.row as usize] += u64::from(succeeded);
+        let request = self.pending.take(event.key);
+        if let Some(bytes) = request.filter(|_| succeeded) {
+            self.access(&Event::decode(&bytes).expect("it was one before"));
         }
     }
 
@@ -248,15 +232,8 @@ impl Collector {
                 container.ended = true;
                 self.changed = true;
             }
-            if self.ended.len() == ENDED_MAX {
-                self.ended.pop_front();
-            }
-            self.ended.push_back(event.container);
             self.orders.release.push(event.container);
-            return;
-        }
-        // From perf buffers an access in it may come first.
-        if self.find(event.container).is_none() {
+        } else {
             self.enter(event);
         }
     }
@@ -276,7 +253,7 @@ impl Collector {
             container.root = None;
         }
         container.cgroup.id = event.container;
-        container.ended = self.ended.contains(&event.container);
+        container.ended = false;
         self.changed = true;
         at
     }
@@ -554,43 +531,31 @@ mod tests {
         }
     }
 
-    /// Perf buffers have an order for each CPU only.
     #[test]
-    fn a_cgroup_made_again_is_one_container_in_any_order() {
-        let (made, access) = (event(RECORD_MADE, 2), event(0, 2));
-        for order in [[&made, &access], [&access, &made]] {
-            let cgroup = Cgroup {
-                id: 1,
-                path: b"/above/app".to_vec(),
-            };
-            let mut collector = Collector::new(vec![cgroup], Excludes::default(), 0);
-            collector.lifecycle(&event(RECORD_ENDED, 1));
-            assert!(collector.containers[0].ended);
-            for event in order {
-                match event.flags {
-                    0 => collector.access(event),
-                    _ => collector.lifecycle(event),
-                }
-            }
-            assert_eq!(collector.containers.len(), 1);
-            let again = &collector.containers[0];
-            assert_eq!(
-                (again.cgroup.id, again.ended, again.files.len()),
-                (2, false, 1)
-            );
-        }
+    fn a_cgroup_made_again_is_one_container() {
+        let cgroup = Cgroup {
+            id: 1,
+            path: b"/above/app".to_vec(),
+        };
+        let mut collector = Collector::new(vec![cgroup], Excludes::default(), 0);
+        collector.lifecycle(&event(RECORD_ENDED, 1));
+        assert!(collector.containers[0].ended);
+        collector.lifecycle(&event(RECORD_MADE, 2));
+        collector.access(&event(0, 2));
+        assert_eq!(collector.containers.len(), 1);
+        let again = &collector.containers[0];
+        assert_eq!(
+            (again.cgroup.id, again.ended, again.files.len()),
+            (2, false, 1)
+        );
     }
 
+    /// The programs let go of a container that ended, whether it was known or not.
     #[test]
-    fn what_comes_after_the_end_is_of_a_container_that_ended() {
+    fn a_container_that_did_nothing_is_released() {
         let mut collector = Collector::new(Vec::new(), Excludes::default(), 0);
         collector.lifecycle(&event(RECORD_ENDED, 2));
-        // The programs let go of it, whether it was known or not.
         assert_eq!(collector.take_orders().release, [2]);
-        collector.access(&event(0, 2));
-        assert!(collector.containers[0].ended && collector.containers[0].files.len() == 1);
-        collector.access(&event(0, 3));
-        assert!(!collector.containers[0].ended, "the same path again");
     }
 
     #[test]

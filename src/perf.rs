@@ -1,6 +1,6 @@
 //! Consumer of perf buffers, which stand in for the ring buffer before Linux 5.10: one for each CPU, a page with the
-//! positions and then the data (perf_event_open(2)). Hands out the bytes of each record; those of one CPU are in
-//! order.
+//! positions and then the data (perf_event_open(2)). Hands out the bytes of each record, in the order in which the
+//! programs sent them: the records carry their time.
 
 use crate::sys::{self, Epoll, Interest, Mapping};
 use std::io;
@@ -13,8 +13,9 @@ const TAIL: usize = 1032;
 
 const RECORD_SAMPLE: u32 = 9;
 
-/// Type, flags and size of a record; then, of a sample, the size of what the program sent.
+/// Type, flags and size of a record; then, in a sample, its time and the size of what the program sent.
 const HEADER: usize = 8;
+const TIME: usize = 8;
 const SIZE: usize = 4;
 
 /// Has to hold the longest record, and some more.
@@ -78,21 +79,50 @@ impl<F> PerfBuffers<F> {
         self.cpus.iter().map(|cpu| cpu.at(HEAD)).sum()
     }
 
-    /// Calls `each` with the records that are there, `limit` at most; answers how many were.
+    /// Calls `each` with the records that are there, `limit` at most. Returns how many there were.
     pub fn read(&mut self, limit: usize, mut each: impl FnMut(&[u8])) -> usize {
-        let (mut count, record) = (0, &mut self.record);
-        for cpu in &self.cpus {
-            while count < limit && cpu.take(record) {
-                if let Some(bytes) = sent(record) {
-                    each(bytes);
-                    count += 1;
-                }
-            }
+        let (mut count, mut record) = (0, std::mem::take(&mut self.record));
+        while count < limit && self.position() != self.end() {
+            count += self.read_in_order(limit - count, &mut record, &mut each);
         }
+        self.record = record;
         // The descriptors stay ready until they are asked.
         let _ = self
             .epoll
             .wait(&mut Vec::new(), Some(std::time::Duration::ZERO));
+        count
+    }
+
+    /// Looks at all buffers twice, and takes only what the first look found: whatever was sent before one of those records
+    /// is there at the second look, so that the earliest of all is the next one. The first record that came between the
+    /// looks ends it.
+    fn read_in_order(
+        &self,
+        limit: usize,
+        record: &mut Vec<u8>,
+        each: &mut impl FnMut(&[u8]),
+    ) -> usize {
+        let look = || self.cpus.iter().map(|cpu| cpu.at(HEAD)).collect();
+        let (first, second): (Vec<usize>, Vec<usize>) = (look(), look());
+        let next = |cpu: usize| self.cpus[cpu].next(second[cpu]);
+        let mut waiting: Vec<Option<Next>> = (0..self.cpus.len()).map(next).collect();
+        let mut count = 0;
+        while count < limit {
+            let earliest = waiting.iter().enumerate();
+            let earliest = earliest.filter_map(|(cpu, next)| next.map(|next| (next, cpu)));
+            let Some((next_record, cpu)) = earliest.min_by_key(|(next, _)| next.time) else {
+                break;
+            };
+            if next_record.end > first[cpu] {
+                break;
+            }
+            self.cpus[cpu].take(next_record, record);
+            if let Some(bytes) = sent(record) {
+                each(bytes);
+                count += 1;
+            }
+            waiting[cpu] = next(cpu);
+        }
         count
     }
 }
@@ -103,13 +133,24 @@ impl<F> AsFd for PerfBuffers<F> {
     }
 }
 
+/// A record that waits: when it was sent, and the position behind it.
+#[derive(Clone, Copy)]
+struct Next {
+    time: u64,
+    end: usize,
+}
+
+fn is_sample(record: &[u8]) -> bool {
+    record.starts_with(&RECORD_SAMPLE.to_ne_bytes())
+}
+
 /// What a program sent, if the record is of one; with a few bytes behind it that make its size a multiple of
 /// eight. Records that were lost are counted by the programs.
 fn sent(record: &[u8]) -> Option<&[u8]> {
-    let kind = u32::from_ne_bytes(record.get(..4)?.try_into().ok()?);
-    let size = u32::from_ne_bytes(record.get(HEADER..HEADER + SIZE)?.try_into().ok()?);
-    let bytes = record.get(HEADER + SIZE..)?.get(..size as usize)?;
-    (kind == RECORD_SAMPLE).then_some(bytes)
+    let (size, bytes) = record.get(HEADER + TIME..)?.split_at_checked(SIZE)?;
+    let size = u32::from_ne_bytes(size.try_into().ok()?);
+    let bytes = bytes.get(..size as usize)?;
+    is_sample(record).then_some(bytes)
 }
 
 impl Buffer {
@@ -123,22 +164,32 @@ impl Buffer {
         self.position(position).load(Ordering::Acquire) as usize
     }
 
-    /// Copies the next record, if there is one.
-    fn take(&self, record: &mut Vec<u8>) -> bool {
-        let (from, end) = (self.at(TAIL), self.at(HEAD));
-        record.clear();
+    /// Looks at the next record, if there is one before that position.
+    fn next(&self, end: usize) -> Option<Next> {
+        let from = self.at(TAIL);
         if from == end {
-            return false;
+            return None;
         }
-        self.copy(from, HEADER, record);
-        let size = usize::from(u16::from_ne_bytes([record[6], record[7]]));
+        let mut head = Vec::with_capacity(HEADER + TIME);
+        self.copy(from, HEADER + TIME, &mut head);
+        let size = usize::from(u16::from_ne_bytes([head[6], head[7]]));
         // Whatever it says, it is no longer than what was written, and no shorter than its header.
         let size = size.clamp(HEADER, (end - from).max(HEADER));
+        let time = u64::from_ne_bytes(head[HEADER..].try_into().expect("eight bytes"));
+        Some(Next {
+            // What is not a program's has no time, and is passed over at once.
+            time: if is_sample(&head) { time } else { 0 },
+            end: from + size,
+        })
+    }
+
+    /// Copies the next record, and gives its place back to the kernel.
+    fn take(&self, next: Next, record: &mut Vec<u8>) {
+        let from = self.at(TAIL);
         record.clear();
-        self.copy(from, size, record);
-        let tail = self.position(TAIL);
-        tail.store((from + size) as u64, Ordering::Release);
-        true
+        self.copy(from, next.end - from, record);
+        self.position(TAIL)
+            .store(next.end as u64, Ordering::Release);
     }
 
     /// Appends bytes of the data, which may wrap.
@@ -151,5 +202,117 @@ impl Buffer {
             // it wrote alone until the tail has passed it.
             to.extend(unsafe { std::slice::from_raw_parts(data, len) });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::Write;
+    use std::os::unix::fs::FileExt;
+
+    /// A buffer of a page in a file, as the kernel fills one.
+    struct Cpu {
+        file: File,
+        head: u64,
+    }
+
+    impl Cpu {
+        fn new(start: u64) -> Cpu {
+            let file = tempfile::tempfile().unwrap();
+            file.set_len(2 * sys::page_size() as u64).unwrap();
+            file.write_all_at(&start.to_ne_bytes(), TAIL as u64)
+                .unwrap();
+            file.write_all_at(&start.to_ne_bytes(), HEAD as u64)
+                .unwrap();
+            Cpu { file, head: start }
+        }
+
+        fn write(&mut self, kind: u32, time: u64, sent: &[u8]) {
+            let size = (HEADER + TIME + SIZE + sent.len()).next_multiple_of(8);
+            let mut record = Vec::new();
+            record.extend(kind.to_ne_bytes());
+            record.extend(0u16.to_ne_bytes());
+            record.extend((size as u16).to_ne_bytes());
+            record.extend(time.to_ne_bytes());
+            record.extend(((size - HEADER - TIME - SIZE) as u32).to_ne_bytes());
+            record.write_all(sent).unwrap();
+            record.resize(size, 0);
+            let page = sys::page_size() as u64;
+            for (i, byte) in record.iter().enumerate() {
+                let at = page + (self.head + i as u64) % page;
+                self.file.write_all_at(&[*byte], at).unwrap();
+            }
+            self.head += size as u64;
+            let head = self.head.to_ne_bytes();
+            self.file.write_all_at(&head, HEAD as u64).unwrap();
+        }
+
+        fn buffer(&self) -> Buffer {
+            let page = sys::page_size();
+            Buffer {
+                mapping: Mapping::new(self.file.as_fd(), 0, 2 * page, true).unwrap(),
+                _event: self.file.try_clone().unwrap().into(),
+                size: page,
+            }
+        }
+    }
+
+    fn buffers(cpus: &[&Cpu]) -> PerfBuffers<()> {
+        PerfBuffers {
+            _map: (),
+            cpus: cpus.iter().map(|cpu| cpu.buffer()).collect(),
+            epoll: Epoll::new().unwrap(),
+            record: Vec::new(),
+        }
+    }
+
+    fn read(buffers: &mut PerfBuffers<()>, limit: usize) -> Vec<String> {
+        let mut records = Vec::new();
+        buffers.read(limit, |bytes| {
+            let text = String::from_utf8(bytes.to_vec()).unwrap();
+            records.push(text.trim_end_matches('\0').to_string());
+        });
+        records
+    }
+
+    #[test]
+    fn records_of_all_cpus_come_in_the_order_of_their_times() {
+        let (mut a, mut b, idle) = (Cpu::new(0), Cpu::new(0), Cpu::new(0));
+        a.write(RECORD_SAMPLE, 20, b"second");
+        a.write(RECORD_SAMPLE, 40, b"fourth");
+        b.write(RECORD_SAMPLE, 10, b"first");
+        b.write(RECORD_SAMPLE, 30, b"third");
+        let mut buffers = buffers(&[&a, &b, &idle]);
+        assert_eq!(read(&mut buffers, 3), ["first", "second", "third"]);
+        b.write(RECORD_SAMPLE, 50, b"fifth");
+        assert_eq!(read(&mut buffers, 100), ["fourth", "fifth"]);
+        assert_eq!(read(&mut buffers, 100), [""; 0]);
+        assert_eq!(buffers.position(), buffers.end());
+    }
+
+    #[test]
+    fn a_record_that_wraps_is_whole() {
+        let mut cpu = Cpu::new(3 * sys::page_size() as u64 - 24);
+        cpu.write(RECORD_SAMPLE, 1, b"around the end of the data");
+        let mut buffers = buffers(&[&cpu]);
+        assert_eq!(read(&mut buffers, 100), ["around the end of the data"]);
+    }
+
+    /// PERF_RECORD_LOST, and one whose size makes no sense.
+    #[test]
+    fn what_is_not_a_programs_is_passed_over() {
+        const RECORD_LOST: u32 = 2;
+        let mut cpu = Cpu::new(0);
+        cpu.write(RECORD_LOST, u64::MAX, b"12345678");
+        cpu.write(RECORD_SAMPLE, 1, b"kept");
+        let mut of_one = buffers(&[&cpu]);
+        assert_eq!(read(&mut of_one, 100), ["kept"]);
+        let size_of_the_next = sys::page_size() as u64 + cpu.head + 6;
+        cpu.write(RECORD_SAMPLE, 2, b"shorter than its header");
+        cpu.file.write_all_at(&[0, 0], size_of_the_next).unwrap();
+        read(&mut of_one, 100);
+        assert_eq!(of_one.position(), of_one.end());
     }
 }

@@ -280,9 +280,10 @@ impl Drop for Mapping {
     }
 }
 
-/// A perf event of one CPU to which BPF programs write, and which reports when that many bytes wait.
+/// A perf event of one CPU to which BPF programs write, and which reports when that many bytes wait. Its samples carry
+/// the time, by one clock for all CPUs.
 pub fn open_bpf_output(cpu: u32, wakeup_bytes: usize) -> io::Result<OwnedFd> {
-    /// The first version of struct perf_event_attr, of linux/perf_event.h.
+    /// struct perf_event_attr of linux/perf_event.h, as Linux 4.1 has it (PERF_ATTR_SIZE_VER4).
     #[repr(C)]
     #[derive(Default)]
     struct Attr {
@@ -296,19 +297,29 @@ pub fn open_bpf_output(cpu: u32, wakeup_bytes: usize) -> io::Result<OwnedFd> {
         wakeup: u32,
         breakpoint: u32,
         config1: u64,
+        config2: u64,
+        branch_sample_type: u64,
+        sample_regs_user: u64,
+        sample_stack_user: u32,
+        clock: i32,
+        sample_regs_intr: u64,
     }
     const SOFTWARE: u32 = 1;
     const BPF_OUTPUT: u64 = 10;
+    const SAMPLE_TIME: u64 = 1 << 2;
     const SAMPLE_RAW: u64 = 1 << 10;
     const WATERMARK: u64 = 1 << 14;
+    const USE_CLOCK: u64 = 1 << 25;
     const FD_CLOEXEC: u64 = 8;
     let attr = Attr {
         kind: SOFTWARE,
         size: size_of::<Attr>() as u32,
         config: BPF_OUTPUT,
-        sample_type: SAMPLE_RAW,
-        flags: WATERMARK,
+        sample_type: SAMPLE_TIME | SAMPLE_RAW,
+        flags: WATERMARK | USE_CLOCK,
         wakeup: wakeup_bytes as u32,
+        // The perf events' own clock is that of each CPU.
+        clock: libc::CLOCK_MONOTONIC_RAW,
         ..Attr::default()
     };
     // SAFETY: the kernel reads as many bytes of the attribute as it says; no process, no group. The answer is new
