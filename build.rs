@@ -84,7 +84,7 @@ fn compile(clang: &str, object: &Path, extra: &[&str]) {
     run(command.arg("-o").arg(object));
 }
 
-/// Makes OBJECT.lz4: the object's length in eight bytes, then itself as src/lz4.rs reads it.
+/// Makes OBJECT.lz4: the object's length in eight bytes, then itself as src/bpf/lz4.rs reads it.
 fn pack(object: &Path) {
     let bytes = fs::read(object).expect("clang wrote it");
     let mut packed = (bytes.len() as u64).to_le_bytes().to_vec();

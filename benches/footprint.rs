@@ -5,7 +5,7 @@ mod common;
 
 use common::{Report, Sidecar, TestCgroup};
 use fxhash::FxHasher;
-use snoop::tree::Tree;
+use snoop::files::path_tree::PathTree;
 use std::fs::{self, File};
 use std::hash::Hasher;
 use std::hint::black_box;
@@ -311,7 +311,7 @@ fn attack() {
     let other = |i: u64| path([first(i), wanted]);
     let time = |paths: &[Vec<u8>]| {
         let once = || {
-            let mut tree = Tree::default();
+            let mut tree = PathTree::default();
             let start = Instant::now();
             for path in paths {
                 black_box(tree.hold(path));

@@ -9,7 +9,7 @@ mod common;
 
 use bpf_sys::direct;
 use common::TestCgroup;
-use snoop::kernel::{self, Buffer, HOOKS};
+use snoop::bpf::kernel::{self, Buffer, HOOKS};
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -25,11 +25,11 @@ const RUNS: usize = 9;
 enum Mode {
     Untraced,
     Floor,
-    Traced,
+    Scope,
     Neighbour,
 }
 
-const MODES: [Mode; 4] = [Mode::Untraced, Mode::Floor, Mode::Traced, Mode::Neighbour];
+const MODES: [Mode; 4] = [Mode::Untraced, Mode::Floor, Mode::Scope, Mode::Neighbour];
 
 /// A workload: does something that many times in the directory of [`make_files`].
 struct Case {
@@ -308,7 +308,7 @@ impl Bench {
     fn run(&self, case: &Case, mode: Mode) -> (f64, u64) {
         let report = self.directory.join("report.json");
         let traced = match mode {
-            Mode::Traced => Some(&self.here),
+            Mode::Scope => Some(&self.here),
             Mode::Neighbour => Some(&self.elsewhere),
             _ => None,
         };

@@ -19,7 +19,7 @@ static __always_inline void find_real(struct access *a, void *task)
 static __always_inline void note_file_system(struct draft *s, struct place file)
 {
 	__builtin_memset(s->head.fs, 0, sizeof(s->head.fs));
-	if (!ABLE(ABLE_NAMES))
+	if (!ENABLED(FEATURE_NAMES))
 		return;
 	__u64 type = peek((void *)peek((void *)file.dentry, OFF(dentry_sb)), OFF(sb_type));
 
@@ -86,7 +86,7 @@ static __always_inline void prepare(struct draft *s, void *task)
 	s->head.result = a->result;
 	s->head.pid = bpf_get_current_pid_tgid() >> 32;
 	s->head.row = a->row;
-	s->head.len[PART_ASKED] = a->len;
+	s->head.len[PART_REQUESTED] = a->len;
 	s->todo[PART_BASE] = ABSENT;
 	if (a->start == START_PLACE)
 		s->todo[PART_BASE] = a->place;
@@ -130,7 +130,7 @@ static __always_inline void send_pending(void *ctx, struct draft *s, __u64 bytes
 		__u32 which = pending->key[0] != 0;
 
 		pending->key[which] = s->head.key;
-		pending->whole |= (s->head.len[PART_ASKED] <= HASHED) << which;
+		pending->whole |= (s->head.len[PART_REQUESTED] <= HASHED) << which;
 	} else {
 		count(s->verdict.number, s->access.row, outcome);
 	}
@@ -165,7 +165,7 @@ static __always_inline void finish_record(void *ctx, struct draft *s, void *node
 	count(s->verdict.number, s->access.row, outcome);
 	if (outcome != OUTCOME_SUBMITTED)
 		return;
-	if (s->head.len[PART_ASKED] <= HASHED)
+	if (s->head.len[PART_REQUESTED] <= HASHED)
 		remember(s->head.key);
 	if (container && s->head.cgroup)
 		container->named = 1;

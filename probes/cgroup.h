@@ -41,7 +41,7 @@ static __always_inline __u32 number_of_container(__u64 id)
 
 static __always_inline __u64 mount_namespace(__u64 task)
 {
-	if (!ABLE(ABLE_NAMES))
+	if (!ENABLED(FEATURE_NAMES))
 		return 0;
 	return peek((void *)peek((void *)task, OFF(task_nsproxy)), OFF(nsproxy_mnt_ns));
 }
@@ -55,7 +55,7 @@ static __always_inline void *follow(void *p, __u32 off, int has_type)
 /* The node of a task's cgroup in the cgroup file system. */
 static __always_inline void *find_node(void *task, int has_type)
 {
-	if (!has_type && !ABLE(ABLE_READ))
+	if (!has_type && !ENABLED(FEATURE_KERNEL_MEMORY))
 		return 0;
 	void *css_set = follow(task, OFF(task_cgroups), has_type);
 	void *cgroup = follow(css_set, OFF(css_set_dfl_cgrp), has_type);
@@ -89,7 +89,7 @@ static __always_inline int is_runtime_name(void *node, int has_type)
 	char *name = bpf_map_lookup_elem(&names, &index);
 	__u64 other = 0;
 
-	if (!ABLE(ABLE_READ) || !name || !node)
+	if (!ENABLED(FEATURE_KERNEL_MEMORY) || !name || !node)
 		return 0;
 	long len = bpf_probe_read_kernel_str(name, CGROUP_NAME_BYTES, follow(node, OFF(kernfs_name), has_type)) - 1;
 
@@ -159,7 +159,7 @@ static __always_inline __u32 append_cgroup(struct draft *s, void *node, __u64 id
 {
 	__u64 found = 0;
 
-	if (!ABLE(ABLE_READ))
+	if (!ENABLED(FEATURE_KERNEL_MEMORY))
 		return at;
 	for (int i = 0; i < CGROUP_DEPTH && node; i++) {
 		__u32 to = at & (DATA_MAX - 1);

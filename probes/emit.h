@@ -30,7 +30,7 @@ MAP(counts) = { BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(struct counts), 1, 0 };
 /* Bucket -> known accesses. An array, because a look-up in it is a few inlined instructions and it
  * never fills up: a new key takes the place of the oldest in its bucket, whose next use is then
  * merely sent once more. */
-MAP(seen) = { BPF_MAP_TYPE_ARRAY, 4, sizeof(struct bucket), 1 << SEEN_BITS, 0 };
+MAP(seen) = { BPF_MAP_TYPE_ARRAY, 4, sizeof(struct bucket), 1 << KNOWN_BITS, 0 };
 
 /* What user space changes while the programs run; they only read it. */
 struct control control SEC(".data.control") = { .epoch = 1 };
@@ -140,7 +140,7 @@ static __always_inline __u64 finish(__u64 hash)
 
 static __always_inline struct bucket *bucket_of(__u64 key)
 {
-	__u32 index = key & ((1 << SEEN_BITS) - 1);
+	__u32 index = key & ((1 << KNOWN_BITS) - 1);
 
 	return bpf_map_lookup_elem(&seen, &index);
 }
@@ -160,11 +160,11 @@ static __always_inline int is_known(__u64 key)
 	if (!bucket)
 		return 0;
 #pragma unroll
-	for (int i = 0; i < SEEN_WAYS; i++) {
+	for (int i = 0; i < KNOWN_WAYS; i++) {
 		__u64 slot = bucket->slot[i];
 
 		if (!((slot ^ key) & compared) && slot)
-			return (__u16)(now - (__u16)slot) <= SEEN_EPOCHS;
+			return (__u16)(now - (__u16)slot) <= KNOWN_EPOCHS;
 	}
 	return 0;
 }
@@ -178,7 +178,7 @@ static __always_inline void remember(__u64 key)
 	if (!bucket)
 		return;
 #pragma unroll
-	for (int i = 0; i < SEEN_WAYS; i++) {
+	for (int i = 0; i < KNOWN_WAYS; i++) {
 		__u64 slot = bucket->slot[i];
 		__u16 age = slot ? now - (__u16)slot : 0xfffe;
 
@@ -192,7 +192,7 @@ static __always_inline void remember(__u64 key)
 	/* All of one age: let the key choose, or one slot would take all the changes. */
 	if (!oldest)
 		victim = key >> 16;
-	bucket->slot[victim & (SEEN_WAYS - 1)] = (key & SLOT_KEY) | now;
+	bucket->slot[victim & (KNOWN_WAYS - 1)] = (key & SLOT_KEY) | now;
 }
 
 /* ---- sending ---- */

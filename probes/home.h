@@ -53,7 +53,7 @@ static __always_inline int is_in(__u64 container, __u64 task)
 /* To be called when the current process has executed a program. */
 static __always_inline void note_execution(struct verdict *verdict)
 {
-	if (!ABLE(ABLE_NAMES) || !verdict->contained)
+	if (!ENABLED(FEATURE_NAMES) || !verdict->contained)
 		return;
 	__u64 task = bpf_get_current_task(), parent = peek((void *)task, OFF(task_parent));
 	struct where where = { verdict->container, mount_namespace(task) };
@@ -71,7 +71,7 @@ static __always_inline void note_execution(struct verdict *verdict)
 /* Is the current process the runtime's? In doubt it is not. */
 static __always_inline int is_foreign(struct verdict *verdict)
 {
-	if (!ABLE(ABLE_NAMES) || !verdict->contained)
+	if (!ENABLED(FEATURE_NAMES) || !verdict->contained)
 		return 0;
 	__u64 task = bpf_get_current_task(), container = verdict->container;
 	__u64 home = home_of(task), here = mount_namespace(task);

@@ -88,7 +88,7 @@ static __always_inline __u64 select(__u64 mask, __u64 then, __u64 otherwise)
 
 /* Is all of it there? The verifier does not look at what cannot be reached, so that a helper which is not allowed does
  * no harm behind this. */
-#define ABLE(abilities) ((config.able & (abilities)) == (abilities))
+#define ENABLED(abilities) ((config.features & (abilities)) == (abilities))
 
 #define OFF(member) (config.off.member)
 #define HAS(member) (OFF(member) != OFFSET_NONE)
@@ -156,7 +156,7 @@ static __always_inline struct place place_at(const void *path)
 {
 	struct place place = {};
 
-	if (ABLE(ABLE_NAMES))
+	if (ENABLED(FEATURE_NAMES))
 		bpf_probe_read_kernel(&place, sizeof(place), path + OFF(path_mnt));
 	return place;
 }
@@ -196,7 +196,7 @@ static __always_inline struct place place_of_fd(void *task, int fd)
 {
 	void *fdt = (void *)load((void *)load(task, OFF(task_files)), OFF(files_fdt));
 
-	if (!ABLE(ABLE_NAMES) || fd < 0 || (__u32)fd >= load32(fdt, OFF(fdt_max_fds)))
+	if (!ENABLED(FEATURE_NAMES) || fd < 0 || (__u32)fd >= load32(fdt, OFF(fdt_max_fds)))
 		return (struct place){};
 	void *file = (void *)peek((void *)load(fdt, OFF(fdt_fd)), (__u32)fd * sizeof(void *));
 

@@ -29,7 +29,7 @@ static __always_inline void late_file(void *ctx, __u64 task, struct place file)
 	s->head.result = 0;
 	s->head.pid = tgid;
 	s->head.row = config.late_id;
-	s->head.len[PART_ASKED] = 0;
+	s->head.len[PART_REQUESTED] = 0;
 	s->todo[PART_BASE] = ABSENT;
 	s->todo[PART_ROOT] = root_of(task);
 	s->todo[PART_REAL] = file;

@@ -60,7 +60,7 @@ static __always_inline void cgroup_made(void *ctx, struct draft *s, void *node)
 		return;
 	if (expected->target) {
 		bpf_map_update_elem(&targets, &id, &expected->target, BPF_ANY);
-		tell(ctx, s, id, node, RECORD_MADE);
+		tell(ctx, s, id, node, RECORD_CGROUP_CREATED);
 		return;
 	}
 	then = expected_in(id, expected, &path);
@@ -77,7 +77,7 @@ static __always_inline void cgroup_removed(void *ctx, struct draft *s, void *nod
 
 	if (target == TARGET_PROCESSES || target == TARGET_CONTAINER || target == TARGET_PARENT ||
 	    holds_containers(path.parent))
-		tell(ctx, s, id, node, RECORD_ENDED);
+		tell(ctx, s, id, node, RECORD_CGROUP_REMOVED);
 	if (expected && expected_in(id, expected, &path))
 		bpf_map_delete_elem(&paths, &path);
 }

@@ -51,7 +51,7 @@ struct program_header32 {
 
 static __always_inline void await_loader(struct draft *s, void *task, struct verdict *verdict)
 {
-	if (!ABLE(ABLE_READ | ABLE_LOADER))
+	if (!ENABLED(FEATURE_KERNEL_MEMORY | FEATURE_ELF_INTERP))
 		return;
 	__u32 pid = bpf_get_current_pid_tgid() >> 32;
 	void *mm = (void *)load(task, OFF(task_mm));
@@ -81,7 +81,7 @@ static __always_inline void await_loader(struct draft *s, void *task, struct ver
 	if (!bpf_map_update_elem(&loaders, &pid, &fresh, BPF_NOEXIST))
 		__sync_fetch_and_add(&awaited, 1);
 	else if (bpf_map_update_elem(&loaders, &pid, &fresh, BPF_EXIST))
-		count(verdict->number, config.loader_id, OUTCOME_UNREADABLE);
+		count(verdict->number, config.elf_interp_id, OUTCOME_UNREADABLE);
 }
 
 static __always_inline void forget_loader(__u32 pid)
@@ -129,7 +129,7 @@ static __always_inline int loader_access(struct draft *s, void *task, struct ver
 	struct pending *pending = bpf_map_lookup_elem(&loaders, &pid);
 	__u32 len;
 
-	if (!ABLE(ABLE_READ | ABLE_LOADER) || !pending)
+	if (!ENABLED(FEATURE_KERNEL_MEMORY | FEATURE_ELF_INTERP) || !pending)
 		return 0;
 	len = find_loader(s, pending);
 	if (!len && ++pending->tries < LOADER_TRIES)
@@ -138,11 +138,11 @@ static __always_inline int loader_access(struct draft *s, void *task, struct ver
 
 	forget_loader(pid);
 	if (!len) {
-		count(verdict->number, config.loader_id, OUTCOME_UNREADABLE);
+		count(verdict->number, config.elf_interp_id, OUTCOME_UNREADABLE);
 		return 0;
 	}
 	s->access = (struct access){
-		.row = config.loader_id,
+		.row = config.elf_interp_id,
 		.start = s->data[0] == '/' ? START_ROOT : START_PWD,
 		.leads = real.dentry ? LEADS_PLACE : LEADS_NOWHERE,
 		.real = real,

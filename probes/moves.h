@@ -22,7 +22,7 @@ MAP(moves) = { BPF_MAP_TYPE_LRU_HASH, sizeof(struct process), sizeof(struct plac
 
 static __always_inline struct process process_of(__u64 task)
 {
-	if (!ABLE(ABLE_READ))
+	if (!ENABLED(FEATURE_KERNEL_MEMORY))
 		return (struct process){};
 	void *leader = (void *)peek((void *)task, OFF(task_leader));
 
@@ -35,7 +35,7 @@ static __always_inline struct process process_of(__u64 task)
 /* Did the process begin before tracing did? */
 static __always_inline int is_older(__u64 task)
 {
-	return ABLE(ABLE_READ) && process_of(task).start < control.attached;
+	return ENABLED(FEATURE_KERNEL_MEMORY) && process_of(task).start < control.attached;
 }
 
 static __always_inline struct places places_now(void *task)
@@ -67,7 +67,7 @@ static __always_inline struct places places_before(void)
 {
 	__u64 task = bpf_get_current_task();
 
-	if (!ABLE(ABLE_NAMES))
+	if (!ENABLED(FEATURE_NAMES))
 		return (struct places){};
 	for (int i = 0; i < GENERATIONS; i++) {
 		struct process process = process_of(task);

@@ -14,7 +14,7 @@ static __always_inline __u64 namespace_around(__u64 task)
 {
 	__u64 own_ns = mount_namespace(task), found = own_ns;
 
-	if (!ABLE(ABLE_NAMES))
+	if (!ENABLED(FEATURE_NAMES))
 		return 0;
 
 	for (int i = 0; i < ANCESTORS && found == own_ns; i++) {
@@ -33,7 +33,7 @@ static __always_inline void answer_own_call(__u64 cookie)
 		return;
 	for (int i = 0; i < CGROUP_DEPTH; i++) {
 		own.id[i] = load(node, OFF(kernfs_id));
-		if (ABLE(ABLE_READ))
+		if (ENABLED(FEATURE_KERNEL_MEMORY))
 			bpf_probe_read_kernel_str(own.name[i], sizeof(own.name[i]), (void *)load(node, OFF(kernfs_name)));
 		node = (void *)load(node, OFF(kernfs_parent));
 	}

@@ -59,7 +59,7 @@ static __always_inline int is_namespace_root(struct place place)
 {
 	__u64 mount = place.mnt - OFF(mount_mnt), dentry = place.dentry, parent = 0;
 
-	if (!ABLE(ABLE_NAMES))
+	if (!ENABLED(FEATURE_NAMES))
 		return 1;
 
 	for (int i = 0; i < ROOT_MOUNTS; i++) {
@@ -114,7 +114,7 @@ static __always_inline __u64 number_of(struct draft *s, const void *pointer)
  * these hashes in the dentries. Deeper than HASH_DEPTH, the address of the dentry stands for the rest. */
 static __always_inline __u64 hash_typed(struct draft *s, const void *path, __u64 hash)
 {
-	if (!ABLE(ABLE_PATHS))
+	if (!ENABLED(FEATURE_PATHS))
 		return hash;
 	const void *mnt = (const void *)load(path, OFF(path_mnt));
 	const void *dentry = (const void *)load(path, OFF(path_dentry));
@@ -133,7 +133,7 @@ static __always_inline __u64 hash_typed(struct draft *s, const void *path, __u64
 /* The same for a place without types. */
 static __always_inline __u64 hash_place(struct place place, __u64 hash)
 {
-	if (!ABLE(ABLE_NAMES))
+	if (!ENABLED(FEATURE_NAMES))
 		return hash;
 	__u64 dentry = place.dentry;
 	__u64 root = peek((void *)place.mnt, OFF(vfsmount_root));
@@ -209,7 +209,7 @@ static __always_inline void begin_walk(struct draft *s, __u32 at)
 	w->at = at;
 	w->start = at;
 	w->mount = MOUNT_NONE;
-	if (!ABLE(ABLE_NAMES)) {
+	if (!ENABLED(FEATURE_NAMES)) {
 		for (int part = PART_BASE; part < PARTS; part++) {
 			s->todo[part] = ABSENT;
 			s->head.len[part] = 0;
@@ -238,7 +238,7 @@ static __always_inline void begin_walk(struct draft *s, __u32 at)
  * becomes absent. Answers whether all parts are done; the data then ends at s->walk.at. */
 static __always_inline int walk_on(struct draft *s, __u64 ns, int steps)
 {
-	if (!ABLE(ABLE_NAMES))
+	if (!ENABLED(FEATURE_NAMES))
 		return 1;
 	for (int i = 0; i < steps; i++) {
 		if (s->walk.part >= PARTS)
@@ -252,7 +252,7 @@ static __always_inline int walk_on(struct draft *s, __u64 ns, int steps)
 /* Files that no image holds, for a name that is excluded already: processes and devices seen as files. */
 static __always_inline int is_pseudo(struct place file)
 {
-	if (!ABLE(ABLE_NAMES))
+	if (!ENABLED(FEATURE_NAMES))
 		return 1;
 	__u16 mode = peek((void *)peek((void *)file.dentry, OFF(dentry_inode)), OFF(inode_mode));
 	__u64 magic = peek((void *)peek((void *)file.dentry, OFF(dentry_sb)), OFF(sb_magic));

@@ -128,7 +128,7 @@ static __always_inline int path_access(struct draft *s, void *task, struct call 
 	else if (kind & ROW_CHROOT)
 		a->leads = LEADS_ROOT;
 	if (kind & (ROW_CHDIR | ROW_CHROOT))
-		a->flags = RECORD_MOVED;
+		a->flags = RECORD_CHDIR;
 	if (path == ARG_NONE) {
 		a->flags = RECORD_REAL_ONLY;
 		return 1;
@@ -188,19 +188,19 @@ int sys_exit(__u64 *ctx)
 	__u64 nr = load32(call.regs, OFF(regs_nr));
 
 	/* For the node's other processes most calls must end here. */
-	if (nr >= SYSCALLS || !(config.table[nr].id | config.table[SYSCALLS + nr].id))
+	if (nr >= SYSCALL_NUMBERS || !(config.table[nr].id | config.table[SYSCALL_NUMBERS + nr].id))
 		return 0;
 	void *task = current_task();
 
 	call.is32 = is_compat(task);
-	const volatile struct row *row = &config.table[within(2 * SYSCALLS - 1, nr + call.is32 * SYSCALLS)];
+	const volatile struct row *row = &config.table[within(2 * SYSCALL_NUMBERS - 1, nr + call.is32 * SYSCALL_NUMBERS)];
 
 	keep_address(row);
 	__u32 id = row->id, kind = row->kind;
 
-	if (!id || (kind & ROW_LOADER && !awaited))
+	if (!id || (kind & ROW_ELF_INTERP && !awaited))
 		return 0;
-	if (kind & ROW_OWN) {
+	if (kind & ROW_SELF) {
 		answer_own_call(argument(&call, 2));
 		return 0;
 	}
@@ -210,7 +210,7 @@ int sys_exit(__u64 *ctx)
 
 	if (!verdict || !first)
 		return 0;
-	if (call.result < 0 && !(kind & ROW_LOADER)) {
+	if (call.result < 0 && !(kind & ROW_ELF_INTERP)) {
 		if ((row->path[0] != ARG_NONE || kind & ROW_OPENS) &&
 		    (!(kind & (ROW_ADDRESS | ROW_MESSAGE)) || read_socket_path(first, &call, kind, row->path[0])))
 			count(verdict->number, id, OUTCOME_FAILED);
@@ -226,7 +226,7 @@ int sys_exit(__u64 *ctx)
 			break;
 		struct draft *s = draft(which);
 
-		if (s && (kind & ROW_LOADER ? loader_access(s, task, verdict)
+		if (s && (kind & ROW_ELF_INTERP ? loader_access(s, task, verdict)
 					    : !(kind & ROW_EXEC) && path_access(s, task, &call, verdict, row,
 										which)))
 			await(first, s, which, verdict);
@@ -292,7 +292,7 @@ int sched_process_exec(__u64 *ctx)
 
 	if (!verdict || !first)
 		return 0;
-	if (!ABLE(ABLE_READ)) {
+	if (!ENABLED(FEATURE_KERNEL_MEMORY)) {
 		count(verdict->number, config.exec_id, OUTCOME_UNREADABLE);
 		return 0;
 	}
@@ -300,7 +300,7 @@ int sched_process_exec(__u64 *ctx)
 	void *interp = (void *)peek(bprm, OFF(bprm_interp));
 	struct place program = {};
 
-	if (ABLE(ABLE_PATHS)) {
+	if (ENABLED(FEATURE_PATHS)) {
 		void *file = (void *)load((void *)load(task, OFF(task_mm)), OFF(mm_exe_file));
 
 		program = place_at(file + OFF(file_path));
@@ -313,7 +313,7 @@ int sched_process_exec(__u64 *ctx)
 	for (__u32 which = 0; which < DRAFTS; which++) {
 		struct draft *s = draft(which);
 
-		if (s && (which ? interp != filename && name_access(s, verdict, config.interpreter_id, interp, ABSENT)
+		if (s && (which ? interp != filename && name_access(s, verdict, config.script_interp_id, interp, ABSENT)
 				: name_access(s, verdict, config.exec_id, filename, program)))
 			await(first, s, which, verdict);
 	}
@@ -327,7 +327,7 @@ int cgroup_mkdir(__u64 *ctx)
 {
 	struct draft *s = draft(0);
 
-	if (s && ABLE(ABLE_READ))
+	if (s && ENABLED(FEATURE_KERNEL_MEMORY))
 		cgroup_made(ctx, s, (void *)peek((void *)ctx[0], OFF(cgroup_kn)));
 	return 0;
 }
@@ -337,7 +337,7 @@ int cgroup_rmdir(__u64 *ctx)
 {
 	struct draft *s = draft(0);
 
-	if (s && ABLE(ABLE_READ))
+	if (s && ENABLED(FEATURE_KERNEL_MEMORY))
 		cgroup_removed(ctx, s, (void *)peek((void *)ctx[0], OFF(cgroup_kn)));
 	return 0;
 }

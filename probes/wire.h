@@ -1,6 +1,6 @@
 /* The contract between the programs in this folder and user space.
  *
- * src/wire.rs mirrors this file; both sides assert the layout, and a test compares the two through
+ * src/bpf/wire.rs mirrors this file; both sides assert the layout, and a test compares the two through
  * the type information of the compiled object. All numbers are in the machine's byte order. */
 #ifndef SNOOP_WIRE_H
 #define SNOOP_WIRE_H
@@ -9,7 +9,7 @@
 
 /* ---- what user space tells the programs, once, before they are loaded ---- */
 
-#define SYSCALLS 512 /* numbers the table covers; the highest in use is 469 (Linux 6.17) */
+#define SYSCALL_NUMBERS 512 /* numbers the table covers; the highest in use is 469 (Linux 6.17) */
 #define EXCLUDES 8   /* prefixes tested in the kernel; user space tests all of them again */
 #define EXCLUDE_WORDS 4 /* of 8 bytes: longer prefixes are left to user space */
 
@@ -23,8 +23,8 @@ enum row_kind {
 	ROW_CHROOT = 1 << 2, /* success has replaced the root directory */
 	ROW_EXEC = 1 << 3,   /* success replaces the process: see the exec hook */
 	ROW_HOW = 1 << 4,    /* the third argument is a struct open_how */
-	ROW_LOADER = 1 << 5, /* takes no path, but shows that the dynamic loader runs */
-	ROW_OWN = 1 << 6,    /* snoop's own call, if it carries the cookie */
+	ROW_ELF_INTERP = 1 << 5, /* takes no path, but shows that the dynamic loader runs */
+	ROW_SELF = 1 << 6,    /* snoop's own call, if it carries the cookie */
 	ROW_UNTRACED = 1 << 7, /* success begins something that cannot be traced on this kernel */
 	ROW_ADDRESS = 1 << 8, /* the path is in a struct sockaddr, whose length is the next argument */
 	ROW_MESSAGE = 1 << 9, /* the same in a struct msghdr */
@@ -137,17 +137,17 @@ struct offsets {
 };
 
 /* What this kernel allows, or has in a place that is known. What is missing is said in the report. */
-enum ability {
-	ABLE_READ = 1 << 0,   /* to read the kernel's memory: not with lockdown=confidentiality */
-	ABLE_PATHS = 1 << 1,  /* to find the names of directories and files */
-	ABLE_LOADER = 1 << 2, /* to find a new program's loader */
+enum feature {
+	FEATURE_KERNEL_MEMORY = 1 << 0,   /* to read the kernel's memory: not with lockdown=confidentiality */
+	FEATURE_PATHS = 1 << 1,  /* to find the names of directories and files */
+	FEATURE_ELF_INTERP = 1 << 2, /* to find a new program's loader */
 };
 
-#define ABLE_NAMES (ABLE_READ | ABLE_PATHS)
+#define FEATURE_NAMES (FEATURE_KERNEL_MEMORY | FEATURE_PATHS)
 
 /* Read-only and frozen before the programs are loaded: the verifier takes it as constants. */
 struct config {
-	struct row table[2 * SYSCALLS]; /* the second half is of 32-bit calls, whose numbers are others */
+	struct row table[2 * SYSCALL_NUMBERS]; /* the second half is of 32-bit calls, whose numbers are others */
 	struct request request[REQUESTS];
 	struct exclude exclude[EXCLUDES];
 	__u64 seed;   /* makes the keys of `seen` unpredictable */
@@ -155,11 +155,11 @@ struct config {
 	struct offsets off;
 	__u32 typed;   /* 1: pointers of the current task carry types and are read by plain loads */
 	__u16 exec_id; /* rows of `counts` for what has no syscall of its own */
-	__u16 interpreter_id;
-	__u16 loader_id;
+	__u16 script_interp_id;
+	__u16 elf_interp_id;
 	__u16 late_id;
 	__u32 mode_backing; /* the flag of file.f_mode for such a file; it moved in 6.14 */
-	__u32 able; /* enum ability */
+	__u32 features; /* enum feature */
 };
 
 /* Numbers of containers. The last one is shared by those that found none. */
@@ -176,7 +176,7 @@ struct control {
 
 /* A known name is offered again once its entry is this many epochs old, because it may have come to
  * mean another file. */
-#define SEEN_EPOCHS 5
+#define KNOWN_EPOCHS 5
 
 /* ---- what the programs count, per CPU ---- */
 
@@ -268,7 +268,7 @@ struct own {
 /* ---- what the programs send: a header, then the bytes of the parts one after the other ---- */
 
 enum part {
-	PART_ASKED, /* the path as the program gave it, without its NUL */
+	PART_REQUESTED, /* the path as the program gave it, without its NUL */
 	PART_BASE,  /* the directory a relative path starts from */
 	PART_ROOT,  /* the process's root directory */
 	PART_REAL,  /* the file that was opened or executed */
@@ -281,10 +281,10 @@ enum record_flag {
 	RECORD_HAS_BASE = 1 << 0, /* the path is relative; without this flag its start is unknown */
 	RECORD_HAS_REAL = 1 << 1,
 	RECORD_IN_BASE = 1 << 2,  /* the base serves as the root directory too (RESOLVE_IN_ROOT) */
-	RECORD_MOVED = 1 << 3,    /* a change of directory: the real part is where it led */
+	RECORD_CHDIR = 1 << 3,    /* a change of directory: the real part is where it led */
 	RECORD_REAL_ONLY = 1 << 4, /* there is no usable name: only the real part counts */
-	RECORD_MADE = 1 << 5,  /* no access: the cgroup was made again */
-	RECORD_ENDED = 1 << 6, /* no access: the cgroup was removed */
+	RECORD_CGROUP_CREATED = 1 << 5,  /* no access: the cgroup was made again */
+	RECORD_CGROUP_REMOVED = 1 << 6, /* no access: the cgroup was removed */
 	RECORD_PENDING = 1 << 8, /* whether it succeeds will be told by a record with the same key, or not at all */
 	RECORD_COMPLETE = 1 << 9, /* that record */
 	RECORD_LATE = 1 << 7, /* by a process that is older than the tracing */
@@ -316,11 +316,11 @@ struct record {
 #define RING_BYTES (4 << 20)
 
 /* The set of known accesses: buckets of one cache line. 2^15 * 8 = 262,144 keys in 2 MiB. */
-#define SEEN_BITS 15
-#define SEEN_WAYS 8
+#define KNOWN_BITS 15
+#define KNOWN_WAYS 8
 
 struct bucket {
-	__u64 slot[SEEN_WAYS]; /* 48 bits of key, 16 bits of epoch; 0 is empty */
+	__u64 slot[KNOWN_WAYS]; /* 48 bits of key, 16 bits of epoch; 0 is empty */
 };
 
 _Static_assert(sizeof(struct row) == 8, "one load per row");

@@ -1,14 +1,14 @@
 //! Flags and environment to a [`Command`]: one table of commands, one parse function.
 
-use crate::closure::{Closure, Format};
-use crate::destination::Destination;
+use crate::bpf::kernel::Buffer;
 use crate::error::{Error, Result};
 use crate::http::Address;
-use crate::kernel::Buffer;
+use crate::image::closure::{Closure, Format};
+use crate::image::unused::{Output, Unused};
 use crate::log::Level;
-use crate::metadata::Metadata;
 use crate::path::Excludes;
-use crate::unused::{Form, Unused};
+use crate::report::file::Destination;
+use crate::report::metadata::Metadata;
 use lexopt::prelude::*;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -508,13 +508,13 @@ struct ImageWords {
     /// Of `closure`.
     format: Format,
     /// Of `unused`.
-    form: Form,
+    form: Output,
 }
 
 fn image_words(verb: &'static Verb, words: Vec<OsString>) -> Result<ImageWords> {
     let is_closure = verb.name == "closure";
     let (mut root, mut reports, mut format, mut nul) = (None, Vec::new(), None, false);
-    let mut form = Form::Summary;
+    let mut form = Output::Summary;
     let mut parser =
         lexopt::Parser::from_args(words.into_iter().map(two_dashes).collect::<Words>());
     while let Some(arg) = parser.next().map_err(|e| verb.wrong(e))? {
@@ -529,8 +529,8 @@ fn image_words(verb: &'static Verb, words: Vec<OsString>) -> Result<ImageWords> 
                 })?);
             }
             Short('0') if is_closure => nul = true,
-            Long("paths") if !is_closure => form = Form::Paths,
-            Long("json") if !is_closure => form = Form::Json,
+            Long("paths") if !is_closure => form = Output::Paths,
+            Long("json") if !is_closure => form = Output::Json,
             Value(report) => reports.push(report),
             Long(flag) => return Err(verb.unknown(flag)),
             Short(letter) => return Err(verb.unknown(&letter.to_string())),
@@ -1118,7 +1118,7 @@ mod tests {
         let expected = Unused {
             root: "/d".into(),
             reports: vec!["-".into()],
-            form: Form::Json,
+            form: Output::Json,
         };
         let words = ["unused", "--root=/d", "-json", "-"];
         assert_eq!(parsed(&words, &[]).unwrap(), Command::Unused(expected));

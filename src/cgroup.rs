@@ -1,12 +1,14 @@
 //! Cgroups of version 2: where they are mounted, their ids and paths.
 
+pub mod command;
 mod named;
 mod pod;
+pub mod selection;
 mod temporary;
 
-pub use named::{Named, named, shows_root};
+pub use named::{NamedCgroup, named, shows_root};
 pub use pod::{Pod, is_container, kubernetes_name, own_container, short_name};
-pub use temporary::OwnCgroup;
+pub use temporary::TempCgroup;
 
 use crate::error::{Error, Result};
 use crate::sys;

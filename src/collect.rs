@@ -1,20 +1,26 @@
 //! What the containers used: records become files of their containers, and are counted.
 
-use crate::cgroup::{Cgroup, short_name};
-use crate::container::{Container, PSEUDO};
-use crate::format::text;
-use crate::kernel::Part;
-use crate::log::{self, Level};
-use crate::path::{Excludes, Named, is_below, seen_from, upward};
-use crate::pending::Pending;
-use crate::probe::Counts;
-use crate::resume::{self, Earlier};
-use crate::seen::{Added, NO_KEY, Seen};
-use crate::syscalls;
-use crate::tree::Tree;
-use crate::wire::{
-    Event, Outcome, RECORD_COMPLETE, RECORD_ENDED, RECORD_LATE, RECORD_MADE, RECORD_PENDING, ROWS,
+pub mod access_paths;
+pub mod container;
+mod io_uring;
+
+use crate::bpf::kernel::Feature;
+use crate::bpf::probe::Counts;
+use crate::bpf::syscalls;
+use crate::bpf::wire::{
+    Outcome, RECORD_CGROUP_CREATED, RECORD_CGROUP_REMOVED, RECORD_COMPLETE, RECORD_LATE,
+    RECORD_PENDING, ROWS, Record,
 };
+use crate::cgroup::{Cgroup, short_name};
+use crate::collect::access_paths::AccessPaths;
+use crate::collect::container::{Container, PSEUDO};
+use crate::collect::io_uring::Requests;
+use crate::files::file_set::{Added, FileSet, NO_KEY};
+use crate::files::path_tree::PathTree;
+use crate::log::{self, Level};
+use crate::path::{Excludes, is_below, path_from_leaf, seen_from};
+use crate::report::previous::{PreviousReport, ReportTotals};
+use crate::report::schema::encode_name;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
@@ -26,15 +32,15 @@ const GONE_MAX: usize = 64;
 pub struct Collector {
     containers: Vec<Container>,
     /// The files of all of them.
-    tree: Tree,
+    tree: PathTree,
     /// Of the record at hand.
-    named: Named,
-    pending: Pending,
+    named: AccessPaths,
+    requests: Requests,
     /// Of each container's set of files.
     capacity: usize,
     excludes: Excludes,
     /// What the programs cannot do on this kernel.
-    unable: Vec<Part>,
+    unable: Vec<Feature>,
     /// The programs' counters could not be read.
     uncounted: bool,
     /// Records of each row of the syscall table.
@@ -46,7 +52,7 @@ pub struct Collector {
     malformed: u64,
     evicted: u64,
     /// What runs before this one counted, and what their report lacks.
-    earlier: resume::Totals,
+    earlier: ReportTotals,
     earlier_gaps: [u64; GAPS],
     /// Something was added since [`Collector::take_changed`].
     changed: bool,
@@ -70,12 +76,12 @@ fn resolve(directory: &[u8]) -> Option<Vec<u8>> {
 
 fn path_of(cgroup: &[u8]) -> Vec<u8> {
     let mut path = Vec::new();
-    upward(cgroup, &mut path);
+    path_from_leaf(cgroup, &mut path);
     path
 }
 
 /// Reasons why an access was lost.
-const LOST: [&str; 6] = [
+const DROP_REASONS: [&str; 6] = [
     "buffer_full",
     "unreadable",
     "io_uring",
@@ -86,16 +92,16 @@ const LOST: [&str; 6] = [
 /// Reasons why something is missing: these; files that were evicted; containers that ran before tracing began; that
 /// nothing was seen at all; what cannot be done on this kernel; that the programs' counters could not be read at the
 /// end.
-pub const GAPS: usize = LOST.len() + 3 + Part::ALL.len() + 1;
-const EVICTED: usize = LOST.len();
+pub const GAPS: usize = DROP_REASONS.len() + 3 + Feature::ALL.len() + 1;
+const EVICTED: usize = DROP_REASONS.len();
 const LATE: usize = EVICTED + 1;
 const NOTHING_SEEN: usize = LATE + 1;
 
 fn gap_names() -> impl Iterator<Item = &'static str> {
-    let lost = LOST
+    let lost = DROP_REASONS
         .into_iter()
         .chain(["evicted", "late_attach", "nothing_seen"]);
-    let unable = Part::ALL.map(Part::name);
+    let unable = Feature::ALL.map(Feature::name);
     lost.chain(unable).chain(["counters"])
 }
 
@@ -127,9 +133,9 @@ impl Collector {
         let container = |cgroup| Container::new(cgroup, capacity);
         Collector {
             containers: cgroups.into_iter().map(container).collect(),
-            tree: Tree::default(),
-            named: Named::default(),
-            pending: Pending::default(),
+            tree: PathTree::default(),
+            named: AccessPaths::default(),
+            requests: Requests::default(),
             capacity,
             excludes,
             unable: Vec::new(),
@@ -141,15 +147,15 @@ impl Collector {
             unresolved: 0,
             malformed: 0,
             evicted: 0,
-            earlier: resume::Totals::default(),
+            earlier: ReportTotals::default(),
             earlier_gaps: [0; GAPS],
             changed: true,
             orders: Orders::default(),
         }
     }
 
-    /// Goes on with an earlier report; answers which container is which of [`Earlier::containers`].
-    pub fn resume(&mut self, earlier: &Earlier) -> Vec<usize> {
+    /// Goes on with an earlier report; answers which container is which of [`PreviousReport::containers`].
+    pub fn resume(&mut self, earlier: &PreviousReport) -> Vec<usize> {
         self.earlier = earlier.totals;
         for (gap, name) in self.earlier_gaps.iter_mut().zip(gap_names()) {
             let known = earlier.missing.iter().find(|(reason, _)| reason == name);
@@ -167,7 +173,7 @@ impl Collector {
                 self.containers.len() - 1
             });
             let ours = &mut self.containers[at];
-            let short = text(short_name(ours.cgroup.name()));
+            let short = encode_name(short_name(ours.cgroup.name()));
             ours.name = (container.name != short).then(|| container.name.clone());
             ours.is_named = known.is_none();
             ours.late |= container.late;
@@ -191,7 +197,7 @@ impl Collector {
         }
     }
 
-    pub fn set_unable(&mut self, parts: Vec<Part>) {
+    pub fn set_unable(&mut self, parts: Vec<Feature>) {
         self.unable = parts;
     }
 
@@ -202,16 +208,16 @@ impl Collector {
 
     /// Takes one record as the ring buffer holds it.
     pub fn record(&mut self, bytes: &[u8]) {
-        let event = Event::decode(bytes);
+        let event = Record::decode(bytes);
         let Some(event) = event.filter(|event| (event.row as usize) < ROWS) else {
             self.malformed += 1;
             return;
         };
-        if event.has(RECORD_ENDED | RECORD_MADE) {
+        if event.has(RECORD_CGROUP_REMOVED | RECORD_CGROUP_CREATED) {
             return self.lifecycle(&event);
         }
         if event.has(RECORD_PENDING) {
-            return self.pending.push(event.key, bytes);
+            return self.requests.push(event.key, bytes);
         }
         let succeeded = event.result >= 0;
         if !event.has(RECORD_COMPLETE) {
@@ -219,15 +225,15 @@ impl Collector {
             return self.access(&event);
         }
         self.received[event.row as usize] += u64::from(succeeded);
-        let request = self.pending.take(event.key);
+        let request = self.requests.take(event.key);
         if let Some(bytes) = request.filter(|_| succeeded) {
-            self.access(&Event::decode(&bytes).expect("it was one before"));
+            self.access(&Record::decode(&bytes).expect("it was one before"));
         }
     }
 
     /// A container's cgroup was removed, or one made where we expected it.
-    fn lifecycle(&mut self, event: &Event) {
-        if event.has(RECORD_ENDED) {
+    fn lifecycle(&mut self, event: &Record) {
+        if event.has(RECORD_CGROUP_REMOVED) {
             if let Some(container) = self.find(event.container) {
                 container.ended = true;
                 self.changed = true;
@@ -239,7 +245,7 @@ impl Collector {
     }
 
     /// The container of a cgroup that was not known; answers its place. It may be one that was here before.
-    fn enter(&mut self, event: &Event) -> usize {
+    fn enter(&mut self, event: &Record) -> usize {
         let path = path_of(event.cgroup);
         let again = |c: &Container| c.is_gone() && path.ends_with(&c.cgroup.path);
         let at = self.containers.iter().position(again).unwrap_or_else(|| {
@@ -309,7 +315,7 @@ impl Collector {
         }
     }
 
-    fn access(&mut self, event: &Event) {
+    fn access(&mut self, event: &Record) {
         let of = |c: &Container| c.cgroup.id == event.container;
         let known = self.containers.iter().position(of);
         let at = known.unwrap_or_else(|| self.enter(event));
@@ -387,7 +393,7 @@ impl Collector {
     }
 
     /// Where the files are that [`Container::files`] has.
-    pub fn tree(&self) -> &Tree {
+    pub fn tree(&self) -> &PathTree {
         &self.tree
     }
 
@@ -423,12 +429,12 @@ impl Collector {
     /// Files of all containers together, as the report lists them: one that several used counts once.
     pub fn files(&self) -> usize {
         let sets: Vec<_> = self.containers().map(|c| &c.files).collect();
-        Seen::union_len(&sets)
+        FileSet::union_len(&sets)
     }
 
     /// Accesses of one row of the syscall table, whatever became of them. Over all rows this is
     /// [`Totals::total`], but for records that make no sense.
-    pub fn seen(&self, row: u16, counts: &Counts) -> u64 {
+    pub fn accesses_of(&self, row: u16, counts: &Counts) -> u64 {
         let here: u64 = counts.of(row).iter().sum();
         self.received[row as usize] + here - counts.of(row)[Outcome::Submitted as usize]
     }
@@ -461,7 +467,7 @@ impl Collector {
     }
 
     /// Accesses that happened and are not in the report, by reason.
-    fn lost(&self, counts: &Counts) -> [u64; LOST.len()] {
+    fn lost(&self, counts: &Counts) -> [u64; DROP_REASONS.len()] {
         [
             counts.sum(Outcome::Full),
             counts.sum(Outcome::Unreadable),
@@ -479,7 +485,7 @@ impl Collector {
         let nothing_seen = u64::from(!self.containers().any(was_seen));
         let whole = [self.evicted, late, nothing_seen];
         let lost = self.lost(counts).into_iter().chain(whole);
-        let unable = Part::ALL.map(|part| u64::from(self.unable.contains(&part)));
+        let unable = Feature::ALL.map(|part| u64::from(self.unable.contains(&part)));
         let mut gaps = [("", 0); GAPS];
         let uncounted = [u64::from(self.uncounted)];
         let now = lost.chain(unable).chain(uncounted).zip(self.earlier_gaps);
@@ -498,9 +504,9 @@ impl Collector {
     }
 
     /// What the report counts: this run and those before it.
-    pub fn all_totals(&self, counts: &Counts) -> resume::Totals {
+    pub fn all_totals(&self, counts: &Counts) -> ReportTotals {
         let now = self.totals(counts);
-        resume::Totals {
+        ReportTotals {
             total: now.total + self.earlier.total,
             dropped: now.dropped + self.earlier.dropped,
             evicted: now.evicted + self.earlier.evicted,
@@ -513,8 +519,8 @@ mod tests {
     use super::*;
 
     /// An access in /above/app, or what happened to that cgroup.
-    fn event(flags: u16, container: u64) -> Event<'static> {
-        Event {
+    fn event(flags: u16, container: u64) -> Record<'static> {
+        Record {
             container,
             key: 0,
             result: 0,
@@ -538,9 +544,9 @@ mod tests {
             path: b"/above/app".to_vec(),
         };
         let mut collector = Collector::new(vec![cgroup], Excludes::default(), 0);
-        collector.lifecycle(&event(RECORD_ENDED, 1));
+        collector.lifecycle(&event(RECORD_CGROUP_REMOVED, 1));
         assert!(collector.containers[0].ended);
-        collector.lifecycle(&event(RECORD_MADE, 2));
+        collector.lifecycle(&event(RECORD_CGROUP_CREATED, 2));
         collector.access(&event(0, 2));
         assert_eq!(collector.containers.len(), 1);
         let again = &collector.containers[0];
@@ -554,7 +560,7 @@ mod tests {
     #[test]
     fn a_container_that_did_nothing_is_released() {
         let mut collector = Collector::new(Vec::new(), Excludes::default(), 0);
-        collector.lifecycle(&event(RECORD_ENDED, 2));
+        collector.lifecycle(&event(RECORD_CGROUP_REMOVED, 2));
         assert_eq!(collector.take_orders().release, [2]);
     }
 

@@ -2,9 +2,11 @@
 //!
 //! What it does: GET and HEAD of HTTP/1.0 and 1.1, keep-alive, pipelining. What it does not: request
 //! bodies (the connection is closed behind the answer), chunked encoding, TLS. Bounded by
-//! construction: [`SLOTS`] connections, [`REQUEST_MAX`] bytes of request each, [`PATIENCE`] for a client
+//! construction: [`SLOTS`] connections, [`REQUEST_MAX`] bytes of request each, [`IDLE_TIMEOUT`] for a client
 //! that neither finishes its request nor reads its answer; where all slots are taken, the client that has
 //! been quiet for longest makes room.
+
+pub mod health;
 
 use crate::error::{Error, Result};
 use crate::sys::{Epoll, Interest};
@@ -24,7 +26,7 @@ const CHUNK: usize = 16 << 10;
 const CHUNKS_PER_TURN: usize = 8;
 /// Bytes taken from a client whose connection is to be closed.
 const LINGER_MAX: usize = 64 << 10;
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// `-metrics-addr`: a host, empty for all addresses, and a port.
 #[derive(Clone, Debug, PartialEq)]
@@ -485,7 +487,7 @@ impl Server {
     /// Closes the connections that have not got on for too long.
     pub fn expire(&mut self, now: Instant) {
         for slot in &mut self.slots {
-            slot.take_if(|connection| now.duration_since(connection.active) > PATIENCE);
+            slot.take_if(|connection| now.duration_since(connection.active) > IDLE_TIMEOUT);
         }
     }
 }

@@ -1,6 +1,10 @@
 //! A directory that holds an image: what is in it, and which paths it takes to reach a file. Absolute
 //! symlinks start at the directory, `..` ends there: nothing outside is ever looked at.
 
+pub mod closure;
+pub mod packages;
+pub mod unused;
+
 use crate::error::{Error, Result};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;

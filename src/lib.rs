@@ -1,61 +1,38 @@
-//! snoop: which files do the containers of a pod use?
+//! snoop records which files the containers of a pod use.
 //!
-//! `main.rs` tells the story; the modules depend on those above them only.
+//! Each room is a module and the folder of its name. A room uses only rooms above it in this list.
 
-pub mod confinement;
-pub mod error;
-mod lz4;
-mod mem;
-pub mod sys;
-pub mod time;
-
-pub mod log;
-pub mod wire;
-
-pub mod btf;
-pub mod cgroup;
-pub mod format;
-pub mod metadata;
-pub mod path;
-mod pending;
-pub mod syscalls;
-mod table;
-pub mod tree;
-
-pub mod http;
-
-pub mod health;
-
-pub mod kernel;
-pub mod perf;
-pub mod ring;
-pub mod sandbox;
-pub mod seen;
-
-pub mod probe;
-
-pub mod destination;
-pub mod image;
-pub mod packages;
-pub mod reader;
-pub mod scan;
-
-pub mod resume;
-
-pub mod closure;
-pub mod unused;
-
-pub mod container;
-
-pub mod collect;
-
-pub mod metrics;
-pub mod report;
-
+/// The command line.
 pub mod args;
+/// The BPF programs: the kernel's structures, the records they send, loading.
+pub mod bpf;
+/// Cgroups, and what is traced.
+pub mod cgroup;
+/// Records become files of containers.
+pub mod collect;
+/// The one error type.
+pub mod error;
+/// Compact sets of files.
+pub mod files;
+/// The HTTP listener, and the client that asks it.
+pub mod http;
+/// A directory that holds an image, compared with reports.
+pub mod image;
+/// Log lines on standard error.
+pub mod log;
+/// `/metrics`.
+pub mod metrics;
+/// Paths as bytes.
+pub mod path;
+/// What the host can do.
 pub mod preflight;
-pub mod run;
-
-pub mod aim;
-
+/// The report: its fields, and reports that were written earlier.
+pub mod report;
+/// Where records come from.
+pub mod ring;
+/// System calls, and what confines a process.
+pub mod sys;
+/// Times as text.
+pub mod time;
+/// The loop.
 pub mod tracer;

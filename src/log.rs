@@ -46,7 +46,7 @@ pub fn is_on(level: Level) -> bool {
 }
 
 /// Lines that nobody took.
-static LOST: AtomicU32 = AtomicU32::new(0);
+static DROPPED_LINES: AtomicU32 = AtomicU32::new(0);
 
 pub fn line(level: Level, message: impl Display) {
     if !is_on(level) {
@@ -55,10 +55,10 @@ pub fn line(level: Level, message: impl Display) {
     let mut err = io::stderr().lock();
     // Whoever collects the log may have stopped to read; the tracing goes on.
     if !sys::can_write(err.as_fd()) {
-        LOST.fetch_add(1, Ordering::Relaxed);
+        DROPPED_LINES.fetch_add(1, Ordering::Relaxed);
         return;
     }
-    let lost = LOST.swap(0, Ordering::Relaxed);
+    let lost = DROPPED_LINES.swap(0, Ordering::Relaxed);
     if lost > 0 {
         write(
             &mut err,

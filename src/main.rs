@@ -1,20 +1,20 @@
 //! The story: look at the host, find what to trace, load and attach, loop, write the last report.
 
-use snoop::aim::Aim;
 use snoop::args::{self, Command, Config};
+use snoop::bpf::probe::{Counts, Probe, Settings};
+use snoop::bpf::syscalls;
+use snoop::bpf::wire::RING_BYTES;
+use snoop::cgroup::selection::Selection;
 use snoop::collect::Collector;
 use snoop::error::{Result, cannot};
-use snoop::health;
 use snoop::http::Server;
+use snoop::http::health;
 use snoop::log;
 use snoop::preflight;
-use snoop::probe::{Counts, Probe, Settings};
 use snoop::ring::Records;
 use snoop::sys::{self, SignalFd};
-use snoop::syscalls;
 use snoop::time::rfc3339;
 use snoop::tracer::{FIRST_CONNECTION, Progress, SIGNALS, Tracer, Writes};
-use snoop::wire::RING_BYTES;
 use std::env;
 use std::ffi::OsString;
 use std::io::{BufWriter, Write};
@@ -59,7 +59,7 @@ fn trace(config: Config, command: Option<Vec<OsString>>) -> Result<u8> {
     let plan = preflight::plan(&preflight::look(Path::new("/")), config.buffer)?;
     // From here on a signal means "stop, and write the last report".
     let signals = SignalFd::new(&SIGNALS).map_err(|e| cannot("receive signals", e))?;
-    let aim = Aim::find(&config.cgroups, command, &plan)?;
+    let aim = Selection::find(&config.cgroups, command, &plan)?;
 
     let layout = preflight::layout(plan.buffer)?;
     let (mut probe, records) = Probe::load(&Settings {
@@ -90,11 +90,11 @@ fn trace(config: Config, command: Option<Vec<OsString>>) -> Result<u8> {
     let (excludes, capacity) = (config.excludes.clone(), config.max_unique_files);
     let mut collector = Collector::new(traced.containers.clone(), excludes, capacity);
     for lost in probe.lost() {
-        let (part, why) = (lost.part.name(), &lost.why);
+        let (part, why) = (lost.feature.name(), &lost.why);
         log::warn(format_args!("{part} cannot be used on this kernel: {why}"));
     }
     collector.mark_late(&traced.late);
-    collector.set_unable(probe.lost().iter().map(|lost| lost.part).collect());
+    collector.set_unable(probe.lost().iter().map(|lost| lost.feature).collect());
     let started_at = SystemTime::now();
     let mut tracer = Tracer {
         config,
@@ -107,8 +107,8 @@ fn trace(config: Config, command: Option<Vec<OsString>>) -> Result<u8> {
         server,
         writes: Writes::default(),
         progress: Progress::default(),
-        due: None,
-        said: Default::default(),
+        drain_at: None,
+        warned: Default::default(),
         counts: Counts::default(),
     };
     if tracer.config.resume {

@@ -1,11 +1,11 @@
 //! The metrics: one table, and its text in the Prometheus exposition format 0.0.4.
 
+use crate::bpf::probe::Counts;
+use crate::bpf::syscalls;
+use crate::collect::container::Container;
 use crate::collect::{Collector, Totals};
-use crate::container::Container;
-use crate::format::text;
-use crate::probe::Counts;
+use crate::report::schema::encode_name;
 use crate::sys;
-use crate::syscalls;
 use std::fmt::Write;
 use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -182,7 +182,7 @@ fn by_container(values: &Values, value: fn(&Container, u64) -> u64) -> Vec<(Stri
         collector, counts, ..
     } = values.scrape;
     let series = collector.containers().map(|container| {
-        let path = escaped(&text(&container.cgroup.path));
+        let path = escaped(&encode_name(&container.cgroup.path));
         let events = container.events(counts);
         (
             format!("cgroup=\"{path}\""),
@@ -205,7 +205,8 @@ fn by_syscall(values: &Values) -> Vec<(String, f64)> {
     let Scrape {
         collector, counts, ..
     } = values.scrape;
-    let rows = syscalls::counted_rows().map(|(row, name)| (name, collector.seen(row, counts)));
+    let rows =
+        syscalls::counted_rows().map(|(row, name)| (name, collector.accesses_of(row, counts)));
     let seen = rows
         .chain([("unknown", collector.malformed())])
         .filter(|(_, n)| *n > 0);

@@ -1,11 +1,11 @@
 //! What the host can do, looked up once; what follows from that; and `snoop check`, which tells.
 
-use crate::cgroup::{self, OwnCgroup, Pod};
-use crate::confinement::{Confinement, Guest};
+use crate::bpf::kernel::{self, Buffer, KernelFeatures, Layout, Quirks};
+use crate::bpf::probe::{Probe, Settings};
+use crate::cgroup::{self, Pod, TempCgroup};
 use crate::error::{Error, FAILED, Result};
-use crate::kernel::{self, Buffer, Features, Layout, Quirks};
 use crate::path::Excludes;
-use crate::probe::{Probe, Settings};
+use crate::sys::confinement::{Confinement, Guest};
 use crate::sys::{CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ pub struct Facts {
     /// The kernel's type information, or why it cannot be read.
     pub btf: Btf,
     /// What that says of the kernel.
-    pub features: Option<Features>,
+    pub features: Option<KernelFeatures>,
     /// Mode of the kernel's lockdown: none, integrity or confidentiality.
     pub lockdown: Option<String>,
     pub cgroup_mount: Option<PathBuf>,
@@ -73,7 +73,7 @@ pub fn look(root: &Path) -> Facts {
         btf: look_for_btf(root),
         features: File::open(root.join(BTF))
             .ok()
-            .and_then(|mut file| Features::read(&mut file).ok()),
+            .and_then(|mut file| KernelFeatures::read(&mut file).ok()),
         lockdown: text("sys/kernel/security/lockdown").and_then(|s| chosen(&s)),
         cgroup_mount: cgroup::find_mount(&mountinfo),
         confinement: Confinement::look(root),
@@ -133,7 +133,7 @@ pub fn plan(facts: &Facts, wanted: Option<Buffer>) -> Result<Plan> {
             "this kernel has no type information (/{BTF}): {version}that needs Linux 5.4 and CONFIG_DEBUG_INFO_BTF=y; use a kernel that has it, as the distributions' do"
         )));
     }
-    let features = facts.features.unwrap_or(Features::ALL);
+    let features = facts.features.unwrap_or(KernelFeatures::ALL);
     if wanted == Some(Buffer::Ring) && !features.ring {
         return Err(Error::usage(
             "-buffer=ring: this kernel's BPF is older than that of Linux 5.10, which the programs for the ring buffer need; leave the flag out",
@@ -253,7 +253,7 @@ fn try_all(facts: &Facts, lines: &mut Vec<(&str, String)>) -> Result<bool> {
         (
             "snoop run",
             plan.cgroup_mount()
-                .and_then(OwnCgroup::make)
+                .and_then(TempCgroup::make)
                 .map(|_| "can create cgroups".into()),
         ),
     ];
@@ -304,7 +304,7 @@ mod tests {
             capabilities: Some(CAP_BPF | CAP_PERFMON),
             last_capability: Some(40),
             btf: Btf::Found,
-            features: Some(Features::ALL),
+            features: Some(KernelFeatures::ALL),
             lockdown: Some("none".into()),
             cgroup_mount: Some("/sys/fs/cgroup".into()),
             confinement: Confinement::default(),
@@ -317,7 +317,7 @@ mod tests {
             kernel: Some((5, 4)),
             capabilities: Some(CAP_SYS_ADMIN),
             last_capability: Some(37),
-            features: Some(Features {
+            features: Some(KernelFeatures {
                 ring: false,
                 typed: false,
                 locks_memory: true,
@@ -327,7 +327,7 @@ mod tests {
         }
     }
 
-    fn without(change: impl Fn(&mut Features)) -> Facts {
+    fn without(change: impl Fn(&mut KernelFeatures)) -> Facts {
         let mut facts = able();
         change(facts.features.as_mut().unwrap());
         facts
@@ -365,7 +365,7 @@ mod tests {
                 ..able.clone()
             }
         );
-        let quirks = |change: fn(&mut Features)| {
+        let quirks = |change: fn(&mut KernelFeatures)| {
             let Plan { quirks, buffer, .. } = planned(&without(change));
             assert_eq!(buffer, Buffer::Ring);
             quirks

@@ -3,14 +3,21 @@
 //! The arrays of files are written name by name; what is small, and every name with an unusual byte, goes through
 //! serde_json.
 
+pub mod file;
+pub mod metadata;
+pub mod previous;
+pub mod reader;
+pub mod scan;
+pub mod schema;
+
+use crate::bpf::probe::Counts;
 use crate::cgroup::short_name;
 use crate::collect::Collector;
-use crate::container::Container;
-use crate::format::{SCHEMA, text};
-use crate::metadata::{Fields, Metadata};
-use crate::probe::Counts;
+use crate::collect::container::Container;
+use crate::files::path_tree::{Id, PathTree, ROOT};
+use crate::report::metadata::{Fields, Metadata};
+use crate::report::schema::{SCHEMA, encode_name};
 use crate::time::rfc3339;
-use crate::tree::{Id, ROOT, Tree};
 use serde_json::{Value, json};
 use std::io::{self, Write};
 use std::time::SystemTime;
@@ -72,14 +79,15 @@ impl Snapshot<'_> {
 fn describe(container: &Container, counts: &Counts) -> Fields {
     let cgroup = &container.cgroup;
     let mounts = container.mounts.of_files();
-    let mounts = mounts.map(|(point, fs)| json!({"point": text(point), "type": text(fs)}));
-    let short = || text(short_name(cgroup.name())).into_owned();
+    let mounts =
+        mounts.map(|(point, fs)| json!({"point": encode_name(point), "type": encode_name(fs)}));
+    let short = || encode_name(short_name(cgroup.name())).into_owned();
     let name = container.name.clone().unwrap_or_else(short);
     let events = container.events(counts) + container.earlier_events;
     let mut fields: Fields = vec![
         ("name", name.into()),
         ("cgroup_id", cgroup.id.into()),
-        ("cgroup_path", text(&cgroup.path).into()),
+        ("cgroup_path", encode_name(&cgroup.path).into()),
         ("mounts", mounts.collect()),
         ("total_events", events.into()),
         ("unique_files", container.files.len().into()),
@@ -117,7 +125,7 @@ fn write_fields(out: &mut dyn Write, indent: &str, fields: &Fields) -> io::Resul
 fn write_files(
     out: &mut dyn Write,
     indent: &str,
-    tree: &Tree,
+    tree: &PathTree,
     files: impl Iterator<Item = Id>,
 ) -> io::Result<()> {
     write!(out, "{indent}\"files\": [")?;
@@ -162,7 +170,7 @@ fn escape(name: &[u8], to: &mut Vec<u8>) {
     if name.iter().all(is_plain) {
         to.extend(name);
     } else {
-        let string = Value::from(text(name)).to_string();
+        let string = Value::from(encode_name(name)).to_string();
         to.extend(&string.as_bytes()[1..string.len() - 1]);
     }
 }

@@ -6,11 +6,13 @@
 //! The kernel offers the data twice in a row, so that no record wraps. Mapped twice it counts twice as resident
 //! memory; here it is mapped once, and the rare record that wraps is put together.
 
+pub mod perf;
+
+use crate::bpf::kernel::Buffer;
+use crate::bpf::wire::RING_BYTES;
 use crate::error::{Error, Result};
-use crate::kernel::Buffer;
-use crate::perf::PerfBuffers;
+use crate::ring::perf::PerfBuffers;
 use crate::sys::{self, Mapping};
-use crate::wire::RING_BYTES;
 use bpf_sys::direct::{Map, possible_cpus};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};

@@ -2,6 +2,10 @@
 //! files in memory, locks, file systems and file handles; random numbers, and what happens before a command is executed.
 //! Descriptors are owned.
 
+pub mod confinement;
+mod memcpy;
+pub mod sandbox;
+
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io;

@@ -1,24 +1,24 @@
 //! The epoll loop: records, signals, timers and clients, in one thread.
 
 use crate::args::Config;
+use crate::bpf::kernel::{Feature, ITERATORS};
+use crate::bpf::probe::{Counts, Probe};
+use crate::bpf::syscalls;
+use crate::bpf::wire::{Outcome, RING_BYTES};
+use crate::cgroup::command::Running;
 use crate::cgroup::kubernetes_name;
 use crate::collect::{Collector, GAPS};
-use crate::destination::Destination;
 use crate::error::{FAILED, Result, cannot};
 use crate::http::{Body, Response, Server};
-use crate::kernel::{ITERATORS, Part};
 use crate::log::{self, Level};
 use crate::metrics::{self, Scrape};
-use crate::probe::{Counts, Probe};
 use crate::report::Snapshot;
-use crate::resume;
+use crate::report::file::Destination;
+use crate::report::previous;
 use crate::ring::Records;
-use crate::run::Running;
-use crate::sandbox;
+use crate::sys::sandbox;
 use crate::sys::{self, CAP_BPF, CAP_DAC_OVERRIDE, CAP_SYS_ADMIN};
 use crate::sys::{Epoll, Interest, SignalFd, Timer};
-use crate::syscalls;
-use crate::wire::{Outcome, RING_BYTES};
 use std::fs::File;
 use std::io::{self, IsTerminal, Seek, Write};
 use std::os::fd::AsFd;
@@ -55,15 +55,15 @@ const EXPIRY: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// How long records come together before they are taken, unless they are many.
-const PATIENCE: Duration = Duration::from_millis(20);
+const BATCH_DELAY: Duration = Duration::from_millis(20);
 
 /// As many: see RING_URGENT in probes/emit.h.
-const URGENT: usize = RING_BYTES / 4;
+const RING_URGENT: usize = RING_BYTES / 4;
 
 /// Records taken per turn of the loop, so that signals and timers are heard during a storm.
 const RECORDS_PER_TURN: usize = 1024;
 
-/// How often the programs' knowledge ages: see SEEN_EPOCHS in probes/wire.h.
+/// How often the programs' knowledge ages: see KNOWN_EPOCHS in probes/wire.h.
 const EPOCH: Duration = Duration::from_secs(60);
 
 pub struct Tracer {
@@ -80,9 +80,9 @@ pub struct Tracer {
     pub writes: Writes,
     pub progress: Progress,
     /// When to take the records that wait.
-    pub due: Option<Instant>,
+    pub drain_at: Option<Instant>,
     /// Gaps of the report that the log told of, and when.
-    pub said: ([u64; GAPS], Option<Instant>),
+    pub warned: ([u64; GAPS], Option<Instant>),
     /// What the programs had counted when that could be read last.
     pub counts: Counts,
 }
@@ -95,7 +95,7 @@ pub struct Writes {
     /// Why the last one failed, if it did.
     failure: Option<String>,
     /// The log tells of somebody else who writes there.
-    contested: bool,
+    foreign_writer_warned: bool,
 }
 
 /// Intervals in which records may wait without one being taken.
@@ -106,19 +106,19 @@ const STUCK_AFTER: u32 = 3;
 pub struct Progress {
     taken: u64,
     /// Intervals since a record was taken, while records wait.
-    without: u32,
+    stalled_intervals: u32,
 }
 
 impl Progress {
     /// `sent` records left the programs by now, `taken` arrived.
     fn note(&mut self, sent: u64, taken: u64) {
         let waits = sent > taken && taken == self.taken;
-        self.without = if waits { self.without + 1 } else { 0 };
+        self.stalled_intervals = if waits { self.stalled_intervals + 1 } else { 0 };
         self.taken = taken;
     }
 
     fn is_stuck(&self) -> bool {
-        self.without >= STUCK_AFTER
+        self.stalled_intervals >= STUCK_AFTER
     }
 }
 
@@ -131,12 +131,12 @@ impl Tracer {
         ids: &[Option<u32>; ITERATORS.len()],
         parents: &[u64],
     ) -> Result<()> {
-        let needed = [Part::KernelMemory, Part::Paths];
+        let needed = [Feature::KernelMemory, Feature::Paths];
         let lacks = self
             .probe
             .lost()
             .iter()
-            .any(|lost| needed.contains(&lost.part));
+            .any(|lost| needed.contains(&lost.feature));
         if lacks {
             return Ok(());
         }
@@ -175,7 +175,8 @@ impl Tracer {
         let Destination::File(report) = &self.config.report else {
             return Ok(());
         };
-        let Some((earlier, mut file)) = resume::find(report, &self.config.metadata, covers)? else {
+        let Some((earlier, mut file)) = previous::find(report, &self.config.metadata, covers)?
+        else {
             return Ok(());
         };
         let places = self.collector.resume(&earlier);
@@ -256,16 +257,16 @@ impl Tracer {
         let mut ready = Vec::new();
         loop {
             let connected = self.server.as_ref().is_some_and(Server::has_connections);
-            let until_due = |due: Instant| due.saturating_duration_since(Instant::now());
-            let until_due = self.due.map(until_due).or(self.records.look_after());
+            let until_due = |drain_at: Instant| drain_at.saturating_duration_since(Instant::now());
+            let until_due = self.drain_at.map(until_due).or(self.records.look_after());
             let expiry = connected.then_some(EXPIRY);
             let timeout = until_due.into_iter().chain(expiry).min();
             epoll
                 .wait(&mut ready, timeout)
                 .map_err(|e| cannot("wait for events", e))?;
             let now = Instant::now();
-            if self.due.is_some_and(|due| due <= now) || ready.is_empty() {
-                self.due = None;
+            if self.drain_at.is_some_and(|drain_at| drain_at <= now) || ready.is_empty() {
+                self.drain_at = None;
                 self.take_records()?;
             }
             for token in &ready {
@@ -365,7 +366,7 @@ impl Tracer {
         }
         let lost = self.probe.lost().iter();
         let lost: String = lost
-            .map(|lost| format!("; without {}: {}", lost.part.name(), lost.why))
+            .map(|lost| format!("; without {}: {}", lost.feature.name(), lost.why))
             .collect();
         Response::text(200, &format!("ok{lost}"))
     }
@@ -403,11 +404,14 @@ impl Tracer {
     /// Records came.
     fn await_records(&mut self, now: Instant) {
         let patience = match self.records.end() - self.records.position() {
-            URGENT.. => Duration::ZERO,
-            _ => PATIENCE,
+            RING_URGENT.. => Duration::ZERO,
+            _ => BATCH_DELAY,
         };
-        let due = now + patience;
-        self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
+        let drain_at = now + patience;
+        self.drain_at = Some(
+            self.drain_at
+                .map_or(drain_at, |earlier| earlier.min(drain_at)),
+        );
     }
 
     /// Takes what waits now.
@@ -441,7 +445,7 @@ impl Tracer {
         }
         self.collector.merge_gone();
         if taken == RECORDS_PER_TURN {
-            self.due = Some(Instant::now());
+            self.drain_at = Some(Instant::now());
         }
         Ok(taken)
     }
@@ -454,7 +458,7 @@ impl Tracer {
                 None if signal.number == libc::SIGHUP => self.write_now()?,
                 None => return Ok(Some(0)),
                 Some(running) if signal.number == libc::SIGCHLD => {
-                    if let Some(status) = running.ended()? {
+                    if let Some(status) = running.try_wait()? {
                         return Ok(Some(status));
                     }
                 }
@@ -500,32 +504,32 @@ impl Tracer {
         }
     }
 
-    /// Says what the report lacks, as far as it was not said before, but not more often than is good for a log.
+    /// Says what the report lacks, as far as it was not warned before, but not more often than is good for a log.
     fn warn_of_gaps(&mut self, counts: &Counts) {
-        let (said, at) = &mut self.said;
+        let (warned, at) = &mut self.warned;
         if at.is_some_and(|at| at.elapsed() < SILENCE) {
             return;
         }
         let gaps = self.collector.gaps(counts);
-        for ((reason, n), said) in gaps.iter().zip(said) {
-            if *n > *said {
-                let new = *n - *said;
+        for ((reason, n), warned) in gaps.iter().zip(warned) {
+            if *n > *warned {
+                let new = *n - *warned;
                 if *reason == "nothing_seen" {
                     log::info("0 containers seen: nothing has happened in what is traced");
                 } else {
                     log::warn(format_args!("the report is not complete: {reason}: {new}"));
                 }
-                (*said, *at) = (*n, Some(Instant::now()));
+                (*warned, *at) = (*n, Some(Instant::now()));
             }
         }
     }
 
     fn write(&mut self, counts: &Counts) -> io::Result<()> {
         if let Destination::File(file) = &self.config.report
-            && !self.writes.contested
+            && !self.writes.foreign_writer_warned
             && file.is_replaced()
         {
-            self.writes.contested = true;
+            self.writes.foreign_writer_warned = true;
             log::warn(format_args!(
                 "something else writes {0} too, and is overwritten; give each snoop a -report of its own",
                 self.config.report
@@ -567,7 +571,7 @@ impl Tracer {
         );
         match self.running.take() {
             Some(running) => {
-                running.release();
+                running.evacuate();
                 if io::stderr().is_terminal() {
                     let _ = writeln!(io::stderr(), "snoop: {summary}");
                 } else {

@@ -362,8 +362,8 @@ fn a_report_on_standard_output() {
 
 #[test]
 fn the_verifiers_words_are_passed_on() {
-    use snoop::kernel::{Buffer, Features, Quirks};
-    use snoop::{path::Excludes, preflight, probe};
+    use snoop::bpf::kernel::{Buffer, KernelFeatures, Quirks};
+    use snoop::{bpf::probe, path::Excludes, preflight};
     let mut layout = preflight::layout(Buffer::Ring).unwrap();
     // A member outside of its structure: no typed load reaches it.
     layout.offsets.task_fs = 1 << 20;
@@ -371,7 +371,7 @@ fn the_verifiers_words_are_passed_on() {
     let settings = probe::Settings {
         buffer: Buffer::Ring,
         layout: &layout,
-        quirks: Quirks::of(&Features::ALL),
+        quirks: Quirks::of(&KernelFeatures::ALL),
         excludes: &excludes,
     };
     let Err(error) = probe::Probe::load(&settings) else {

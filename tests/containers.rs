@@ -12,7 +12,7 @@ fn files(paths: &[&str]) -> Files {
     paths.iter().map(|path| path.as_bytes().to_vec()).collect()
 }
 
-struct Traced {
+struct Scope {
     sidecar: Sidecar,
     cgroup: TestCgroup,
     _above: TestCgroup,
@@ -20,7 +20,7 @@ struct Traced {
     report: tempfile::TempDir,
 }
 
-fn traced(name: &str) -> Traced {
+fn traced(name: &str) -> Scope {
     become_node();
     // As a runtime names it.
     let above = TestCgroup::make(name);
@@ -28,7 +28,7 @@ fn traced(name: &str) -> Traced {
     let report = tempfile::tempdir().unwrap();
     let flag = format!("-cgroup={}", cgroup.path());
     let sidecar = Sidecar::start_by(snoop_apart(), &[&flag], &report.path().join("r.json"));
-    Traced {
+    Scope {
         sidecar,
         cgroup,
         _above: above,
@@ -45,7 +45,7 @@ fn last_report(sidecar: Sidecar, directory: &Path) -> Report {
 /// runc works in the container's cgroup before it executes the application, and again for each exec.
 #[test]
 fn only_what_the_application_does_is_listed() {
-    let Traced {
+    let Scope {
         sidecar,
         cgroup,
         root,
@@ -94,7 +94,7 @@ fn only_what_the_application_does_is_listed() {
 /// left the mount namespace its program lies in.
 #[test]
 fn programs_without_a_home_are_the_applications() {
-    let Traced {
+    let Scope {
         sidecar,
         cgroup,
         root,
@@ -123,7 +123,7 @@ fn programs_without_a_home_are_the_applications() {
 /// runc makes such a container where there is no mount namespace of its own: the root directory is all that sets it apart.
 #[test]
 fn a_container_whose_root_is_a_chroot() {
-    let Traced {
+    let Scope {
         sidecar,
         cgroup,
         root,
@@ -176,7 +176,7 @@ fn a_container_whose_root_is_a_chroot() {
 /// As Docker and Podman do on a root file system that pivot_root(2) does not take.
 #[test]
 fn a_container_without_pivot_root() {
-    let Traced {
+    let Scope {
         sidecar,
         cgroup,
         root,

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Files, Report, Sidecar, TestCgroup, assert_same, bytes, get, status};
-use snoop::format::text;
+use snoop::report::schema::encode_name;
 use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
@@ -136,7 +136,7 @@ fn all_of_them_come_back() {
         assert_same(&ours(&report), &expected);
         assert_eq!(
             report.json["containers"][0]["cgroup_path"],
-            *text(cgroup.path().as_bytes())
+            *encode_name(cgroup.path().as_bytes())
         );
         assert_eq!(report.json["labels"]["a\"b"], "c\"\\\n");
     }

@@ -8,7 +8,7 @@ use common::{
     temporary_files, wait_until,
 };
 use serde_json::{Value, json};
-use snoop::destination::Destination;
+use snoop::report::file::Destination;
 use std::cell::RefCell;
 use std::env;
 use std::fs;

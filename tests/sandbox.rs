@@ -105,8 +105,8 @@ fn a_confined_process() {
     let directory = tempfile::tempdir().unwrap();
     let sparse = [directory.path().join("file"), directory.path().join("link")];
     fs::write(&sparse[0], "").unwrap();
-    snoop::sandbox::drop_capabilities(&[]).unwrap();
-    snoop::sandbox::confine().unwrap();
+    snoop::sys::sandbox::drop_capabilities(&[]).unwrap();
+    snoop::sys::sandbox::confine().unwrap();
 
     let refused = |what: &str, result: io::Result<()>| {
         let refused = matches!(&result, Err(e) if e.kind() == ErrorKind::PermissionDenied);
@@ -196,7 +196,7 @@ fn a_process_with_needs() {
         u64::from_str_radix(line.unwrap().trim(), 16).unwrap() & wanted != 0
     };
     const CAP_KILL: u64 = 1 << 5;
-    let kept = snoop::sandbox::drop_capabilities(&[
+    let kept = snoop::sys::sandbox::drop_capabilities(&[
         (&[CAP_BPF, CAP_KILL], &|| has(CAP_KILL)),
         (&[CAP_DAC_OVERRIDE], &|| true),
         (&[CAP_DAC_OVERRIDE], &|| false),

@@ -291,7 +291,7 @@ fn a_cgroup_that_a_namespace_hides() {
 #[test]
 fn more_containers_than_numbers() {
     const MANY: usize = 1100;
-    const { assert!(MANY > snoop::wire::CONTAINERS) };
+    const { assert!(MANY > snoop::bpf::wire::CONTAINERS) };
     let directory = tempfile::tempdir().unwrap();
     let parent = TestCgroup::make("many");
     let flag = format!("-cgroup={}", parent.path());

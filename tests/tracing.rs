@@ -5,14 +5,15 @@ mod common;
 use common::{
     Files, Report, TestCgroup, assert_has, assert_same, bytes, helper, run, run_quietly, show,
 };
-use snoop::btf::{self, Member};
-use snoop::kernel::{self, Buffer, Part};
-use snoop::path::{Excludes, Named};
+use snoop::bpf::btf::{self, Member};
+use snoop::bpf::kernel::{self, Buffer, Feature};
+use snoop::bpf::probe::{Probe, Settings};
+use snoop::bpf::syscalls;
+use snoop::bpf::wire::{Outcome, Record, Target};
+use snoop::collect::access_paths::AccessPaths;
+use snoop::path::Excludes;
 use snoop::preflight;
-use snoop::probe::{Probe, Settings};
 use snoop::ring::Records;
-use snoop::syscalls;
-use snoop::wire::{Event, Outcome, Target};
 use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsStr;
@@ -341,8 +342,8 @@ fn what_a_kernel_lacks_is_named_and_only_that_is_left_out() {
     let link = directory.path().join("link");
     std::os::unix::fs::symlink(&file, &link).unwrap();
     for (member, part, lists_real) in [
-        ("saved_auxv", Part::Loader, true),
-        ("d_hash", Part::Paths, false),
+        ("saved_auxv", Feature::ElfInterp, true),
+        ("d_hash", Feature::Paths, false),
     ] {
         let mut btf = fs::read("/sys/kernel/btf/vmlinux").unwrap();
         let name = [b"\0", member.as_bytes(), b"\0"].concat();
@@ -356,14 +357,14 @@ fn what_a_kernel_lacks_is_named_and_only_that_is_left_out() {
         let [lost] = probe.lost() else {
             panic!("{:?}", probe.lost());
         };
-        assert_eq!(lost.part, part);
+        assert_eq!(lost.feature, part);
         assert!(lost.why.contains(member), "{}", lost.why);
 
         let status = cgroup.command("/bin/cat").arg(&link).status();
         assert!(status.unwrap().success());
         let mut files = Files::new();
         records.read(usize::MAX, |bytes| {
-            let named = Named::of(&Event::decode(bytes).unwrap());
+            let named = AccessPaths::of(&Record::decode(bytes).unwrap());
             files.extend(
                 named
                     .asked()
@@ -421,7 +422,7 @@ fn a_name_that_comes_to_mean_another_file_is_reported_again() {
             .status();
         assert!(status.unwrap().success());
         ring.read(usize::MAX, |bytes| {
-            let named = Named::of(&Event::decode(bytes).unwrap());
+            let named = AccessPaths::of(&Record::decode(bytes).unwrap());
             let paths = [named.asked(), named.real()].into_iter().flatten();
             files.extend(paths.map(<[u8]>::to_vec));
         });

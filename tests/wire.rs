@@ -1,12 +1,12 @@
-//! The two sides of the wire are one: `src/wire.rs` against the type information of the compiled
+//! The two sides of the wire are one: `src/bpf/wire.rs` against the type information of the compiled
 //! programs, and against the constants of `probes/wire.h`.
 
 use object::{Object, ObjectSection};
-use snoop::btf::{self, Member};
-use snoop::kernel::Part;
-use snoop::wire::{
+use snoop::bpf::btf::{self, Member};
+use snoop::bpf::kernel::Feature;
+use snoop::bpf::wire::{
     self, CgroupPath, Config, Container, Control, Exclude, Expected, ExpectedBelow, Offsets,
-    Outcome, Own, Record, Request, Row, Target,
+    Outcome, RecordHeader, Request, Row, SelfInfo, Target,
 };
 use std::fs;
 use std::io::Cursor;
@@ -36,14 +36,14 @@ fn structures() {
         "row" Row { path, dir, kind, id }
         "request" Request { path, dir, pad, id }
         "exclude" Exclude { word, mask }
-        "config" Config { table, request, exclude, seed, cookie, off, typed, exec_id, interpreter_id, loader_id, late_id, mode_backing, able }
+        "config" Config { table, request, exclude, seed, cookie, off, typed, exec_id, script_interp_id, elf_interp_id, late_id, mode_backing, features }
         "control" Control { generation, epoch, attached, listed }
         "container" Container { id, named, pad }
         "cgroup_path" CgroupPath { parent, name }
         "expected" Expected { target, next }
         "expected_below" ExpectedBelow { then, name }
-        "own" Own { now, tgid, listed, runtime, ns, id, name }
-        "record" Record { container, key, result, pid, row, flags, len, mount, cgroup, fs }
+        "own" SelfInfo { now, tgid, listed, runtime, ns, id, name }
+        "record" RecordHeader { container, key, result, pid, row, flags, len, mount, cgroup, fs }
         "offsets" Offsets {
             regs_nr, regs_arg, regs_arg32, task_fs, task_files, task_mm, task_nsproxy, task_cgroups,
             task_parent, task_tgid, task_leader, task_start, task_status, fs_root, fs_pwd, path_mnt, path_dentry,
@@ -66,10 +66,10 @@ fn constants() {
     equal("sizeof(struct config)", size_of::<Config>());
     equal("sizeof(struct control)", size_of::<Control>());
     equal("sizeof(struct offsets)", size_of::<Offsets>());
-    equal("sizeof(struct record)", size_of::<Record>());
+    equal("sizeof(struct record)", size_of::<RecordHeader>());
     equal("sizeof(struct container)", size_of::<Container>());
     equal("sizeof(struct cgroup_path)", size_of::<CgroupPath>());
-    equal("sizeof(struct own)", size_of::<Own>());
+    equal("sizeof(struct own)", size_of::<SelfInfo>());
     equal("TARGET_PROCESSES", Target::Processes as usize);
     equal("TARGET_CONTAINER", Target::Container as usize);
     equal("TARGET_POD", Target::Pod as usize);
@@ -80,7 +80,7 @@ fn constants() {
     equal("sizeof(struct expected_below)", size_of::<ExpectedBelow>());
     equal("CGROUP_DEPTH", wire::CGROUP_DEPTH);
     equal("CGROUP_NAME_BYTES", wire::CGROUP_NAME_BYTES);
-    equal("SYSCALLS", wire::SYSCALLS);
+    equal("SYSCALL_NUMBERS", wire::SYSCALL_NUMBERS);
     equal("EXCLUDES", wire::EXCLUDES);
     equal("EXCLUDE_WORDS", wire::EXCLUDE_WORDS);
     equal("ARG_NONE", wire::ARG_NONE.into());
@@ -89,26 +89,29 @@ fn constants() {
     equal("CONTAINERS", wire::CONTAINERS);
     equal("sizeof(struct counts)", size_of::<wire::Counts>());
     equal("PARTS", wire::PARTS);
-    equal("ABLE_READ", Part::KernelMemory.ability() as usize);
-    equal("ABLE_PATHS", Part::Paths.ability() as usize);
-    equal("ABLE_LOADER", Part::Loader.ability() as usize);
-    equal("SEEN_BITS", wire::SEEN_BITS as usize);
+    equal(
+        "FEATURE_KERNEL_MEMORY",
+        Feature::KernelMemory.bit() as usize,
+    );
+    equal("FEATURE_PATHS", Feature::Paths.bit() as usize);
+    equal("FEATURE_ELF_INTERP", Feature::ElfInterp.bit() as usize);
+    equal("KNOWN_BITS", wire::KNOWN_BITS as usize);
     equal("RING_BYTES", wire::RING_BYTES);
     equal("ROW_OPENS", wire::ROW_OPENS.into());
     equal("ROW_CHDIR", wire::ROW_CHDIR.into());
     equal("ROW_CHROOT", wire::ROW_CHROOT.into());
     equal("ROW_EXEC", wire::ROW_EXEC.into());
     equal("ROW_HOW", wire::ROW_HOW.into());
-    equal("ROW_LOADER", wire::ROW_LOADER.into());
-    equal("ROW_OWN", wire::ROW_OWN.into());
+    equal("ROW_ELF_INTERP", wire::ROW_ELF_INTERP.into());
+    equal("ROW_SELF", wire::ROW_SELF.into());
     equal("FS_NAME_BYTES", wire::FS_NAME_BYTES);
     equal("RECORD_HAS_BASE", wire::RECORD_HAS_BASE.into());
     equal("RECORD_HAS_REAL", wire::RECORD_HAS_REAL.into());
     equal("RECORD_IN_BASE", wire::RECORD_IN_BASE.into());
-    equal("RECORD_MOVED", wire::RECORD_MOVED.into());
+    equal("RECORD_CHDIR", wire::RECORD_CHDIR.into());
     equal("RECORD_REAL_ONLY", wire::RECORD_REAL_ONLY.into());
-    equal("RECORD_MADE", wire::RECORD_MADE.into());
-    equal("RECORD_ENDED", wire::RECORD_ENDED.into());
+    equal("RECORD_CGROUP_CREATED", wire::RECORD_CGROUP_CREATED.into());
+    equal("RECORD_CGROUP_REMOVED", wire::RECORD_CGROUP_REMOVED.into());
     equal("RECORD_LATE", wire::RECORD_LATE.into());
     equal("OUTCOME_FAILED", Outcome::Failed as usize);
     equal("OUTCOME_EXCLUDED", Outcome::Excluded as usize);

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Files, Report, bytes, show, snoop};
-use snoop::syscalls;
+use snoop::bpf::syscalls;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;

@@ -1,14 +1,14 @@
 //! What the ring buffer hands out.
 #![no_main]
 
-use snoop::path::Named;
-use snoop::wire::Event;
+use snoop::bpf::wire::Record;
+use snoop::collect::access_paths::AccessPaths;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    let Some(event) = Event::decode(bytes) else {
+    let Some(event) = Record::decode(bytes) else {
         return;
     };
-    let named = Named::of(&event);
+    let named = AccessPaths::of(&event);
     for path in [named.asked(), named.real()].into_iter().flatten() {
         assert_eq!(path[0], b'/');
         let mut names = path[1..].split(|b| *b == b'/');

@@ -3,21 +3,21 @@
 
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
-use snoop::metadata::Metadata;
-use snoop::reader::Listed;
-use snoop::resume::Earlier;
-use snoop::tree::Tree;
+use snoop::files::path_tree::PathTree;
+use snoop::report::metadata::Metadata;
+use snoop::report::previous::PreviousReport;
+use snoop::report::reader::FileLists;
 use std::io::Cursor;
 
 fuzz_target!(|bytes: &[u8]| {
-    let mut listed = Listed::default();
+    let mut listed = FileLists::default();
     if listed.add(bytes).is_ok() {
         assert!(listed.files.iter().all(|path| path.starts_with(b"/")));
     }
     let Some(files) = resumed(bytes) else {
         return;
     };
-    let mut tree = Tree::default();
+    let mut tree = PathTree::default();
     for (_, path) in &files {
         tree.hold(path);
     }
@@ -29,7 +29,7 @@ fuzz_target!(|bytes: &[u8]| {
 /// The files with which a snoop goes on, if it goes on with the report: the place of their container, and the path.
 fn resumed(bytes: &[u8]) -> Option<Vec<(usize, Vec<u8>)>> {
     let mut file = Cursor::new(bytes);
-    let earlier = Earlier::read(&mut file, &Metadata::default(), |_| true).ok()?;
+    let earlier = PreviousReport::read(&mut file, &Metadata::default(), |_| true).ok()?;
     let mut files = Vec::new();
     let each = |at, path: &[u8]| files.push((at, path.to_vec()));
     earlier.files(&mut file, each).expect("it was read before");

@@ -2,9 +2,9 @@
 
 use super::pod::{is_container, is_kubernetes_pod};
 use super::{Cgroup, id_of, path_of};
+use crate::bpf::wire::Target;
 use crate::error::{Error, Result};
 use crate::sys;
-use crate::wire::Target;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::ErrorKind;
@@ -16,7 +16,7 @@ const CGROUP_SUPER_MAGIC: u64 = 0x27e0eb;
 const CGROUP2_SUPER_MAGIC: u64 = 0x63677270;
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Named {
+pub struct NamedCgroup {
     /// Its id is 0 while it does not exist.
     pub cgroup: Cgroup,
     pub target: Target,
@@ -28,8 +28,8 @@ pub struct Named {
 }
 
 /// All cgroups that a value of `-cgroup` or `-cgroups` names. `@FILE` stands for the file's content.
-pub fn named(value: &OsStr, mount: &Path) -> Result<Vec<Named>> {
-    let mut found: Vec<Named> = Vec::new();
+pub fn named(value: &OsStr, mount: &Path) -> Result<Vec<NamedCgroup>> {
+    let mut found: Vec<NamedCgroup> = Vec::new();
     for name in names(value)? {
         let named = find(OsStr::from_bytes(&name), mount)?;
         if found.iter().all(|known| known.cgroup != named.cgroup) {
@@ -85,7 +85,7 @@ fn of_process(line: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// The cgroup that the user means: a directory, or a path below the mount.
-fn find(name: &OsStr, mount: &Path) -> Result<Named> {
+fn find(name: &OsStr, mount: &Path) -> Result<NamedCgroup> {
     let shown = name.to_string_lossy();
     let usage = |why: &str| Err(Error::usage(format!("-cgroup={shown}: {why}")));
     if shown.contains("$(") {
@@ -101,10 +101,10 @@ fn find(name: &OsStr, mount: &Path) -> Result<Named> {
     let below = given.strip_prefix(mount).or(given.strip_prefix("/"));
     let beneath = mount.join(below.unwrap_or(given));
     if given.is_absolute() && is_v2(given) {
-        return Named::at(given, mount);
+        return NamedCgroup::at(given, mount);
     }
     if is_v2(&beneath) {
-        return Named::at(&beneath, mount);
+        return NamedCgroup::at(&beneath, mount);
     }
     let mount_shown = mount.display();
     match sys::file_system(given) {
@@ -116,7 +116,7 @@ fn find(name: &OsStr, mount: &Path) -> Result<Named> {
         )),
         Err(e) if e.kind() == ErrorKind::NotFound && given.is_absolute() => {
             if shows_root(mount) {
-                Named::awaited(&beneath, mount)
+                NamedCgroup::awaited(&beneath, mount)
             } else {
                 usage(&format!(
                     "a cgroup namespace hides it: {mount_shown} shows no cgroups but snoop's own; give -cgroup=@parent for the containers beside snoop, or run snoop in the host's cgroup namespace (Docker and Podman: --cgroupns=host)"
@@ -147,13 +147,13 @@ fn target_by_name(name: &[u8]) -> Target {
     }
 }
 
-impl Named {
-    fn at(directory: &Path, mount: &Path) -> Result<Named> {
+impl NamedCgroup {
+    fn at(directory: &Path, mount: &Path) -> Result<NamedCgroup> {
         let cgroup = Cgroup::at(directory, mount)?;
         let target = target_by_name(cgroup.name());
         let above = directory.parent().filter(|_| directory != mount);
         let place = above.map(|above| Ok((id_of(above)?, vec![cgroup.name().to_vec()])));
-        Ok(Named {
+        Ok(NamedCgroup {
             target,
             place: place.transpose()?,
             late: late(directory, mount, &cgroup, target)?,
@@ -162,7 +162,7 @@ impl Named {
     }
 
     /// One that does not exist yet.
-    fn awaited(directory: &Path, mount: &Path) -> Result<Named> {
+    fn awaited(directory: &Path, mount: &Path) -> Result<NamedCgroup> {
         let exists = directory.ancestors().find(|above| above.is_dir());
         let above = exists.unwrap_or(mount);
         let names = directory.strip_prefix(above).unwrap_or(directory);
@@ -173,7 +173,7 @@ impl Named {
             id: 0,
             path: path_of(directory, mount),
         };
-        Ok(Named {
+        Ok(NamedCgroup {
             target: target_by_name(cgroup.name()),
             place: Some((id_of(above)?, names.collect())),
             late: Vec::new(),

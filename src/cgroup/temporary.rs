@@ -9,15 +9,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// A cgroup made for one command; it is removed when this is dropped.
-pub struct OwnCgroup {
+pub struct TempCgroup {
     pub cgroup: Cgroup,
     directory: PathBuf,
     parent: PathBuf,
 }
 
-impl OwnCgroup {
+impl TempCgroup {
     /// Makes a cgroup below our own one, or at the mount where that is not visible.
-    pub fn make(mount: &Path) -> Result<OwnCgroup> {
+    pub fn make(mount: &Path) -> Result<TempCgroup> {
         let own = fs::read("/proc/self/cgroup").unwrap_or_default();
         let own = own
             .split(|b| *b == b'\n')
@@ -36,7 +36,7 @@ impl OwnCgroup {
                 mount.display()
             ))
         })?;
-        Ok(OwnCgroup {
+        Ok(TempCgroup {
             cgroup: Cgroup::at(&directory, mount)?,
             directory,
             parent,
@@ -73,7 +73,7 @@ impl OwnCgroup {
     }
 }
 
-impl Drop for OwnCgroup {
+impl Drop for TempCgroup {
     fn drop(&mut self) {
         // The kernel lets go of a process that has just ended a moment later.
         for _ in 0..100 {

@@ -7,7 +7,7 @@ pub const SCHEMA: u32 = 1;
 
 /// A name as a JSON string. What is not UTF-8 is kept: each such byte becomes NUL and two hexadecimal
 /// digits. No name holds a NUL, so nothing else looks like that.
-pub fn text(name: &[u8]) -> Cow<'_, str> {
+pub fn encode_name(name: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = std::str::from_utf8(name) {
         return text.into();
     }
@@ -21,8 +21,8 @@ pub fn text(name: &[u8]) -> Cow<'_, str> {
     text.into()
 }
 
-/// The name that [`text`] made this string of; `None` if it is none.
-pub fn name(text: &str) -> Option<Vec<u8>> {
+/// The name that [`encode_name`] made this string of; `None` if it is none.
+pub fn decode_name(text: &str) -> Option<Vec<u8>> {
     let mut pieces = text.split('\0');
     let mut name = pieces.next()?.as_bytes().to_vec();
     for piece in pieces {
@@ -40,19 +40,19 @@ mod tests {
     #[test]
     fn names_come_back_from_text() {
         for bytes in [&b"/plain"[..], b"", b"/a\xffb\xc3", b"\xe9\xe9"] {
-            assert_eq!(name(&text(bytes)).unwrap(), bytes);
+            assert_eq!(decode_name(&encode_name(bytes)).unwrap(), bytes);
         }
         for wrong in ["/a\0", "\0e", "\0xy", "\0é"] {
-            assert_eq!(name(wrong), None, "{wrong:?}");
+            assert_eq!(decode_name(wrong), None, "{wrong:?}");
         }
     }
 
     #[test]
     fn names_are_kept_whatever_their_bytes() {
-        assert_eq!(text(b"/plain"), "/plain");
-        assert_eq!(text("/é".as_bytes()), "/é");
-        assert_eq!(text(b"/a\xffb\xc3"), "/a\0ffb\0c3");
-        assert_eq!(text(b"\xe9"), "\0e9");
-        assert_eq!(text(b""), "");
+        assert_eq!(encode_name(b"/plain"), "/plain");
+        assert_eq!(encode_name("/é".as_bytes()), "/é");
+        assert_eq!(encode_name(b"/a\xffb\xc3"), "/a\0ffb\0c3");
+        assert_eq!(encode_name(b"\xe9"), "\0e9");
+        assert_eq!(encode_name(b""), "");
     }
 }

@@ -1,9 +1,9 @@
 //! `snoop closure`: every path that an image needs to hold what reports list.
 
 use crate::error::{Error, Result, cannot};
-use crate::format::text;
 use crate::image::{End, Image, Paths};
-use crate::reader::Listed;
+use crate::report::reader::FileLists;
+use crate::report::schema::encode_name;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -47,7 +47,7 @@ fn warn(message: impl std::fmt::Display) {
 }
 
 /// What the reports' files need in the image. Says on standard error what makes the answer doubtful.
-pub fn needed(image: &mut Image, listed: &Listed) -> Result<Paths> {
+pub fn needed(image: &mut Image, listed: &FileLists) -> Result<Paths> {
     for (report, missing) in &listed.incomplete {
         warn(format_args!("{report} is not complete: {missing}"));
     }
@@ -62,7 +62,7 @@ pub fn needed(image: &mut Image, listed: &Listed) -> Result<Paths> {
             End::Missing => (),
             End::Loop => warn(format_args!(
                 "{}: too many levels of symbolic links",
-                text(path)
+                encode_name(path)
             )),
         }
     }
@@ -103,7 +103,7 @@ pub fn check_lines(paths: &[impl AsRef<[u8]>], remedy: &str) -> Result<()> {
         None => Ok(()),
         Some(path) => Err(Error::usage(format!(
             "{:?} holds a newline: give {remedy}",
-            text(path)
+            encode_name(path)
         ))),
     }
 }
@@ -111,7 +111,7 @@ pub fn check_lines(paths: &[impl AsRef<[u8]>], remedy: &str) -> Result<()> {
 impl Closure {
     /// Prints the paths, each behind its parent directory.
     pub fn print(&self, out: &mut impl Write) -> Result<()> {
-        let listed = Listed::read(&self.reports)?;
+        let listed = FileLists::read(&self.reports)?;
         let needed = needed(&mut Image::open(&self.root)?, &listed)?;
         let mut paths: Vec<_> = needed.iter().map(Vec::as_slice).collect();
         paths.sort_unstable();
@@ -127,7 +127,7 @@ impl Closure {
             let mut separator = "{\"image\":{\"files\":[";
             for path in paths {
                 write!(out, "{separator}\n{{\"file_path\":")?;
-                serde_json::to_writer(&mut *out, &text(path))?;
+                serde_json::to_writer(&mut *out, &encode_name(path))?;
                 separator = "},";
             }
             let end = if paths.is_empty() { separator } else { "}" };

@@ -1,19 +1,21 @@
 //! Loads the programs, hands them their configuration, attaches them, reads their maps. The only
 //! file that knows redbpf.
 
-use crate::confinement::Confinement;
+use crate::bpf::kernel::{
+    self, BpfIter, Buffer, Feature, HOOKS, Hook, Layout, Quirks, Unavailable,
+};
+use crate::bpf::lz4;
+use crate::bpf::syscalls;
+use crate::bpf::wire::{
+    self, CGROUP_DEPTH, CGROUP_NAME_BYTES, CONTAINERS, CgroupPath, Config, Container, Control,
+    EXCLUDE_WORDS, EXCLUDES, EXPECTED_BELOW, Exclude, Expected, ExpectedBelow, KNOWN_BITS,
+    LISTED_CHILDREN, OFFSET_NONE, OUTCOMES, Outcome, Plain, REQUESTS, ROWS, Request, SelfInfo,
+    Target, until_nul,
+};
 use crate::error::{Error, Result};
-use crate::kernel::{self, Buffer, HOOKS, Hook, Layout, Listing, Lost, Part, Quirks};
-use crate::lz4;
 use crate::path::Excludes;
 use crate::sys;
-use crate::syscalls;
-use crate::wire::{
-    self, CGROUP_DEPTH, CGROUP_NAME_BYTES, CONTAINERS, CgroupPath, Config, Container, Control,
-    EXCLUDE_WORDS, EXCLUDES, EXPECTED_BELOW, Exclude, Expected, ExpectedBelow, LISTED_CHILDREN,
-    OFFSET_NONE, OUTCOMES, Outcome, Own, Plain, REQUESTS, ROWS, Request, SEEN_BITS, Target,
-    until_nul,
-};
+use crate::sys::confinement::Confinement;
 use bpf_sys::direct::{self, Failure, Map};
 use redbpf::Module;
 use std::ffi::CString;
@@ -90,7 +92,7 @@ pub struct Probe {
     awaited: Map,
     own: Map,
     cookie: u64,
-    lost: Vec<Lost>,
+    lost: Vec<Unavailable>,
     awaited_before: Vec<[u8; 4]>,
     given_up: u64,
     state: Control,
@@ -141,23 +143,23 @@ impl Probe {
     /// Loads the programs; nothing is traced yet. Also answers the map that is the ring buffer.
     pub fn load(settings: &Settings) -> Result<(Probe, Map)> {
         let lost = &settings.layout.lost;
-        Probe::load_able(settings, lost.clone()).or_else(|refusal| {
+        Probe::load_with(settings, lost.clone()).or_else(|refusal| {
             if !refusal.forbids_reads {
                 return Err(refusal.error);
             }
             if !settings.quirks.bears_lockdown(settings.buffer) {
                 return Err(kernel::locked_down());
             }
-            let (part, why) = (Part::KernelMemory, kernel::LOCKED_DOWN.to_string());
-            let lost = [lost.clone(), vec![Lost { part, why }]].concat();
-            Probe::load_able(settings, lost).map_err(|refusal| refusal.error)
+            let (feature, why) = (Feature::KernelMemory, kernel::LOCKED_DOWN.to_string());
+            let lost = [lost.clone(), vec![Unavailable { feature, why }]].concat();
+            Probe::load_with(settings, lost).map_err(|refusal| refusal.error)
         })
     }
 
     /// Loads programs that do without what is lost.
-    fn load_able(
+    fn load_with(
         settings: &Settings,
-        lost: Vec<Lost>,
+        lost: Vec<Unavailable>,
     ) -> std::result::Result<(Probe, Map), Refusal> {
         let loaded = Probe::load_all(settings, lost);
         if loaded.is_err() {
@@ -169,19 +171,19 @@ impl Probe {
 
     fn load_all(
         settings: &Settings,
-        lost: Vec<Lost>,
+        lost: Vec<Unavailable>,
     ) -> std::result::Result<(Probe, Map), Refusal> {
-        let able = |part: &&Part| lost.iter().all(|lost| lost.part != **part);
-        let able = Part::ALL
+        let features = |part: &&Feature| lost.iter().all(|lost| lost.feature != **part);
+        let features = Feature::ALL
             .iter()
-            .filter(able)
-            .map(|part| part.ability())
+            .filter(features)
+            .map(|part| part.bit())
             .sum();
-        let config = config(settings, able)?;
+        let config = config(settings, features)?;
 
         let wanted = HOOKS.iter().zip(settings.layout.hook_ids);
-        let wanted =
-            wanted.filter(|(hook, _)| !hook.is_for_requests() || traces_requests(settings, able));
+        let wanted = wanted
+            .filter(|(hook, _)| !hook.is_for_requests() || traces_requests(settings, features));
         let program_of = |hook: &'static Hook| hook.program(settings.buffer);
         let wanted = wanted.filter_map(|(hook, id)| Some((program_of(hook), id?)));
         let wanted: Vec<_> = wanted.collect();
@@ -271,7 +273,7 @@ impl Probe {
             self.state.attached = number_at_start(&own);
             // Linux 5.4 loads programs under lockdown=confidentiality all the same; they read zeroes, also as the id
             // of snoop's cgroup.
-            if self.state.attached != 0 && number_at_start(&own[offset_of!(Own, id)..]) == 0 {
+            if self.state.attached != 0 && number_at_start(&own[offset_of!(SelfInfo, id)..]) == 0 {
                 return Err(kernel::locked_down());
             }
         }
@@ -334,7 +336,7 @@ impl Probe {
         for number in 1..=LISTED_CHILDREN {
             sys::own_call(self.cookie.wrapping_add(number));
             self.own.lookup(&FIRST, &mut own).map_err(cannot)?;
-            let listed = &own[offset_of!(Own, listed)..][..size_of::<u32>()];
+            let listed = &own[offset_of!(SelfInfo, listed)..][..size_of::<u32>()];
             if listed.iter().all(|b| *b == 0) {
                 return Ok(());
             }
@@ -367,7 +369,7 @@ impl Probe {
     /// offered once more than needed.
     pub fn forget(&self, key: u32) -> Result<()> {
         let forget = || {
-            let bucket = (key & ((1 << SEEN_BITS) - 1)).to_ne_bytes();
+            let bucket = (key & ((1 << KNOWN_BITS) - 1)).to_ne_bytes();
             let mut slots = vec![0; self.seen.value_size()];
             self.seen.lookup(&bucket, &mut slots)?;
             let is_it =
@@ -381,7 +383,7 @@ impl Probe {
     }
 
     /// Runs the iterator with that BTF id, so that it lists what the traced processes have open or mapped.
-    pub fn list(&mut self, iterator: &Listing, id: Option<u32>) -> Result<()> {
+    pub fn list(&mut self, iterator: &BpfIter, id: Option<u32>) -> Result<()> {
         let program = iterator.program;
         let id = id.ok_or_else(|| {
             Error::failed(format!("this kernel has no BPF iterator for {program}"))
@@ -401,10 +403,10 @@ impl Probe {
     /// does not see them.
     pub fn own_cgroups(&self) -> Result<Vec<(u64, Vec<u8>)>> {
         let own = self.ask().map_err(|e| refused("ask the BPF programs", e))?;
-        let ids = own[offset_of!(Own, id)..]
+        let ids = own[offset_of!(SelfInfo, id)..]
             .chunks_exact(8)
             .take(CGROUP_DEPTH);
-        let names = own[offset_of!(Own, name)..].chunks_exact(CGROUP_NAME_BYTES);
+        let names = own[offset_of!(SelfInfo, name)..].chunks_exact(CGROUP_NAME_BYTES);
         let all = ids.map(number_at_start).zip(names);
         Ok(all
             .take_while(|(id, _)| *id != 0)
@@ -421,7 +423,7 @@ impl Probe {
     }
 
     /// What they cannot do on this kernel.
-    pub fn lost(&self) -> &[Lost] {
+    pub fn lost(&self) -> &[Unavailable] {
         &self.lost
     }
 
@@ -489,7 +491,7 @@ impl Probe {
 
     fn read_counts(&self) -> io::Result<Counts> {
         let Counters { mut rows, events } = self.counters()?;
-        rows[syscalls::LOADER_ID as usize][Outcome::Unreadable as usize] += self.given_up;
+        rows[syscalls::ELF_INTERP_ID as usize][Outcome::Unreadable as usize] += self.given_up;
         let of = |(number, id)| {
             let number = number as usize;
             (id, events[number] - self.released[number])
@@ -552,14 +554,14 @@ fn number_at_start(bytes: &[u8]) -> u64 {
 }
 
 /// Can requests of io_uring be traced?
-fn traces_requests(settings: &Settings, able: u32) -> bool {
-    settings.layout.requests.is_some() && able & Part::KernelMemory.ability() != 0
+fn traces_requests(settings: &Settings, features: u32) -> bool {
+    settings.layout.requests.is_some() && features & Feature::KernelMemory.bit() != 0
 }
 
-fn config(settings: &Settings, able: u32) -> Result<Config> {
+fn config(settings: &Settings, features: u32) -> Result<Config> {
     let random = || sys::random().map_err(|e| refused("get random bytes", e));
     Ok(Config {
-        table: syscalls::tables(traces_requests(settings, able)),
+        table: syscalls::by_number(traces_requests(settings, features)),
         request: settings
             .layout
             .requests
@@ -568,12 +570,12 @@ fn config(settings: &Settings, able: u32) -> Result<Config> {
         off: settings.layout.offsets,
         typed: settings.quirks.typed.into(),
         mode_backing: settings.quirks.mode_backing,
-        able,
+        features,
         seed: random()?,
         cookie: random()?,
         exec_id: syscalls::id_of("execve").expect("execve is in the table"),
-        interpreter_id: syscalls::INTERPRETER_ID,
-        loader_id: syscalls::LOADER_ID,
+        script_interp_id: syscalls::SCRIPT_INTERP_ID,
+        elf_interp_id: syscalls::ELF_INTERP_ID,
         late_id: syscalls::LATE_ID,
     })
 }

@@ -2,10 +2,10 @@
 //! `probes/kernel.h`. Where a member was renamed, its names stand side by side; an optional one is
 //! read only by kernels that have it.
 
-use crate::btf::{self, Member};
+use crate::bpf::btf::{self, Member};
+use crate::bpf::syscalls;
+use crate::bpf::wire::{ARG_NONE, OFFSET_NONE, Offsets, REQUESTS, Request};
 use crate::error::Error;
-use crate::syscalls;
-use crate::wire::{ARG_NONE, OFFSET_NONE, Offsets, REQUESTS, Request};
 use std::fmt;
 use std::io::{Read, Seek};
 
@@ -196,7 +196,7 @@ fn requests(found: &[Option<u32>]) -> Option<[Request; REQUESTS]> {
 }
 
 /// A program that user space runs once, on each of some things that the kernel has.
-pub struct Listing {
+pub struct BpfIter {
     pub program: &'static str,
     /// The kernel's function that it belongs to.
     function: &'static str,
@@ -204,15 +204,15 @@ pub struct Listing {
     pub stands_in: bool,
 }
 
-const fn iterator(program: &'static str, function: &'static str, stands_in: bool) -> Listing {
-    Listing {
+const fn iterator(program: &'static str, function: &'static str, stands_in: bool) -> BpfIter {
+    BpfIter {
         program,
         function,
         stands_in,
     }
 }
 
-pub const ITERATORS: [Listing; 3] = [
+pub const ITERATORS: [BpfIter; 3] = [
     iterator("iter/task_vma", "bpf_iter_task_vma", false),
     iterator("iter/task", "bpf_iter_task", true),
     iterator("iter/task_file", "bpf_iter_task_file", false),
@@ -220,23 +220,23 @@ pub const ITERATORS: [Listing; 3] = [
 
 /// A part of the work that may be left out where something is missing. The report then says so.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Part {
+pub enum Feature {
     /// Reading the kernel's memory: without it only absolute names are known, and not what is executed.
     KernelMemory,
     /// Names of directories and files: without them relative names and real paths are not known.
     Paths,
     /// The loader of new programs.
-    Loader,
+    ElfInterp,
 }
 
-impl Part {
-    pub const ALL: [Part; 3] = [Part::KernelMemory, Part::Paths, Part::Loader];
+impl Feature {
+    pub const ALL: [Feature; 3] = [Feature::KernelMemory, Feature::Paths, Feature::ElfInterp];
 
     /// What a field of the table below is needed for, if it can be done without; `optional` ones are not needed.
-    fn of(label: &str) -> Option<Part> {
+    fn of(label: &str) -> Option<Feature> {
         match label {
-            "paths" => Some(Part::Paths),
-            "loader" => Some(Part::Loader),
+            "paths" => Some(Feature::Paths),
+            "loader" => Some(Feature::ElfInterp),
             _ => None,
         }
     }
@@ -244,21 +244,21 @@ impl Part {
     /// As the report calls it.
     pub fn name(self) -> &'static str {
         match self {
-            Part::KernelMemory => "kernel_memory",
-            Part::Paths => "paths",
-            Part::Loader => "loader",
+            Feature::KernelMemory => "kernel_memory",
+            Feature::Paths => "paths",
+            Feature::ElfInterp => "loader",
         }
     }
 
     /// The bit in `config.able`.
-    pub fn ability(self) -> u32 {
+    pub fn bit(self) -> u32 {
         1 << self as u32
     }
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Lost {
-    pub part: Part,
+pub struct Unavailable {
+    pub feature: Feature,
     pub why: String,
 }
 
@@ -271,7 +271,7 @@ macro_rules! offsets {
 
         /// Adds up the members of each field; names the first one that is missing and cannot be done without, and
         /// those that parts of the work need.
-        fn assemble(found: &[Option<u32>]) -> Result<(Offsets, Vec<Lost>), String> {
+        fn assemble(found: &[Option<u32>]) -> Result<(Offsets, Vec<Unavailable>), String> {
             let mut lost = Vec::new();
             let mut offsets = Offsets::default();
             let mut next = MEMBERS.iter().zip(found);
@@ -290,7 +290,7 @@ macro_rules! offsets {
 fn add_up<'a>(
     members: impl Iterator<Item = (&'a Member, &'a Option<u32>)>,
     label: &[&str],
-    lost: &mut Vec<Lost>,
+    lost: &mut Vec<Unavailable>,
 ) -> Result<u32, String> {
     let (mut sum, mut missing) = (0, None);
     for (member, offset) in members {
@@ -304,8 +304,8 @@ fn add_up<'a>(
     let [label] = label else {
         return Err(name);
     };
-    lost.extend(Part::of(label).map(|part| Lost {
-        part,
+    lost.extend(Feature::of(label).map(|feature| Unavailable {
+        feature,
         why: format!("it has no {name}"),
     }));
     Ok(OFFSET_NONE)
@@ -422,7 +422,7 @@ offsets_with! {
 /// What a kernel can do, told by names in its type information. Its version does not tell: distributions bring newer BPF
 /// to older kernels.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Features {
+pub struct KernelFeatures {
     /// It takes the programs for the ring buffer: has the buffer, tracepoints with types, and a verifier that does
     /// not forget bounds (see `within` in probes/kernel.h). Linux 5.10.
     pub ring: bool,
@@ -434,16 +434,16 @@ pub struct Features {
     pub backing_is_bit_24: bool,
 }
 
-impl Features {
+impl KernelFeatures {
     /// Of the newest kernels.
-    pub const ALL: Features = Features {
+    pub const ALL: KernelFeatures = KernelFeatures {
         ring: true,
         typed: true,
         locks_memory: false,
         backing_is_bit_24: true,
     };
 
-    pub fn read<R: Read + Seek>(input: &mut R) -> Result<Features, btf::Error> {
+    pub fn read<R: Read + Seek>(input: &mut R) -> Result<KernelFeatures, btf::Error> {
         let names = [
             // 457f44363a88, "bpf: Implement BPF ring buffer and verifier support for it"
             "BPF_MAP_TYPE_RINGBUF",
@@ -472,7 +472,7 @@ impl Features {
         else {
             unreachable!("an answer for each name");
         };
-        Ok(Features {
+        Ok(KernelFeatures {
             ring: ring && typed_tracepoints && keeps_bounds,
             typed,
             locks_memory,
@@ -493,7 +493,7 @@ pub struct Quirks {
 }
 
 impl Quirks {
-    pub fn of(features: &Features) -> Quirks {
+    pub fn of(features: &KernelFeatures) -> Quirks {
         Quirks {
             typed: features.typed,
             locks_memory: features.locks_memory,
@@ -533,7 +533,7 @@ pub struct Layout {
     /// And of each of [`ITERATORS`] that the kernel has.
     pub iterator_ids: [Option<u32>; ITERATORS.len()],
     /// What cannot be done.
-    pub lost: Vec<Lost>,
+    pub lost: Vec<Unavailable>,
 }
 
 /// Reads a kernel's layout from its BTF; the error says what is missing.
@@ -609,10 +609,10 @@ pub fn layout<R: Read + Seek>(input: &mut R, buffer: Buffer) -> Result<Layout, S
             "its mount.mnt does not follow mnt_parent and mnt_mountpoint",
         ),
     ];
-    if lost.iter().all(|lost| lost.part != Part::Paths) {
+    if lost.iter().all(|lost| lost.feature != Feature::Paths) {
         let apart = apart.iter().filter(|(is_apart, _)| *is_apart);
-        lost.extend(apart.map(|(_, why)| Lost {
-            part: Part::Paths,
+        lost.extend(apart.map(|(_, why)| Unavailable {
+            feature: Feature::Paths,
             why: why.to_string(),
         }));
     }

@@ -1,39 +1,39 @@
 //! The report of an earlier run, which is gone on with where it is of the same pod and image: a sidecar that was
 //! killed loses nothing.
 //!
-//! A report may list 100,000 files in 20 MB. It is read twice, as a stream ([`crate::scan`]): first to see whether it is
+//! A report may list 100,000 files in 20 MB. It is read twice, as a stream ([`crate::report::scan`]): first to see whether it is
 //! whole and whose it is, then for its files.
 
-use crate::destination::ReportFile;
 use crate::error::{Error, Result};
 use crate::log;
-use crate::metadata::Metadata;
-use crate::reader;
-use crate::scan::{List, Owner, Scanned, scan};
+use crate::report::file::ReportFile;
+use crate::report::metadata::Metadata;
+use crate::report::reader;
+use crate::report::scan::{List, Owner, Scanned, scan};
 use serde_json::Value;
 use std::fs::File;
 use std::io::{Read, Seek};
 
 /// What a report says beside its files.
 #[derive(Debug)]
-pub struct Earlier {
+pub struct PreviousReport {
     pub started_at: String,
-    pub totals: Totals,
+    pub totals: ReportTotals,
     /// What it lacks: reason and count.
     pub missing: Vec<(String, u64)>,
-    pub containers: Vec<Container>,
+    pub containers: Vec<ContainerEntry>,
 }
 
 /// The numbers of a report as a whole.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Totals {
+pub struct ReportTotals {
     pub total: u64,
     pub dropped: u64,
     pub evicted: u64,
 }
 
 #[derive(Debug)]
-pub struct Container {
+pub struct ContainerEntry {
     pub name: String,
     pub cgroup_path: Vec<u8>,
     /// Mount points and the types of their file systems.
@@ -64,7 +64,7 @@ pub fn find(
     report: &ReportFile,
     metadata: &Metadata,
     covers: impl Fn(&[u8]) -> bool,
-) -> Result<Option<(Earlier, File)>> {
+) -> Result<Option<(PreviousReport, File)>> {
     let opened = report.open_earlier();
     let read = opened
         .map_err(|e| Refusal::Damaged(e.to_string()))
@@ -72,7 +72,7 @@ pub fn find(
             let Some(mut file) = opened else {
                 return Ok(None);
             };
-            let earlier = Earlier::read(&mut file, metadata, covers)?;
+            let earlier = PreviousReport::read(&mut file, metadata, covers)?;
             Ok(Some((earlier, file)))
         });
     let (ending, what, why) = match read {
@@ -88,16 +88,16 @@ pub fn find(
     Ok(None)
 }
 
-impl Earlier {
+impl PreviousReport {
     /// Reads all but the files.
     pub fn read(
         file: &mut (impl Read + Seek),
         metadata: &Metadata,
         covers: impl Fn(&[u8]) -> bool,
-    ) -> std::result::Result<Earlier, Refusal> {
+    ) -> std::result::Result<PreviousReport, Refusal> {
         let Scanned { head, lists } = from_start(file, &mut |_, _| ()).map_err(Refusal::Damaged)?;
         let head = reader::report(head.as_bytes()).map_err(Refusal::Damaged)?;
-        let earlier = Earlier::of(&head);
+        let earlier = PreviousReport::of(&head);
         let earlier =
             earlier.ok_or_else(|| Refusal::Damaged("its fields are not all there".into()))?;
         earlier.check(&lists).map_err(Refusal::Damaged)?;
@@ -112,7 +112,7 @@ impl Earlier {
         let is_named = ["pod_uid", "pod_name"]
             .iter()
             .any(|key| metadata.get(key).is_some());
-        let foreign = |c: &&Container| !is_named && !covers(&c.cgroup_path);
+        let foreign = |c: &&ContainerEntry| !is_named && !covers(&c.cgroup_path);
         match earlier.containers.iter().find(foreign) {
             None => Ok(earlier),
             Some(container) => {
@@ -132,7 +132,7 @@ impl Earlier {
             ));
         }
         let mut lists = lists.iter().filter(|list| list.of != Owner::All);
-        for (i, Container { name, files, .. }) in self.containers.iter().enumerate() {
+        for (i, ContainerEntry { name, files, .. }) in self.containers.iter().enumerate() {
             let found = lists.next().filter(|list| list.of == Owner::Container(i));
             let found = found.map_or(0, |list| list.files);
             if found != *files {
@@ -144,13 +144,16 @@ impl Earlier {
         Ok(())
     }
 
-    fn of(head: &Value) -> Option<Earlier> {
+    fn of(head: &Value) -> Option<PreviousReport> {
         head["files"].as_array()?;
-        let containers = head["containers"].as_array()?.iter().map(Container::of);
+        let containers = head["containers"]
+            .as_array()?
+            .iter()
+            .map(ContainerEntry::of);
         let missing = head["missing"].as_object()?.iter();
-        Some(Earlier {
+        Some(PreviousReport {
             started_at: head["started_at"].as_str()?.into(),
-            totals: Totals {
+            totals: ReportTotals {
                 total: head["total_events"].as_u64()?,
                 dropped: head["dropped_events"].as_u64()?,
                 evicted: head["evicted_files"].as_u64()?,
@@ -162,7 +165,7 @@ impl Earlier {
         })
     }
 
-    /// Hands out the files: at which place in [`Earlier::containers`], and the path.
+    /// Hands out the files: at which place in [`PreviousReport::containers`], and the path.
     pub fn files(
         &self,
         file: &mut (impl Read + Seek),
@@ -188,14 +191,14 @@ fn from_start(
     scan(file, each)
 }
 
-impl Container {
-    fn of(container: &Value) -> Option<Container> {
-        let bytes = |value: &Value| crate::format::name(value.as_str()?);
+impl ContainerEntry {
+    fn of(container: &Value) -> Option<ContainerEntry> {
+        let bytes = |value: &Value| crate::report::schema::decode_name(value.as_str()?);
         let mounts = container["mounts"].as_array()?.iter();
         let cgroup_path = bytes(&container["cgroup_path"])?;
         cgroup_path.starts_with(b"/").then_some(())?;
         container["files"].as_array()?;
-        Some(Container {
+        Some(ContainerEntry {
             name: container["name"].as_str()?.into(),
             cgroup_path,
             mounts: mounts

@@ -5,12 +5,12 @@
 //! without one. The programs in the kernel must then forget the accesses that led to it, or its next use would
 //! not be told.
 
-use crate::table;
-use crate::tree::{Id, Tree};
+use crate::files::hash_table;
+use crate::files::path_tree::{Id, PathTree};
 use hashbrown::HashTable;
 
 #[derive(Default)]
-pub struct Seen {
+pub struct FileSet {
     files: Bits,
     used: Bits,
     len: usize,
@@ -32,11 +32,11 @@ pub enum Added {
     Evicting,
 }
 
-impl Seen {
-    pub fn new(capacity: usize) -> Seen {
-        Seen {
+impl FileSet {
+    pub fn new(capacity: usize) -> FileSet {
+        FileSet {
             capacity,
-            ..Seen::default()
+            ..FileSet::default()
         }
     }
 
@@ -53,7 +53,7 @@ impl Seen {
     }
 
     /// How many files are in one of these sets at least.
-    pub fn union_len(sets: &[&Seen]) -> usize {
+    pub fn union_len(sets: &[&FileSet]) -> usize {
         let words = sets.iter().map(|set| set.files.0.len()).max();
         let union = |word| {
             let words = sets.iter().filter_map(|set| set.files.0.get(word));
@@ -70,7 +70,7 @@ impl Seen {
     /// Adds the file of an access that the programs know by `key`. Keys to be forgotten are added to `forgotten`.
     pub fn add(
         &mut self,
-        tree: &mut Tree,
+        tree: &mut PathTree,
         path: &[u8],
         key: u32,
         forgotten: &mut Vec<u32>,
@@ -102,14 +102,19 @@ impl Seen {
         self.len += 1;
     }
 
-    fn remove(&mut self, tree: &mut Tree, id: Id) {
+    fn remove(&mut self, tree: &mut PathTree, id: Id) {
         self.files.set(id, false);
         self.len -= 1;
         tree.release(id);
     }
 
     /// Takes over all of another set; answers how many files had to leave.
-    pub fn absorb(&mut self, tree: &mut Tree, mut other: Seen, forgotten: &mut Vec<u32>) -> u64 {
+    pub fn absorb(
+        &mut self,
+        tree: &mut PathTree,
+        mut other: FileSet,
+        forgotten: &mut Vec<u32>,
+    ) -> u64 {
         let (mut path, mut keys, mut evicted) = (Vec::new(), Vec::new(), 0);
         for id in other.files.iter() {
             tree.path(id, &mut path);
@@ -127,7 +132,7 @@ impl Seen {
     }
 
     /// Lets go of the files for which `keep` does not hold.
-    pub fn retain(&mut self, tree: &mut Tree, mut keep: impl FnMut(&[u8]) -> bool) {
+    pub fn retain(&mut self, tree: &mut PathTree, mut keep: impl FnMut(&[u8]) -> bool) {
         let mut path = Vec::new();
         for id in self.files.iter().collect::<Vec<_>>() {
             tree.path(id, &mut path);
@@ -193,7 +198,7 @@ impl Bits {
 }
 
 /// By which keys the programs know accesses to a file: the id, and the lower half of a key, which is enough to find
-/// it again (see [`crate::probe::Probe::forget`]).
+/// it again (see [`crate::bpf::probe::Probe::forget`]).
 #[derive(Default)]
 struct Keys(HashTable<u64>);
 
@@ -233,7 +238,7 @@ impl Keys {
             }
             forgotten.push(oldest as u32);
         }
-        table::insert(&mut self.0, new, hash);
+        hash_table::insert(&mut self.0, new, hash);
     }
 
     /// Hands out the keys of a file.
@@ -251,16 +256,16 @@ mod tests {
 
     /// A set with its tree; keys are the lengths of the paths.
     struct Set {
-        tree: Tree,
-        seen: Seen,
+        tree: PathTree,
+        seen: FileSet,
         forgotten: Vec<u32>,
     }
 
     impl Set {
         fn new(capacity: usize) -> Set {
             Set {
-                tree: Tree::default(),
-                seen: Seen::new(capacity),
+                tree: PathTree::default(),
+                seen: FileSet::new(capacity),
                 forgotten: Vec::new(),
             }
         }
@@ -302,7 +307,7 @@ mod tests {
     #[test]
     fn a_file_of_several_sets_counts_once() {
         let mut set = Set::new(0);
-        let mut other = Seen::new(0);
+        let mut other = FileSet::new(0);
         for i in 0..300 {
             set.add(&format!("/{i}"));
             if i % 3 == 0 {
@@ -311,12 +316,15 @@ mod tests {
             }
         }
         let only_other = (0..300).step_by(3).filter(|i| i + 100 >= 300).count();
-        assert_eq!(Seen::union_len(&[&set.seen, &other]), 300 + only_other);
+        assert_eq!(FileSet::union_len(&[&set.seen, &other]), 300 + only_other);
         assert_eq!(
-            Seen::union_len(&[&other, &set.seen, &other]),
+            FileSet::union_len(&[&other, &set.seen, &other]),
             300 + only_other
         );
-        assert_eq!((Seen::union_len(&[&other]), Seen::union_len(&[])), (100, 0));
+        assert_eq!(
+            (FileSet::union_len(&[&other]), FileSet::union_len(&[])),
+            (100, 0)
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Paths of files as a tree of names, so that a directory of many files is kept once.
 
-use crate::table;
+use crate::files::hash_table;
 use fxhash::FxHasher;
 use hashbrown::HashTable;
 use std::cmp::Ordering;
@@ -13,14 +13,14 @@ pub const ROOT: Id = 0;
 
 struct Node {
     parent: Id,
-    /// Where its name begins in [`Tree::names`].
+    /// Where its name begins in [`PathTree::names`].
     name: u32,
     len: u16,
-    /// Nodes in it, and [`Tree::hold`]s of it; without any it is gone.
+    /// Nodes in it, and [`PathTree::hold`]s of it; without any it is gone.
     uses: u32,
 }
 
-pub struct Tree {
+pub struct PathTree {
     nodes: Vec<Node>,
     /// The names one after the other, and those of nodes that are gone.
     names: Vec<u8>,
@@ -71,15 +71,15 @@ impl NameHash {
 /// Names that are gone may take so many bytes, or an eighth of all, before the others move together.
 const GARBAGE: usize = 64 << 10;
 
-impl Default for Tree {
-    fn default() -> Tree {
+impl Default for PathTree {
+    fn default() -> PathTree {
         let root = Node {
             parent: ROOT,
             name: 0,
             len: 0,
             uses: 1,
         };
-        Tree {
+        PathTree {
             nodes: vec![root],
             names: Vec::new(),
             garbage: 0,
@@ -91,8 +91,8 @@ impl Default for Tree {
     }
 }
 
-impl Tree {
-    /// The file of that absolute, normalised path, held once more. To be let go by [`Tree::release`].
+impl PathTree {
+    /// The file of that absolute, normalised path, held once more. To be let go by [`PathTree::release`].
     pub fn hold(&mut self, path: &[u8]) -> Id {
         let end = path.iter().rposition(|b| *b == b'/').unwrap_or(0) + 1;
         let (directory, name) = path.split_at(end);
@@ -139,7 +139,7 @@ impl Tree {
             }
         };
         let (nodes, names, hasher) = (&self.nodes, &self.names, self.hash);
-        table::insert(&mut self.index, id, |id| {
+        hash_table::insert(&mut self.index, id, |id| {
             let node = &nodes[*id as usize];
             hasher.of(node.parent, node.name_in(names))
         });
@@ -255,7 +255,7 @@ impl Entry {
         (self.0 & DIRECTORY != 0).then_some(self.0 & !DIRECTORY)
     }
 
-    fn compare(self, other: Entry, tree: &Tree) -> Ordering {
+    fn compare(self, other: Entry, tree: &PathTree) -> Ordering {
         let name = |entry: Entry| tree.name(entry.0 & !DIRECTORY);
         let (a, b) = (name(self), name(other));
         let common = a.len().min(b.len());
@@ -277,7 +277,7 @@ struct Children {
 }
 
 impl Children {
-    fn of(tree: &Tree, is_listed: impl Fn(Id) -> bool) -> Children {
+    fn of(tree: &PathTree, is_listed: impl Fn(Id) -> bool) -> Children {
         // A directory's entries are those it lists and those with something in them.
         let mut starts = vec![0; tree.nodes.len() + 1];
         let mut is_directory = vec![false; tree.nodes.len()];
@@ -330,7 +330,7 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
-    fn path(tree: &Tree, id: Id) -> Vec<u8> {
+    fn path(tree: &PathTree, id: Id) -> Vec<u8> {
         let mut path = Vec::new();
         tree.path(id, &mut path);
         path
@@ -345,7 +345,7 @@ mod tests {
     proptest! {
         #[test]
         fn holds_what_is_held(steps in prop::collection::vec((a_path(), any::<bool>()), 0..300)) {
-            let mut tree = Tree::default();
+            let mut tree = PathTree::default();
             let mut held: BTreeMap<Vec<u8>, Vec<Id>> = BTreeMap::new();
             for (wanted, hold) in steps {
                 let ids = held.entry(wanted.clone()).or_default();

@@ -4,7 +4,7 @@
 //! fields in another order. What is kept is JSON again, with an empty list in place of each list of files. Whether that
 //! text is valid is for its reader to say: here brackets are counted, and strings are found.
 
-use crate::reader;
+use crate::report::reader;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
 

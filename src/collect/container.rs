@@ -1,10 +1,10 @@
 //! A container: its cgroup, its name, and what it used.
 
+use crate::bpf::probe::Counts;
 use crate::cgroup::Cgroup;
+use crate::files::file_set::FileSet;
+use crate::files::path_tree::PathTree;
 use crate::path::is_below;
-use crate::probe::Counts;
-use crate::seen::Seen;
-use crate::tree::Tree;
 use std::collections::BTreeMap;
 
 pub struct Container {
@@ -16,7 +16,7 @@ pub struct Container {
     /// The root directory of its first process, where a container runtime made it by chroot(2) alone; else `/`. Its files
     /// are listed as seen from there.
     pub root: Option<Vec<u8>>,
-    pub files: Seen,
+    pub files: FileSet,
     pub mounts: Mounts,
     /// Its cgroup was removed.
     pub ended: bool,
@@ -43,7 +43,7 @@ impl Container {
             name: None,
             is_named: false,
             root: None,
-            files: Seen::new(capacity),
+            files: FileSet::new(capacity),
             mounts: Mounts::default(),
             ended: false,
             late: false,
@@ -60,7 +60,7 @@ impl Container {
     }
 
     /// Takes over what another one used; answers how many files had to leave.
-    pub fn absorb(&mut self, other: Container, tree: &mut Tree, forget: &mut Vec<u32>) -> u64 {
+    pub fn absorb(&mut self, other: Container, tree: &mut PathTree, forget: &mut Vec<u32>) -> u64 {
         for (point, fs) in &other.mounts.points {
             self.mounts.note(point, fs);
         }
@@ -73,7 +73,7 @@ impl Container {
     }
 
     /// Does it only hold a pod's namespaces? Such a one is of no interest to anybody.
-    pub fn is_pause(&self, tree: &Tree) -> bool {
+    pub fn is_pause(&self, tree: &PathTree) -> bool {
         let mut path = Vec::new();
         let mut is_one = |id| {
             tree.path(id, &mut path);

@@ -1,11 +1,11 @@
 //! `snoop unused`: what an image holds and no report lists.
 
-use crate::closure;
 use crate::error::{Result, cannot};
-use crate::format::text;
+use crate::image::closure;
+use crate::image::packages::{self, Package};
 use crate::image::{Entry, Image, Paths};
-use crate::packages::{self, Package};
-use crate::reader::Listed;
+use crate::report::reader::FileLists;
+use crate::report::schema::encode_name;
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
@@ -17,11 +17,11 @@ use std::path::PathBuf;
 pub struct Unused {
     pub root: PathBuf,
     pub reports: Vec<OsString>,
-    pub form: Form,
+    pub form: Output,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Form {
+pub enum Output {
     Summary,
     Paths,
     Json,
@@ -66,18 +66,18 @@ const SHOWN: usize = 15;
 
 impl Unused {
     pub fn print(&self, out: &mut impl Write) -> Result<()> {
-        let listed = Listed::read(&self.reports)?;
+        let listed = FileLists::read(&self.reports)?;
         let mut image = Image::open(&self.root)?;
         let needed = closure::needed(&mut image, &listed)?;
         let entries = image.entries()?;
         let findings = findings(&mut image, &needed, &entries)?;
-        if self.form == Form::Paths {
+        if self.form == Output::Paths {
             closure::check_lines(&findings.paths, "-json")?;
         }
         match self.form {
-            Form::Paths => paths(&findings, out),
-            Form::Json => writeln!(out, "{:#}", as_json(&findings)),
-            Form::Summary => summary(&findings, out),
+            Output::Paths => paths(&findings, out),
+            Output::Json => writeln!(out, "{:#}", as_json(&findings)),
+            Output::Summary => summary(&findings, out),
         }
         .and_then(|()| out.flush())
         .map_err(|e| cannot("write to standard output", e))
@@ -109,7 +109,7 @@ fn findings(image: &mut Image, needed: &Paths, entries: &[Entry]) -> Result<Find
         if !top.is_some_and(below) {
             top = entry.metadata.is_dir().then_some(&entry.path);
             found.directories.extend(top.map(|path| Share {
-                name: text(path).into_owned(),
+                name: encode_name(path).into_owned(),
                 ..Share::default()
             }));
         }
@@ -201,7 +201,7 @@ fn as_json(found: &Findings) -> Value {
         "unused": size(&found.unused),
         "directories": shares("path", &found.directories),
         "packages": shares("name", &found.packages),
-        "paths": found.paths.iter().map(|path| text(path)).collect::<Vec<_>>(),
+        "paths": found.paths.iter().map(|path| encode_name(path)).collect::<Vec<_>>(),
     })
 }
 

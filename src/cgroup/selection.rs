@@ -1,33 +1,33 @@
 //! What is traced: snoop's own pod, the containers beside it, cgroups that the user names, or a command in a cgroup of
 //! its own.
 
-use crate::cgroup::{self, Cgroup, Named, OwnCgroup, Pod, is_container, own_container};
+use crate::bpf::probe::Probe;
+use crate::bpf::wire::Target;
+use crate::cgroup::command::Running;
+use crate::cgroup::{self, Cgroup, NamedCgroup, Pod, TempCgroup, is_container, own_container};
 use crate::error::Result;
-use crate::format::text;
 use crate::path::is_below;
 use crate::preflight::Plan;
-use crate::probe::Probe;
-use crate::run::Running;
-use crate::wire::Target;
+use crate::report::schema::encode_name;
 use std::ffi::{OsStr, OsString};
 
-pub enum Aim {
+pub enum Selection {
     /// Snoop's own pod, but for its own container.
     Pod,
     /// The parent of snoop's own container, likewise.
     Parent,
-    Named(Vec<Named>),
-    Command(OwnCgroup, Vec<OsString>),
+    Named(Vec<NamedCgroup>),
+    Command(TempCgroup, Vec<OsString>),
 }
 
-/// The value of `-cgroup` for [`Aim::Parent`].
+/// The value of `-cgroup` for [`Selection::Parent`].
 const PARENT: &str = "@parent";
 
 const OWN_CGROUP: &str = "-cgroup=/: in snoop's cgroup namespace this is snoop's own cgroup, in which nothing else may run; give -cgroup=@parent for the containers beside snoop";
 
 /// What the programs were told to trace.
 #[derive(Default)]
-pub struct Traced {
+pub struct Scope {
     /// For people.
     pub shown: String,
     /// All that is traced is one of these cgroups or below it.
@@ -42,39 +42,39 @@ pub struct Traced {
     pub warning: Option<&'static str>,
 }
 
-impl Traced {
+impl Scope {
     /// Is that cgroup traced?
     pub fn covers(&self, cgroup: &[u8]) -> bool {
         self.tops.iter().any(|top| is_below(cgroup, top))
     }
 }
 
-impl Aim {
+impl Selection {
     /// `names` is a value of `-cgroup` or `-cgroups`, empty if neither was given.
-    pub fn find(names: &OsStr, command: Option<Vec<OsString>>, plan: &Plan) -> Result<Aim> {
+    pub fn find(names: &OsStr, command: Option<Vec<OsString>>, plan: &Plan) -> Result<Selection> {
         Ok(match command {
-            Some(words) => Aim::Command(OwnCgroup::make(plan.cgroup_mount()?)?, words),
-            None if names.is_empty() => Aim::Pod,
-            None if names == PARENT => Aim::Parent,
-            None => Aim::Named(cgroup::named(names, plan.cgroup_mount()?)?),
+            Some(words) => Selection::Command(TempCgroup::make(plan.cgroup_mount()?)?, words),
+            None if names.is_empty() => Selection::Pod,
+            None if names == PARENT => Selection::Parent,
+            None => Selection::Named(cgroup::named(names, plan.cgroup_mount()?)?),
         })
     }
 
     /// Tells the programs whose accesses count.
-    pub fn at(&self, probe: &mut Probe) -> Result<Traced> {
+    pub fn at(&self, probe: &mut Probe) -> Result<Scope> {
         // Asked in any case: from now on the programs know us, and leave our accesses out.
         let own = probe.own_cgroups()?;
         match self {
-            Aim::Pod => trace_pod(probe, Pod::among(&own)?),
-            Aim::Parent => trace_pod(probe, Pod::parent(&own)?),
-            Aim::Named(named) => trace_named(probe, named, &own),
-            Aim::Command(made, _) => {
+            Selection::Pod => trace_pod(probe, Pod::among(&own)?),
+            Selection::Parent => trace_pod(probe, Pod::parent(&own)?),
+            Selection::Named(named) => trace_named(probe, named, &own),
+            Selection::Command(made, _) => {
                 probe.target(made.cgroup.id, Target::Processes)?;
-                Ok(Traced {
-                    shown: text(&made.cgroup.path).into(),
+                Ok(Scope {
+                    shown: encode_name(&made.cgroup.path).into(),
                     tops: vec![made.cgroup.path.clone()],
                     containers: vec![made.cgroup.clone()],
-                    ..Traced::default()
+                    ..Scope::default()
                 })
             }
         }
@@ -83,33 +83,33 @@ impl Aim {
     /// Starts the command, if that is what is traced.
     pub fn start(self) -> Result<Option<Running>> {
         match self {
-            Aim::Command(own, words) => Running::start(own, &words).map(Some),
+            Selection::Command(own, words) => Running::start(own, &words).map(Some),
             _ => Ok(None),
         }
     }
 }
 
-fn trace_pod(probe: &mut Probe, pod: Pod) -> Result<Traced> {
+fn trace_pod(probe: &mut Probe, pod: Pod) -> Result<Scope> {
     probe.target(pod.own, Target::Ignored)?;
     probe.target(pod.cgroup.id, Target::Pod)?;
-    Ok(Traced {
-        shown: format!("pod {}", text(&pod.cgroup.path)),
+    Ok(Scope {
+        shown: format!("pod {}", encode_name(&pod.cgroup.path)),
         tops: vec![pod.cgroup.path],
         parents: vec![pod.cgroup.id],
-        ..Traced::default()
+        ..Scope::default()
     })
 }
 
 /// `own` are the cgroups that snoop is in, from its own one up.
-fn trace_named(probe: &mut Probe, all: &[Named], own: &[(u64, Vec<u8>)]) -> Result<Traced> {
-    let mut traced = Traced::default();
-    let label = |named: &Named| {
+fn trace_named(probe: &mut Probe, all: &[NamedCgroup], own: &[(u64, Vec<u8>)]) -> Result<Scope> {
+    let mut traced = Scope::default();
+    let label = |named: &NamedCgroup| {
         let awaited = if named.cgroup.id == 0 {
             " once it is created"
         } else {
             ""
         };
-        format!("{}{awaited}", text(&named.cgroup.path))
+        format!("{}{awaited}", encode_name(&named.cgroup.path))
     };
     traced.shown = all.iter().map(label).collect::<Vec<_>>().join(", ");
     for named in all {

@@ -1,8 +1,8 @@
 //! Reports that were written earlier: bytes to the files they list.
 
 use crate::error::{Error, Result};
-use crate::format::{SCHEMA, name};
 use crate::image::Paths;
+use crate::report::schema::{SCHEMA, decode_name};
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs;
@@ -11,7 +11,7 @@ use std::path::Path;
 
 /// What several reports list together.
 #[derive(Default)]
-pub struct Listed {
+pub struct FileLists {
     pub files: Paths,
     /// A container ran before it was traced: of what it had open then, only real paths are listed.
     pub late: bool,
@@ -19,10 +19,10 @@ pub struct Listed {
     pub incomplete: Vec<(String, String)>,
 }
 
-impl Listed {
+impl FileLists {
     /// Reads reports by name; `-` is standard input.
-    pub fn read(names: &[impl AsRef<OsStr>]) -> Result<Listed> {
-        let mut listed = Listed::default();
+    pub fn read(names: &[impl AsRef<OsStr>]) -> Result<FileLists> {
+        let mut listed = FileLists::default();
         for name in names {
             let name = name.as_ref();
             let shown = name.to_string_lossy().into_owned();
@@ -74,7 +74,7 @@ pub fn report(bytes: &[u8]) -> std::result::Result<Value, String> {
 
 /// The path that an element of a list of files stands for.
 pub fn path(file: &Value) -> std::result::Result<Vec<u8>, String> {
-    let path = file.as_str().and_then(name);
+    let path = file.as_str().and_then(decode_name);
     let path = path.ok_or_else(|| format!("it lists {file}, which is no name"))?;
     if !is_normal(&path) {
         return Err(format!(
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     fn refused(report: &str) -> String {
-        Listed::default().add(report.as_bytes()).unwrap_err()
+        FileLists::default().add(report.as_bytes()).unwrap_err()
     }
 
     #[test]
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn several_are_one_set() {
-        let mut listed = Listed::default();
+        let mut listed = FileLists::default();
         let whole = br#"{"schema":1,"files":["/a","/b"],"complete":true,"missing":{}}"#;
         assert_eq!(listed.add(whole), Ok(None));
         let part = br#"{"schema":1,"files":["/","/b","/c\u0000ff"],"complete":false,"missing":{"buffer_full":3}}"#;

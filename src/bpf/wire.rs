@@ -1,10 +1,10 @@
-//! Mirror of `probes/wire.h`, where every field is explained; bytes to [`Event`].
+//! Mirror of `probes/wire.h`, where every field is explained; bytes to [`Record`].
 //!
 //! `tests/wire.rs` compares the two through the type information of the compiled object.
 
 use std::mem::{offset_of, size_of};
 
-pub const SYSCALLS: usize = 512;
+pub const SYSCALL_NUMBERS: usize = 512;
 pub const REQUESTS: usize = 64;
 pub const EXCLUDES: usize = 8;
 pub const EXCLUDE_WORDS: usize = 4;
@@ -19,7 +19,7 @@ pub const LISTED_CHILDREN: u64 = 512;
 pub const PARTS: usize = 4;
 pub const FS_NAME_BYTES: usize = 16;
 /// Bits of a key that choose its bucket.
-pub const SEEN_BITS: u32 = 15;
+pub const KNOWN_BITS: u32 = 15;
 pub const RING_BYTES: usize = 4 << 20;
 
 pub const ROW_OPENS: u16 = 1 << 0;
@@ -27,8 +27,8 @@ pub const ROW_CHDIR: u16 = 1 << 1;
 pub const ROW_CHROOT: u16 = 1 << 2;
 pub const ROW_EXEC: u16 = 1 << 3;
 pub const ROW_HOW: u16 = 1 << 4;
-pub const ROW_LOADER: u16 = 1 << 5;
-pub const ROW_OWN: u16 = 1 << 6;
+pub const ROW_ELF_INTERP: u16 = 1 << 5;
+pub const ROW_SELF: u16 = 1 << 6;
 pub const ROW_UNTRACED: u16 = 1 << 7;
 pub const ROW_ADDRESS: u16 = 1 << 8;
 pub const ROW_MESSAGE: u16 = 1 << 9;
@@ -37,10 +37,10 @@ pub const ROW_SOCKETCALL: u16 = 1 << 10;
 pub const RECORD_HAS_BASE: u16 = 1 << 0;
 pub const RECORD_HAS_REAL: u16 = 1 << 1;
 pub const RECORD_IN_BASE: u16 = 1 << 2;
-pub const RECORD_MOVED: u16 = 1 << 3;
+pub const RECORD_CHDIR: u16 = 1 << 3;
 pub const RECORD_REAL_ONLY: u16 = 1 << 4;
-pub const RECORD_MADE: u16 = 1 << 5;
-pub const RECORD_ENDED: u16 = 1 << 6;
+pub const RECORD_CGROUP_CREATED: u16 = 1 << 5;
+pub const RECORD_CGROUP_REMOVED: u16 = 1 << 6;
 pub const RECORD_LATE: u16 = 1 << 7;
 pub const RECORD_PENDING: u16 = 1 << 8;
 pub const RECORD_COMPLETE: u16 = 1 << 9;
@@ -152,7 +152,7 @@ pub struct Offsets {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Config {
-    pub table: [[Row; SYSCALLS]; 2],
+    pub table: [[Row; SYSCALL_NUMBERS]; 2],
     pub request: [Request; REQUESTS],
     pub exclude: [Exclude; EXCLUDES],
     pub seed: u64,
@@ -160,11 +160,11 @@ pub struct Config {
     pub off: Offsets,
     pub typed: u32,
     pub exec_id: u16,
-    pub interpreter_id: u16,
-    pub loader_id: u16,
+    pub script_interp_id: u16,
+    pub elf_interp_id: u16,
     pub late_id: u16,
     pub mode_backing: u32,
-    pub able: u32,
+    pub features: u32,
 }
 
 #[repr(C)]
@@ -217,7 +217,7 @@ pub struct ExpectedBelow {
 }
 
 #[repr(C)]
-pub struct Own {
+pub struct SelfInfo {
     pub now: u64,
     pub tgid: u32,
     pub listed: u32,
@@ -250,7 +250,7 @@ pub struct Counts {
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct Record {
+pub struct RecordHeader {
     pub container: u64,
     pub key: u64,
     pub result: i32,
@@ -265,7 +265,7 @@ pub struct Record {
 
 // The sizes the C side asserts too: a field added on one side alone does not compile.
 const _: () = assert!(size_of::<Row>() == 8);
-const _: () = assert!(size_of::<Record>() == 56);
+const _: () = assert!(size_of::<RecordHeader>() == 56);
 const _: () = assert!(size_of::<Offsets>() == 83 * 4);
 const _: () = assert!(size_of::<Config>() == 2 * 4096 + 512 + 512 + 16 + 83 * 4 + 20);
 
@@ -291,9 +291,9 @@ unsafe impl Plain for ExpectedBelow {}
 // SAFETY: a u64 and bytes.
 unsafe impl Plain for CgroupPath {}
 
-/// A record, taken apart. The parts are as [`Record`] sends them.
+/// A record, taken apart. The parts are as [`RecordHeader`] sends them.
 #[derive(Debug, PartialEq)]
-pub struct Event<'a> {
+pub struct Record<'a> {
     pub container: u64,
     pub key: u64,
     pub result: i32,
@@ -317,34 +317,35 @@ pub fn until_nul(bytes: &[u8]) -> &[u8] {
     bytes.split(|b| *b == 0).next().unwrap_or_default()
 }
 
-impl<'a> Event<'a> {
+impl<'a> Record<'a> {
     pub fn has(&self, flag: u16) -> bool {
         self.flags & flag != 0
     }
 
     /// `None` if the bytes are no record: too short, or of another length than its header says.
-    pub fn decode(bytes: &'a [u8]) -> Option<Event<'a>> {
-        let (head, mut data) = bytes.split_at_checked(size_of::<Record>())?;
+    pub fn decode(bytes: &'a [u8]) -> Option<Record<'a>> {
+        let (head, mut data) = bytes.split_at_checked(size_of::<RecordHeader>())?;
         let u64_at = |at: usize| Some(u64::from_ne_bytes(head.get(at..at + 8)?.try_into().ok()?));
         let u32_at = |at: usize| Some(u32::from_ne_bytes(head.get(at..at + 4)?.try_into().ok()?));
         let u16_at = |at: usize| Some(u16::from_ne_bytes(head.get(at..at + 2)?.try_into().ok()?));
         let mut parts = [&data[..0]; PARTS];
         for (i, part) in parts.iter_mut().enumerate() {
-            let len = u16_at(offset_of!(Record, len) + 2 * i)?;
+            let len = u16_at(offset_of!(RecordHeader, len) + 2 * i)?;
             (*part, data) = data.split_at_checked(len.into())?;
         }
         let [asked, base, root, real] = parts;
-        let (cgroup, data) = data.split_at_checked(u16_at(offset_of!(Record, cgroup))?.into())?;
-        let fs = &head[offset_of!(Record, fs)..][..FS_NAME_BYTES];
-        let mount = u16_at(offset_of!(Record, mount))?;
+        let (cgroup, data) =
+            data.split_at_checked(u16_at(offset_of!(RecordHeader, cgroup))?.into())?;
+        let fs = &head[offset_of!(RecordHeader, fs)..][..FS_NAME_BYTES];
+        let mount = u16_at(offset_of!(RecordHeader, mount))?;
         // A perf buffer holds multiples of eight bytes.
-        (data.len() < 8).then_some(Event {
-            container: u64_at(offset_of!(Record, container))?,
-            key: u64_at(offset_of!(Record, key))?,
-            result: u32_at(offset_of!(Record, result))? as i32,
-            pid: u32_at(offset_of!(Record, pid))?,
-            row: u16_at(offset_of!(Record, row))?,
-            flags: u16_at(offset_of!(Record, flags))?,
+        (data.len() < 8).then_some(Record {
+            container: u64_at(offset_of!(RecordHeader, container))?,
+            key: u64_at(offset_of!(RecordHeader, key))?,
+            result: u32_at(offset_of!(RecordHeader, result))? as i32,
+            pid: u32_at(offset_of!(RecordHeader, pid))?,
+            row: u16_at(offset_of!(RecordHeader, row))?,
+            flags: u16_at(offset_of!(RecordHeader, flags))?,
             asked,
             base,
             root,

@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 
 /// Records of requests whose result is not known yet, by key, the oldest first.
 #[derive(Default)]
-pub struct Pending(VecDeque<(u64, Vec<u8>)>);
+pub struct Requests(VecDeque<(u64, Vec<u8>)>);
 
 /// Four times as many as the programs keep.
 const PENDING_MAX: usize = 4096;
 
-impl Pending {
+impl Requests {
     pub fn push(&mut self, key: u64, record: &[u8]) {
         if self.0.len() == PENDING_MAX {
             self.0.pop_front();

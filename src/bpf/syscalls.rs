@@ -1,9 +1,9 @@
 //! The syscalls that take a path: name, number, where the paths are among the arguments, and what
 //! success means. The one table becomes the programs' own ([`tables`]) and names the counters.
 
-use crate::wire::{
-    ARG_NONE, ROW_ADDRESS, ROW_CHDIR, ROW_CHROOT, ROW_EXEC, ROW_HOW, ROW_LOADER, ROW_MESSAGE,
-    ROW_OPENS, ROW_OWN, ROW_SOCKETCALL, ROW_UNTRACED, ROWS, Row, SYSCALLS,
+use crate::bpf::wire::{
+    ARG_NONE, ROW_ADDRESS, ROW_CHDIR, ROW_CHROOT, ROW_ELF_INTERP, ROW_EXEC, ROW_HOW, ROW_MESSAGE,
+    ROW_OPENS, ROW_SELF, ROW_SOCKETCALL, ROW_UNTRACED, ROWS, Row, SYSCALL_NUMBERS,
 };
 use libc::*;
 
@@ -107,7 +107,7 @@ macro_rules! legacy {
 const NO_NUMBER: c_long = -1;
 
 /// Linux 6.17. Left out, because what they name is no file of an image: `mount`'s source and the targets of `symlink`.
-pub const TABLE: &[Syscall] = &[
+pub const SYSCALLS: &[Syscall] = &[
     // Opening and executing.
     cwd("open", legacy!(SYS_open), 0).is(ROW_OPENS),
     at("openat", SYS_openat, 0).is(ROW_OPENS),
@@ -197,13 +197,13 @@ pub const TABLE: &[Syscall] = &[
     cwd("quotactl", SYS_quotactl, 1),
     cwd("acct", SYS_acct, 0),
     // No path, but every dynamic loader makes these calls first: its name can be read by then.
-    Syscall::new("brk", SYS_brk).is(ROW_LOADER),
-    Syscall::new("mmap", SYS_mmap).is(ROW_LOADER),
-    Syscall::new("mprotect", SYS_mprotect).is(ROW_LOADER),
+    Syscall::new("brk", SYS_brk).is(ROW_ELF_INTERP),
+    Syscall::new("mmap", SYS_mmap).is(ROW_ELF_INTERP),
+    Syscall::new("mprotect", SYS_mprotect).is(ROW_ELF_INTERP),
     // Requests pass no syscall; the kernel tells of each where it can. See `tables`.
     Syscall::new("io_uring_setup", SYS_io_uring_setup).is(ROW_UNTRACED),
     // By which snoop asks its programs.
-    Syscall::new("getcpu", SYS_getcpu).is(ROW_OWN),
+    Syscall::new("getcpu", SYS_getcpu).is(ROW_SELF),
 ];
 
 /// The calls of 32-bit programs, on i386 and on arm (arch/x86/entry/syscalls/syscall_32.tbl,
@@ -336,23 +336,23 @@ const SAME_EVERYWHERE: usize = 424;
 /// what was open and mapped already when tracing began.
 const NO_SYSCALL: [&str; 3] = ["interpreter", "loader", "late"];
 
-pub const INTERPRETER_ID: u16 = TABLE.len() as u16 + 1;
-pub const LOADER_ID: u16 = TABLE.len() as u16 + 2;
-pub const LATE_ID: u16 = TABLE.len() as u16 + 3;
+pub const SCRIPT_INTERP_ID: u16 = SYSCALLS.len() as u16 + 1;
+pub const ELF_INTERP_ID: u16 = SYSCALLS.len() as u16 + 2;
+pub const LATE_ID: u16 = SYSCALLS.len() as u16 + 3;
 
 const _: () = assert!((LATE_ID as usize) < ROWS);
 
 /// The row of a syscall by name. Row 0 means "none".
 pub fn id_of(name: &str) -> Option<u16> {
-    let at = TABLE.iter().position(|s| s.name == name)?;
+    let at = SYSCALLS.iter().position(|s| s.name == name)?;
     Some(at as u16 + 1)
 }
 
 /// The rows that count accesses, with the name of each.
 pub fn counted_rows() -> impl Iterator<Item = (u16, &'static str)> {
-    let rows = TABLE.iter().zip(1..);
+    let rows = SYSCALLS.iter().zip(1..);
     let counted = rows.filter_map(|(s, id)| s.is_counted().then_some((id, s.name)));
-    counted.chain((INTERPRETER_ID..).zip(NO_SYSCALL))
+    counted.chain((SCRIPT_INTERP_ID..).zip(NO_SYSCALL))
 }
 
 pub fn name_of(row: u16) -> &'static str {
@@ -362,14 +362,14 @@ pub fn name_of(row: u16) -> &'static str {
 
 /// Which arguments of a row's syscall are paths.
 pub fn paths(row: u16) -> impl Iterator<Item = usize> {
-    let row = TABLE.get((row as usize).wrapping_sub(1));
+    let row = SYSCALLS.get((row as usize).wrapping_sub(1));
     let paths = row.map_or([ARG_NONE; 2], |s| s.path).into_iter();
     paths.filter(|path| *path != ARG_NONE).map(usize::from)
 }
 
 /// The table by number, as the programs index it; of 64-bit calls, and of 32-bit ones. Where requests of
 /// io_uring can be traced their ring is not counted as something lost.
-pub fn tables(traces_requests: bool) -> [[Row; SYSCALLS]; 2] {
+pub fn by_number(traces_requests: bool) -> [[Row; SYSCALL_NUMBERS]; 2] {
     let mut tables = [table(), table32()];
     for row in tables.iter_mut().flatten() {
         if traces_requests && row.kind & ROW_UNTRACED != 0 {
@@ -379,20 +379,24 @@ pub fn tables(traces_requests: bool) -> [[Row; SYSCALLS]; 2] {
     tables
 }
 
-fn table() -> [Row; SYSCALLS] {
-    let mut rows = [Row::default(); SYSCALLS];
-    for (s, id) in TABLE.iter().zip(1..).filter(|(s, _)| s.number != NO_NUMBER) {
+fn table() -> [Row; SYSCALL_NUMBERS] {
+    let mut rows = [Row::default(); SYSCALL_NUMBERS];
+    for (s, id) in SYSCALLS
+        .iter()
+        .zip(1..)
+        .filter(|(s, _)| s.number != NO_NUMBER)
+    {
         rows[s.number as usize] = s.row(id);
     }
     rows
 }
 
-fn table32() -> [Row; SYSCALLS] {
+fn table32() -> [Row; SYSCALL_NUMBERS] {
     let mut rows = table();
     rows[..SAME_EVERYWHERE].fill(Row::default());
     for (number, name, like) in TABLE32.iter().chain(TABLE32_HERE) {
         let id = id_of(like).expect("the row is in the table");
-        let s = &TABLE[id as usize - 1];
+        let s = &SYSCALLS[id as usize - 1];
         let row = &mut rows[*number as usize];
         *row = s.row(id);
         match *name {
@@ -412,7 +416,10 @@ mod tests {
     #[test]
     fn every_number_and_name_stands_once() {
         let rows = table();
-        assert_eq!(rows.iter().filter(|row| row.id != 0).count(), TABLE.len());
+        assert_eq!(
+            rows.iter().filter(|row| row.id != 0).count(),
+            SYSCALLS.len()
+        );
         let mut names: Vec<_> = counted_rows().map(|(_, name)| name).collect();
         names.sort_unstable();
         names.dedup();
@@ -431,7 +438,7 @@ mod tests {
         }
         // Every call with a path that 64-bit programs can make, 32-bit programs can too.
         let rows = table32();
-        for (s, id) in TABLE.iter().zip(1..) {
+        for (s, id) in SYSCALLS.iter().zip(1..) {
             let known = rows.iter().any(|row| row.id == id) || s.name == "getcpu";
             assert!(known, "{}", s.name);
         }
@@ -440,13 +447,13 @@ mod tests {
     #[test]
     fn rings_of_requests_are_counted_where_requests_are_not_traced() {
         let id = id_of("io_uring_setup").unwrap();
-        let rows = |traced| tables(traced).map(|t| t.iter().filter(|row| row.id == id).count());
+        let rows = |traced| by_number(traced).map(|t| t.iter().filter(|row| row.id == id).count());
         assert_eq!((rows(false), rows(true)), ([1, 1], [0, 0]));
     }
 
     #[test]
     fn a_path_stands_behind_its_directory() {
-        for s in TABLE {
+        for s in SYSCALLS {
             for (path, dir) in s.path.into_iter().zip(s.dir) {
                 assert!(dir == ARG_NONE || dir + 1 == path, "{}", s.name);
                 assert!(path == ARG_NONE || path < 6, "{}", s.name);

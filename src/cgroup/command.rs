@@ -1,6 +1,6 @@
 //! `snoop run`: the command in a cgroup of its own.
 
-use crate::cgroup::OwnCgroup;
+use crate::cgroup::TempCgroup;
 use crate::error::{Error, Result, cannot};
 use crate::log;
 use crate::sys::{self, Signal};
@@ -17,7 +17,7 @@ const NOT_EXECUTABLE: u8 = 126;
 
 pub struct Running {
     child: Child,
-    cgroup: OwnCgroup,
+    cgroup: TempCgroup,
 }
 
 /// The file a command's name stands for. Looked up here and not in the child, whose failed tries
@@ -44,7 +44,7 @@ fn find(name: &OsStr) -> Result<OsString> {
 
 impl Running {
     /// Starts `words` inside `cgroup`, which must be traced by now.
-    pub fn start(cgroup: OwnCgroup, words: &[OsString]) -> Result<Running> {
+    pub fn start(cgroup: TempCgroup, words: &[OsString]) -> Result<Running> {
         let file = find(&words[0])?;
         let mut command = Command::new(&file);
         command.arg0(&words[0]).args(&words[1..]);
@@ -64,7 +64,7 @@ impl Running {
     }
 
     /// The command's status once it has ended, as a shell would have it.
-    pub fn ended(&mut self) -> Result<Option<u8>> {
+    pub fn try_wait(&mut self) -> Result<Option<u8>> {
         let status = self
             .child
             .try_wait()
@@ -76,7 +76,7 @@ impl Running {
     }
 
     /// Lets go of what the command left running.
-    pub fn release(self) {
+    pub fn evacuate(self) {
         let left = self.cgroup.evacuate();
         if left > 0 {
             log::warn(format_args!(

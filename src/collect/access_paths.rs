@@ -1,0 +1,297 @@
+//! The paths of an access: from the names that a record brings to absolute, normalised paths.
+
+use crate::bpf::wire::{
+    RECORD_CHDIR, RECORD_HAS_BASE, RECORD_HAS_REAL, RECORD_IN_BASE, RECORD_OWN_VIEW,
+    RECORD_REAL_ONLY, Record,
+};
+use crate::path::{is_below, path_from_leaf, push};
+
+/// The files an event names. Kept from event to event, because its buffers are.
+#[derive(Debug, Default)]
+pub struct AccessPaths {
+    has_asked: bool,
+    has_real: bool,
+    paths: Paths,
+    /// Directories whose names a `..` follows.
+    crossed: Vec<Vec<u8>>,
+}
+
+#[derive(Debug, Default)]
+struct Paths {
+    asked: Vec<u8>,
+    real: Vec<u8>,
+    mount: Vec<u8>,
+    base: Vec<u8>,
+    root: Vec<u8>,
+}
+
+/// Finds the directory that a path leads to, in snoop's own view of the files; `None` if that cannot be told.
+pub type Resolve<'a> = &'a dyn Fn(&[u8]) -> Option<Vec<u8>>;
+
+impl AccessPaths {
+    pub fn of(event: &Record) -> AccessPaths {
+        let mut named = AccessPaths::default();
+        named.take(event, &|_| None);
+        named
+    }
+
+    /// All of them.
+    pub fn paths(&self) -> impl Iterator<Item = &[u8]> {
+        let crossed = self.crossed.iter().map(Vec::as_slice);
+        crossed.chain(self.asked()).chain(self.real())
+    }
+
+    /// The root directory of the process.
+    pub fn root(&self) -> &[u8] {
+        &self.paths.root
+    }
+
+    /// The path the program gave, made absolute; `None` if it has none or cannot be made absolute.
+    pub fn asked(&self) -> Option<&[u8]> {
+        self.has_asked.then_some(&self.paths.asked[..])
+    }
+
+    /// The file it led to.
+    pub fn real(&self) -> Option<&[u8]> {
+        self.has_real.then_some(&self.paths.real[..])
+    }
+
+    /// Where the file system that holds it is mounted.
+    pub fn mount(&self) -> Option<&[u8]> {
+        self.has_real.then_some(&self.paths.mount[..])
+    }
+
+    /// Takes the names of another event; answers whether there is a path of which it is not known what directory
+    /// it is relative to.
+    pub fn take(&mut self, event: &Record, resolve: Resolve) -> bool {
+        let Paths {
+            asked,
+            real,
+            mount,
+            base,
+            root,
+        } = &mut self.paths;
+        let crossed = &mut self.crossed;
+        crossed.clear();
+        (self.has_asked, self.has_real) = (false, event.has(RECORD_HAS_REAL));
+        path_from_leaf(event.root, root);
+        if self.has_real {
+            path_from_leaf(event.real, real);
+            path_from_leaf(event.mount, mount);
+        }
+        if event.has(RECORD_REAL_ONLY) {
+            return false;
+        }
+        let (has_base, is_absolute) = (event.has(RECORD_HAS_BASE), event.asked.starts_with(b"/"));
+        path_from_leaf(event.base, base);
+        let resolve: Resolve = match event.has(RECORD_OWN_VIEW) {
+            true => resolve,
+            false => &|_| None,
+        };
+        let mut join =
+            |root: &[u8], base: &[u8]| join(root, base, event.asked, asked, crossed, resolve);
+        if event.has(RECORD_IN_BASE) {
+            // Where the base is not known it can only be a root the program started with.
+            let base = if has_base { &base[..] } else { b"/" };
+            join(base, base);
+        } else if is_absolute {
+            join(root, root);
+        } else if has_base {
+            // A directory outside the root was opened before chroot; nothing holds ".." there.
+            let root = if is_below(base, root) {
+                &root[..]
+            } else {
+                b"/"
+            };
+            join(root, base);
+        } else {
+            // A relative change of directory whose start is not known: if the asked names are the last ones of
+            // where it led, no symlink was on the way and that is the path.
+            join(b"/", b"/");
+            crossed.clear();
+            let is_it = asked == b"/" || real.ends_with(asked);
+            if !(event.has(RECORD_CHDIR) && self.has_real && is_it) {
+                return true;
+            }
+            asked.clone_from(real);
+        }
+        self.has_asked = true;
+        false
+    }
+}
+
+/// `asked` from directory `base`, where `..` does not lead above `root`; `base` lies below `root`, and both are
+/// normalised. The result has no `.`, `..`, empty names or slash at its end.
+///
+/// The kernel takes `..` from where the name before it leads to, which need not be the directory that holds the name:
+/// that may be a symlink. `resolve` tells where it leads. Where it cannot, the name is taken for that of a directory.
+/// `crossed` gets each such name: without it the path leads nowhere.
+fn join(
+    root: &[u8],
+    base: &[u8],
+    asked: &[u8],
+    path: &mut Vec<u8>,
+    crossed: &mut Vec<Vec<u8>>,
+    resolve: Resolve,
+) {
+    let floor = root.strip_suffix(b"/").unwrap_or(root).len();
+    path.clear();
+    path.extend(base.strip_suffix(b"/").unwrap_or(base));
+    let mut ends_in_asked_name = false;
+    for name in asked.split(|b| *b == b'/') {
+        match name {
+            b"" | b"." => continue,
+            b".." => {
+                if ends_in_asked_name {
+                    crossed.push(path.clone());
+                    if let Some(real) = resolve(path) {
+                        path.clear();
+                        path.extend(real.strip_suffix(b"/").unwrap_or(&real));
+                    }
+                }
+                if path.len() > floor {
+                    path.truncate(path.iter().rposition(|b| *b == b'/').unwrap_or(0));
+                }
+                ends_in_asked_name = false;
+            }
+            name => {
+                push(path, name);
+                ends_in_asked_name = true;
+            }
+        }
+    }
+    if path.is_empty() {
+        path.push(b'/');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event<'a>(
+        flags: u16,
+        asked: &'a str,
+        base: &'a str,
+        root: &'a str,
+        real: &'a str,
+    ) -> Record<'a> {
+        Record {
+            container: 1,
+            key: 2,
+            result: 3,
+            pid: 4,
+            row: 5,
+            flags,
+            asked: asked.as_bytes(),
+            base: base.as_bytes(),
+            root: root.as_bytes(),
+            real: real.as_bytes(),
+            mount: b"",
+            fs: b"",
+            cgroup: b"",
+        }
+    }
+
+    fn asked(flags: u16, asked: &str, base: &str, root: &str, real: &str) -> Option<String> {
+        let mut named = AccessPaths::default();
+        let is_unresolved = named.take(&event(flags, asked, base, root, real), &|_| None);
+        assert_eq!(is_unresolved, named.asked().is_none());
+        named
+            .asked()
+            .map(|path| String::from_utf8(path.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn absolute_paths_are_normalised() {
+        for (given, path) in [
+            ("/", "/"),
+            ("/a", "/a"),
+            ("//a///b/", "/a/b"),
+            ("/a/./b/.", "/a/b"),
+            ("/a/../b", "/b"),
+            ("/../../a", "/a"),
+            ("/..a/b..", "/..a/b.."),
+        ] {
+            assert_eq!(asked(0, given, "", "", "").unwrap(), path);
+        }
+    }
+
+    #[test]
+    fn relative_paths_start_at_the_base() {
+        let base = RECORD_HAS_BASE;
+        assert_eq!(asked(base, "x", "b/a/", "", "").unwrap(), "/a/b/x");
+        assert_eq!(asked(base, "../x/.", "b/a/", "", "").unwrap(), "/a/x");
+        assert_eq!(asked(base, "../../../x", "b/a/", "", "").unwrap(), "/x");
+        assert_eq!(asked(base, ".", "", "", "").unwrap(), "/");
+        assert_eq!(asked(0, "x", "", "", ""), None);
+    }
+
+    /// /a/link leads to /b/c.
+    #[test]
+    fn dot_dot_starts_from_where_the_name_before_it_leads() {
+        let resolve = |path: &[u8]| match path {
+            b"/a/link" => Some(b"/b/c".to_vec()),
+            b"/gone" => None,
+            path => Some(path.to_vec()),
+        };
+        let names = |flags: u16, asked: &str| {
+            let mut named = AccessPaths::default();
+            named.take(&event(flags, asked, "", "", ""), &resolve);
+            let paths = named
+                .paths()
+                .map(|path| String::from_utf8_lossy(path).into_owned());
+            paths.collect::<Vec<_>>()
+        };
+        let view = RECORD_OWN_VIEW;
+        assert_eq!(names(view, "/a/link/../x"), ["/a/link", "/b/x"]);
+        assert_eq!(names(view, "/a/link/../../x/y"), ["/a/link", "/x/y"]);
+        assert_eq!(
+            names(view, "/a/d/../link/.././x"),
+            ["/a/d", "/a/link", "/b/x"]
+        );
+        assert_eq!(names(view, "/gone/../x"), ["/gone", "/x"]);
+        assert_eq!(names(view, "/../x/.."), ["/x", "/"]);
+        // What another mount namespace holds is not to be seen here.
+        assert_eq!(names(0, "/a/link/../x"), ["/a/link", "/a/x"]);
+    }
+
+    #[test]
+    fn a_chroot_is_part_of_the_path_and_holds_dot_dot() {
+        assert_eq!(asked(0, "/x", "", "jail/", "").unwrap(), "/jail/x");
+        assert_eq!(asked(0, "/../x", "", "jail/", "").unwrap(), "/jail/x");
+        let base = RECORD_HAS_BASE;
+        assert_eq!(
+            asked(base, "../../x", "d/jail/", "jail/", "").unwrap(),
+            "/jail/x"
+        );
+        assert_eq!(
+            asked(base, "../x", "jailbreak/", "jail/", "").unwrap(),
+            "/x"
+        );
+        let inside = RECORD_HAS_BASE | RECORD_IN_BASE;
+        assert_eq!(asked(inside, "/../x", "d/", "", "").unwrap(), "/d/x");
+        assert_eq!(
+            asked(RECORD_IN_BASE, "/jail", "", "jail/", "").unwrap(),
+            "/jail"
+        );
+    }
+
+    #[test]
+    fn a_move_from_an_unknown_directory_is_known_without_symlinks() {
+        let flags = RECORD_CHDIR | RECORD_HAS_REAL;
+        assert_eq!(asked(flags, "b/c", "", "", "c/b/a/").unwrap(), "/a/b/c");
+        assert_eq!(asked(flags, "./c/", "", "", "c/b/a/").unwrap(), "/a/b/c");
+        assert_eq!(asked(flags, "..", "", "", "c/b/a/").unwrap(), "/a/b/c");
+        assert_eq!(asked(flags, "link", "", "", "c/b/a/"), None);
+    }
+
+    #[test]
+    fn only_the_real_path_counts_where_the_name_is_excluded() {
+        let mut named = AccessPaths::default();
+        let flags = RECORD_REAL_ONLY | RECORD_HAS_REAL;
+        assert!(!named.take(&event(flags, "", "", "", "sh/bin/"), &|_| None));
+        assert_eq!(named.asked(), None);
+        assert_eq!(named.real(), Some(&b"/bin/sh"[..]));
+    }
+}

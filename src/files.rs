@@ -1,0 +1,5 @@
+//! Sets of files that hold 100,000 paths in a few MiB: one tree of names, and a set of its nodes for each container.
+
+pub mod file_set;
+mod hash_table;
+pub mod path_tree;
