@@ -19,12 +19,15 @@ use crate::files::file_set::{Added, FileSet, NO_KEY};
 use crate::files::path_tree::PathTree;
 use crate::log::{self, Level};
 use crate::path::{Excludes, is_below, path_from_leaf, seen_from};
+use crate::report::Snapshot;
+use crate::report::metadata::Metadata;
 use crate::report::previous::{PreviousReport, ReportTotals};
 use crate::report::schema::encode_name;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::time::SystemTime;
 
 /// Containers without a cgroup that are told of one by one.
 const GONE_MAX: usize = 64;
@@ -392,11 +395,6 @@ impl Collector {
         std::mem::take(&mut self.orders)
     }
 
-    /// Where the files are that [`Container::files`] has.
-    pub fn tree(&self) -> &PathTree {
-        &self.tree
-    }
-
     /// What was taken could not be written.
     pub fn set_changed(&mut self) {
         self.changed = true;
@@ -503,8 +501,27 @@ impl Collector {
         gaps
     }
 
+    /// Returns everything that a report says at this moment.
+    pub fn snapshot<'a>(
+        &'a self,
+        metadata: &'a Metadata,
+        started_at: &'a str,
+        counts: &Counts,
+    ) -> Snapshot<'a> {
+        let gaps = self.gaps(counts).into_iter();
+        Snapshot {
+            metadata,
+            started_at,
+            updated_at: SystemTime::now(),
+            containers: self.containers().map(|c| c.snapshot(counts)).collect(),
+            tree: &self.tree,
+            totals: self.all_totals(counts),
+            missing: gaps.filter(|(_, n)| *n > 0).collect(),
+        }
+    }
+
     /// What the report counts: this run and those before it.
-    pub fn all_totals(&self, counts: &Counts) -> ReportTotals {
+    fn all_totals(&self, counts: &Counts) -> ReportTotals {
         let now = self.totals(counts);
         ReportTotals {
             total: now.total + self.earlier.total,

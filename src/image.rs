@@ -6,15 +6,13 @@ pub mod packages;
 pub mod unused;
 
 use crate::error::{Error, Result};
-use std::collections::{HashMap, HashSet};
+use crate::report::reader::Paths;
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::io::ErrorKind;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-
-/// Absolute paths inside the image.
-pub type Paths = HashSet<Vec<u8>>;
 
 /// As many as the kernel follows: path_resolution(7).
 const LINKS_MAX: usize = 40;

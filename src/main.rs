@@ -59,7 +59,7 @@ fn trace(config: Config, command: Option<Vec<OsString>>) -> Result<u8> {
     let plan = preflight::plan(&preflight::look(Path::new("/")), config.buffer)?;
     // From here on a signal means "stop, and write the last report".
     let signals = SignalFd::new(&SIGNALS).map_err(|e| cannot("receive signals", e))?;
-    let aim = Selection::find(&config.cgroups, command, &plan)?;
+    let aim = Selection::find(&config.cgroups, command, plan.cgroup_mount())?;
 
     let layout = preflight::layout(plan.buffer)?;
     let (mut probe, records) = Probe::load(&Settings {

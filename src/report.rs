@@ -10,98 +10,112 @@ pub mod reader;
 pub mod scan;
 pub mod schema;
 
-use crate::bpf::probe::Counts;
-use crate::cgroup::short_name;
-use crate::collect::Collector;
-use crate::collect::container::Container;
+use crate::files::file_set::FileSet;
 use crate::files::path_tree::{Id, PathTree, ROOT};
 use crate::report::metadata::{Fields, Metadata};
+use crate::report::previous::ReportTotals;
 use crate::report::schema::{SCHEMA, encode_name};
 use crate::time::rfc3339;
 use serde_json::{Value, json};
 use std::io::{self, Write};
 use std::time::SystemTime;
 
+/// Everything that a report says, at one point in time.
 pub struct Snapshot<'a> {
     pub metadata: &'a Metadata,
-    /// When the first of its runs began.
+    /// When the first of the runs that the report covers began, as RFC 3339 writes it.
     pub started_at: &'a str,
-    pub collector: &'a Collector,
-    pub counts: &'a Counts,
+    pub updated_at: SystemTime,
+    pub containers: Vec<ContainerSnapshot<'a>>,
+    /// The paths of the files that the containers' sets hold.
+    pub tree: &'a PathTree,
+    pub totals: ReportTotals,
+    /// The reasons why something is missing, each with a count that is not 0.
+    pub missing: Vec<(&'static str, u64)>,
+}
+
+/// What a report says of one container.
+pub struct ContainerSnapshot<'a> {
+    pub name: String,
+    pub cgroup_id: u64,
+    pub cgroup_path: &'a [u8],
+    /// Mount points and the types of their file systems.
+    pub mounts: Vec<(&'a [u8], &'a [u8])>,
+    pub files: &'a FileSet,
+    pub total_events: u64,
+    pub attached_late: bool,
+    pub ended: bool,
+    /// How many containers that ended earlier are part of this one.
+    pub merged: u64,
 }
 
 impl Snapshot<'_> {
+    /// Writes the report as JSON.
     pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let mut head = vec![("schema", SCHEMA.into())];
         head.extend(self.metadata.fields());
         head.push(("started_at", self.started_at.into()));
-        head.push(("last_updated_at", rfc3339(SystemTime::now()).into()));
+        head.push(("last_updated_at", rfc3339(self.updated_at).into()));
 
         out.write_all(b"{\n")?;
         write_fields(out, "  ", &head)?;
-        let containers: Vec<_> = self.collector.containers().collect();
-        let tree = self.collector.tree();
-        let sorted = tree.sorted(|id| containers.iter().any(|c| c.files.has(id)));
-        write_files(out, "  ", tree, sorted.iter().copied())?;
+        let is_listed = |id| self.containers.iter().any(|c| c.files.has(id));
+        let sorted = self.tree.sorted(is_listed);
+        write_files(out, "  ", self.tree, sorted.iter().copied())?;
         out.write_all(b",\n  \"containers\": [")?;
-        for (i, container) in containers.iter().enumerate() {
+        for (i, container) in self.containers.iter().enumerate() {
             out.write_all(if i == 0 { b"\n    {\n" } else { b",\n    {\n" })?;
-            write_fields(out, "      ", &describe(container, self.counts))?;
+            write_fields(out, "      ", &container.fields())?;
             let files = sorted.iter().copied().filter(|id| container.files.has(*id));
-            write_files(out, "      ", tree, files)?;
+            write_files(out, "      ", self.tree, files)?;
             out.write_all(b"\n    }")?;
         }
         out.write_all(b"\n  ],\n")?;
-        let (totals, missing) = self.totals();
-        write_fields(out, "  ", &totals)?;
+        write_fields(out, "  ", &self.total_fields())?;
+        let missing = self
+            .missing
+            .iter()
+            .map(|(why, n)| (why.to_string(), Value::from(*n)));
+        let missing = Value::Object(missing.collect());
         writeln!(out, "  \"missing\": {missing}\n}}")?;
         out.flush()
     }
 
-    /// The numbers, and what the report lacks: reason and count.
-    fn totals(&self) -> (Fields, Value) {
-        let totals = self.collector.all_totals(self.counts);
-        let gaps = self.collector.gaps(self.counts).into_iter();
-        let missing: serde_json::Map<String, Value> = gaps
-            .filter(|(_, n)| *n > 0)
-            .map(|(reason, n)| (reason.into(), n.into()))
-            .collect();
-        let fields = vec![
-            ("total_events", totals.total.into()),
-            ("dropped_events", totals.dropped.into()),
-            ("evicted_files", totals.evicted.into()),
-            ("complete", missing.is_empty().into()),
-        ];
-        (fields, missing.into())
+    fn total_fields(&self) -> Fields {
+        vec![
+            ("total_events", self.totals.total.into()),
+            ("dropped_events", self.totals.dropped.into()),
+            ("evicted_files", self.totals.evicted.into()),
+            ("complete", self.missing.is_empty().into()),
+        ]
     }
 }
 
-fn describe(container: &Container, counts: &Counts) -> Fields {
-    let cgroup = &container.cgroup;
-    let mounts = container.mounts.of_files();
-    let mounts =
-        mounts.map(|(point, fs)| json!({"point": encode_name(point), "type": encode_name(fs)}));
-    let short = || encode_name(short_name(cgroup.name())).into_owned();
-    let name = container.name.clone().unwrap_or_else(short);
-    let events = container.events(counts) + container.earlier_events;
-    let mut fields: Fields = vec![
-        ("name", name.into()),
-        ("cgroup_id", cgroup.id.into()),
-        ("cgroup_path", encode_name(&cgroup.path).into()),
-        ("mounts", mounts.collect()),
-        ("total_events", events.into()),
-        ("unique_files", container.files.len().into()),
-    ];
-    if container.late {
-        fields.push(("attached_late", true.into()));
+impl ContainerSnapshot<'_> {
+    /// Returns all fields but the list of files.
+    fn fields(&self) -> Fields {
+        let mounts = self.mounts.iter();
+        let mounts =
+            mounts.map(|(point, fs)| json!({"point": encode_name(point), "type": encode_name(fs)}));
+        let mut fields: Fields = vec![
+            ("name", self.name.as_str().into()),
+            ("cgroup_id", self.cgroup_id.into()),
+            ("cgroup_path", encode_name(self.cgroup_path).into()),
+            ("mounts", mounts.collect()),
+            ("total_events", self.total_events.into()),
+            ("unique_files", self.files.len().into()),
+        ];
+        if self.attached_late {
+            fields.push(("attached_late", true.into()));
+        }
+        if self.ended {
+            fields.push(("ended", true.into()));
+        }
+        if self.merged > 0 {
+            fields.push(("merged", self.merged.into()));
+        }
+        fields
     }
-    if container.ended {
-        fields.push(("ended", true.into()));
-    }
-    if container.merged > 0 {
-        fields.push(("merged", container.merged.into()));
-    }
-    fields
 }
 
 /// Each field with a comma behind it; of an array each element has a line of its own, so that no line is long.

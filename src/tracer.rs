@@ -545,13 +545,9 @@ impl Tracer {
         written
     }
 
-    fn snapshot<'a>(&'a self, counts: &'a Counts) -> Snapshot<'a> {
-        Snapshot {
-            metadata: &self.config.metadata,
-            started_at: &self.first_started_at,
-            collector: &self.collector,
-            counts,
-        }
+    fn snapshot(&self, counts: &Counts) -> Snapshot<'_> {
+        self.collector
+            .snapshot(&self.config.metadata, &self.first_started_at, counts)
     }
 
     /// Writes the last report and says what is in it.

@@ -7,9 +7,9 @@ use crate::cgroup::command::Running;
 use crate::cgroup::{self, Cgroup, NamedCgroup, Pod, TempCgroup, is_container, own_container};
 use crate::error::Result;
 use crate::path::is_below;
-use crate::preflight::Plan;
 use crate::report::schema::encode_name;
 use std::ffi::{OsStr, OsString};
+use std::path::Path;
 
 pub enum Selection {
     /// Snoop's own pod, but for its own container.
@@ -50,13 +50,18 @@ impl Scope {
 }
 
 impl Selection {
-    /// `names` is a value of `-cgroup` or `-cgroups`, empty if neither was given.
-    pub fn find(names: &OsStr, command: Option<Vec<OsString>>, plan: &Plan) -> Result<Selection> {
+    /// Returns what the user wants traced. `names` is a value of `-cgroup` or `-cgroups`, empty if neither was given.
+    /// `mount` is where cgroup v2 is mounted, or the error for those selections that need it.
+    pub fn find(
+        names: &OsStr,
+        command: Option<Vec<OsString>>,
+        mount: Result<&Path>,
+    ) -> Result<Selection> {
         Ok(match command {
-            Some(words) => Selection::Command(TempCgroup::make(plan.cgroup_mount()?)?, words),
+            Some(words) => Selection::Command(TempCgroup::make(mount?)?, words),
             None if names.is_empty() => Selection::Pod,
             None if names == PARENT => Selection::Parent,
-            None => Selection::Named(cgroup::named(names, plan.cgroup_mount()?)?),
+            None => Selection::Named(cgroup::named(names, mount?)?),
         })
     }
 

@@ -1,10 +1,12 @@
 //! A container: its cgroup, its name, and what it used.
 
 use crate::bpf::probe::Counts;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, short_name};
 use crate::files::file_set::FileSet;
 use crate::files::path_tree::PathTree;
 use crate::path::is_below;
+use crate::report::ContainerSnapshot;
+use crate::report::schema::encode_name;
 use std::collections::BTreeMap;
 
 pub struct Container {
@@ -85,6 +87,22 @@ impl Container {
     pub fn events(&self, counts: &Counts) -> u64 {
         let counted = self.past_events + counts.events_of(self.cgroup.id);
         counted.max(self.records)
+    }
+
+    /// Returns what a report says of it.
+    pub fn snapshot(&self, counts: &Counts) -> ContainerSnapshot<'_> {
+        let short = || encode_name(short_name(self.cgroup.name())).into_owned();
+        ContainerSnapshot {
+            name: self.name.clone().unwrap_or_else(short),
+            cgroup_id: self.cgroup.id,
+            cgroup_path: &self.cgroup.path,
+            mounts: self.mounts.of_files().collect(),
+            files: &self.files,
+            total_events: self.events(counts) + self.earlier_events,
+            attached_late: self.late,
+            ended: self.ended,
+            merged: self.merged,
+        }
     }
 
     /// Has anything happened in it, as far as records and earlier reports tell?

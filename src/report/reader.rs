@@ -1,13 +1,16 @@
 //! Reports that were written earlier: bytes to the files they list.
 
 use crate::error::{Error, Result};
-use crate::image::Paths;
 use crate::report::schema::{SCHEMA, decode_name};
 use serde_json::Value;
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
+
+/// A set of absolute paths inside an image.
+pub type Paths = HashSet<Vec<u8>>;
 
 /// What several reports list together.
 #[derive(Default)]
