@@ -9,6 +9,7 @@ use crate::log::Level;
 use crate::path::Excludes;
 use crate::report::file::Destination;
 use crate::report::metadata::Metadata;
+use crate::report::schema::field;
 use lexopt::prelude::*;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -708,13 +709,13 @@ fn config(values: &Values, environment: Environment, run: bool) -> Result<Config
 fn metadata(values: &Values, environment: Environment) -> Result<Metadata> {
     // Name in the report, flag, variable that the Kubernetes downward API usually sets.
     let sources = [
-        ("container_id", "container-id", ""),
-        ("image", "image", ""),
-        ("image_digest", "image-digest", ""),
-        ("pod_name", "pod-name", "POD_NAME"),
-        ("namespace", "namespace", "POD_NAMESPACE"),
-        ("pod_uid", "", "POD_UID"),
-        ("node_name", "", "NODE_NAME"),
+        (field::CONTAINER_ID, "container-id", ""),
+        (field::IMAGE, "image", ""),
+        (field::IMAGE_DIGEST, "image-digest", ""),
+        (field::POD_NAME, "pod-name", "POD_NAME"),
+        (field::NAMESPACE, "namespace", "POD_NAMESPACE"),
+        (field::POD_UID, "", "POD_UID"),
+        (field::NODE_NAME, "", "NODE_NAME"),
     ];
     let mut metadata = Metadata::default();
     for (field, flag, variable) in sources {

@@ -11,7 +11,7 @@ use crate::bpf::wire::{
     Outcome, RECORD_CGROUP_CREATED, RECORD_CGROUP_REMOVED, RECORD_COMPLETE, RECORD_LATE,
     RECORD_PENDING, ROWS, Record,
 };
-use crate::cgroup::{Cgroup, short_name};
+use crate::cgroup::Cgroup;
 use crate::collect::access_paths::AccessPaths;
 use crate::collect::container::{Container, PSEUDO};
 use crate::collect::io_uring::Requests;
@@ -21,8 +21,8 @@ use crate::log::{self, Level};
 use crate::path::{Excludes, is_below, path_from_leaf, seen_from};
 use crate::report::Snapshot;
 use crate::report::metadata::Metadata;
-use crate::report::previous::{PreviousReport, ReportTotals};
-use crate::report::schema::encode_name;
+use crate::report::previous::PreviousReport;
+use crate::report::schema::ReportTotals;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
@@ -175,17 +175,7 @@ impl Collector {
                 self.add(0, path.clone());
                 self.containers.len() - 1
             });
-            let ours = &mut self.containers[at];
-            let short = encode_name(short_name(ours.cgroup.name()));
-            ours.name = (container.name != short).then(|| container.name.clone());
-            ours.is_named = known.is_none();
-            ours.late |= container.late;
-            ours.ended = container.ended && known.is_none();
-            ours.earlier_events += container.events;
-            ours.merged += container.merged;
-            for (point, fs) in &container.mounts {
-                ours.mounts.note(point, fs);
-            }
+            self.containers[at].resume(container, known.is_some());
             places.push(at);
         }
         places
@@ -523,11 +513,12 @@ impl Collector {
     /// What the report counts: this run and those before it.
     fn all_totals(&self, counts: &Counts) -> ReportTotals {
         let now = self.totals(counts);
-        ReportTotals {
-            total: now.total + self.earlier.total,
-            dropped: now.dropped + self.earlier.dropped,
-            evicted: now.evicted + self.earlier.evicted,
-        }
+        let now = ReportTotals {
+            total: now.total,
+            dropped: now.dropped,
+            evicted: now.evicted,
+        };
+        now.plus(self.earlier)
     }
 }
 

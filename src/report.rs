@@ -12,11 +12,10 @@ pub mod schema;
 
 use crate::files::file_set::FileSet;
 use crate::files::path_tree::{Id, PathTree, ROOT};
-use crate::report::metadata::{Fields, Metadata};
-use crate::report::previous::ReportTotals;
-use crate::report::schema::{SCHEMA, encode_name};
+use crate::report::metadata::Metadata;
+use crate::report::schema::{ContainerEntry, Fields, ReportTotals, SCHEMA, encode_name, field};
 use crate::time::rfc3339;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::io::{self, Write};
 use std::time::SystemTime;
 
@@ -34,91 +33,48 @@ pub struct Snapshot<'a> {
     pub missing: Vec<(&'static str, u64)>,
 }
 
-/// What a report says of one container.
+/// A container of the report and the set of its files.
 pub struct ContainerSnapshot<'a> {
-    pub name: String,
-    pub cgroup_id: u64,
-    pub cgroup_path: &'a [u8],
-    /// Mount points and the types of their file systems.
-    pub mounts: Vec<(&'a [u8], &'a [u8])>,
+    pub entry: ContainerEntry,
     pub files: &'a FileSet,
-    pub total_events: u64,
-    pub attached_late: bool,
-    pub ended: bool,
-    /// How many containers that ended earlier are part of this one.
-    pub merged: u64,
 }
 
 impl Snapshot<'_> {
     /// Writes the report as JSON.
     pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let mut head = vec![("schema", SCHEMA.into())];
+        let mut head = vec![(field::SCHEMA, SCHEMA.into())];
         head.extend(self.metadata.fields());
-        head.push(("started_at", self.started_at.into()));
-        head.push(("last_updated_at", rfc3339(self.updated_at).into()));
+        head.push((field::STARTED_AT, self.started_at.into()));
+        head.push((field::LAST_UPDATED_AT, rfc3339(self.updated_at).into()));
 
         out.write_all(b"{\n")?;
         write_fields(out, "  ", &head)?;
         let is_listed = |id| self.containers.iter().any(|c| c.files.has(id));
         let sorted = self.tree.sorted(is_listed);
         write_files(out, "  ", self.tree, sorted.iter().copied())?;
-        out.write_all(b",\n  \"containers\": [")?;
+        write!(out, ",\n  \"{}\": [", field::CONTAINERS)?;
         for (i, container) in self.containers.iter().enumerate() {
             out.write_all(if i == 0 { b"\n    {\n" } else { b",\n    {\n" })?;
-            write_fields(out, "      ", &container.fields())?;
+            write_fields(out, "      ", &container.entry.to_fields())?;
             let files = sorted.iter().copied().filter(|id| container.files.has(*id));
             write_files(out, "      ", self.tree, files)?;
             out.write_all(b"\n    }")?;
         }
         out.write_all(b"\n  ],\n")?;
-        write_fields(out, "  ", &self.total_fields())?;
+        let mut totals = self.totals.to_fields();
+        totals.push((field::COMPLETE, self.missing.is_empty().into()));
+        write_fields(out, "  ", &totals)?;
         let missing = self
             .missing
             .iter()
             .map(|(why, n)| (why.to_string(), Value::from(*n)));
         let missing = Value::Object(missing.collect());
-        writeln!(out, "  \"missing\": {missing}\n}}")?;
+        writeln!(out, "  \"{}\": {missing}\n}}", field::MISSING)?;
         out.flush()
     }
-
-    fn total_fields(&self) -> Fields {
-        vec![
-            ("total_events", self.totals.total.into()),
-            ("dropped_events", self.totals.dropped.into()),
-            ("evicted_files", self.totals.evicted.into()),
-            ("complete", self.missing.is_empty().into()),
-        ]
-    }
 }
 
-impl ContainerSnapshot<'_> {
-    /// Returns all fields but the list of files.
-    fn fields(&self) -> Fields {
-        let mounts = self.mounts.iter();
-        let mounts =
-            mounts.map(|(point, fs)| json!({"point": encode_name(point), "type": encode_name(fs)}));
-        let mut fields: Fields = vec![
-            ("name", self.name.as_str().into()),
-            ("cgroup_id", self.cgroup_id.into()),
-            ("cgroup_path", encode_name(self.cgroup_path).into()),
-            ("mounts", mounts.collect()),
-            ("total_events", self.total_events.into()),
-            ("unique_files", self.files.len().into()),
-        ];
-        if self.attached_late {
-            fields.push(("attached_late", true.into()));
-        }
-        if self.ended {
-            fields.push(("ended", true.into()));
-        }
-        if self.merged > 0 {
-            fields.push(("merged", self.merged.into()));
-        }
-        fields
-    }
-}
-
-/// Each field with a comma behind it; of an array each element has a line of its own, so that no line is long.
+/// Writes each field with a comma behind it. Each element of an array has a line of its own, so that no line is long.
 fn write_fields(out: &mut dyn Write, indent: &str, fields: &Fields) -> io::Result<()> {
     for (key, value) in fields {
         write!(out, "{indent}\"{key}\": ")?;
@@ -135,17 +91,18 @@ fn write_fields(out: &mut dyn Write, indent: &str, fields: &Fields) -> io::Resul
     Ok(())
 }
 
-/// `"files": […]`, a path per line. There may be 100,000 of them, and the ring buffer waits.
+/// Writes the field with the paths of files, one per line. There may be 100,000 of them while the ring buffer waits, so
+/// they do not go through serde_json.
 fn write_files(
     out: &mut dyn Write,
     indent: &str,
     tree: &PathTree,
     files: impl Iterator<Item = Id>,
 ) -> io::Result<()> {
-    write!(out, "{indent}\"files\": [")?;
+    write!(out, "{indent}\"{}\": [", field::FILES)?;
     let between = format!(",\n{indent}  \"");
     let mut separator = &between[1..];
-    // The directory that the file before was in, as it stands in a string.
+    // The directory that the last file was in, as it stands in a string.
     let (mut directory, mut beginning, mut path) = (None, Vec::new(), Vec::new());
     let mut text = Vec::with_capacity(TEXT + 4096);
     for file in files {
@@ -175,10 +132,10 @@ fn write_files(
     out.write_all(&text)
 }
 
-/// Bytes to be written at once.
+/// How many bytes are written at once.
 const TEXT: usize = 60 << 10;
 
-/// Appends a name as it stands in a JSON string.
+/// Appends a name as a JSON string has it.
 fn escape(name: &[u8], to: &mut Vec<u8>) {
     let is_plain = |b: &u8| matches!(b, b' '..=b'~') && !matches!(b, b'"' | b'\\');
     if name.iter().all(is_plain) {

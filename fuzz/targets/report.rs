@@ -33,7 +33,7 @@ fn resumed(bytes: &[u8]) -> Option<Vec<(usize, Vec<u8>)>> {
     let mut files = Vec::new();
     let each = |at, path: &[u8]| files.push((at, path.to_vec()));
     earlier.files(&mut file, each).expect("it was read before");
-    let counted: u64 = earlier.containers.iter().map(|c| c.files).sum();
+    let counted: u64 = earlier.containers.iter().map(|c| c.unique_files).sum();
     assert_eq!(files.len() as u64, counted);
     Some(files)
 }

@@ -6,7 +6,7 @@ use crate::files::file_set::FileSet;
 use crate::files::path_tree::PathTree;
 use crate::path::is_below;
 use crate::report::ContainerSnapshot;
-use crate::report::schema::encode_name;
+use crate::report::schema::{ContainerEntry, encode_name};
 use std::collections::BTreeMap;
 
 pub struct Container {
@@ -61,17 +61,32 @@ impl Container {
         self.ended || self.cgroup.id == 0
     }
 
-    /// Takes over what another one used; answers how many files had to leave.
+    /// Takes over what another container used. Returns how many files were evicted for it.
     pub fn absorb(&mut self, other: Container, tree: &mut PathTree, forget: &mut Vec<u32>) -> u64 {
-        for (point, fs) in &other.mounts.points {
+        // Each new member has to be decided about here.
+        let Container {
+            cgroup: _,
+            name: _,
+            is_named: _,
+            root: _,
+            files,
+            mounts,
+            ended: _,
+            late,
+            past_events,
+            earlier_events,
+            records,
+            merged,
+        } = other;
+        for (point, fs) in &mounts.points {
             self.mounts.note(point, fs);
         }
-        self.late |= other.late;
-        self.past_events += other.past_events;
-        self.earlier_events += other.earlier_events;
-        self.records += other.records;
-        self.merged += other.merged;
-        self.files.absorb(tree, other.files, forget)
+        self.late |= late;
+        self.past_events += past_events;
+        self.earlier_events += earlier_events;
+        self.records += records;
+        self.merged += merged;
+        self.files.absorb(tree, files, forget)
     }
 
     /// Does it only hold a pod's namespaces? Such a one is of no interest to anybody.
@@ -91,18 +106,51 @@ impl Container {
 
     /// Returns what a report says of it.
     pub fn snapshot(&self, counts: &Counts) -> ContainerSnapshot<'_> {
-        let short = || encode_name(short_name(self.cgroup.name())).into_owned();
+        let bytes = |(point, fs): (&[u8], &[u8])| (point.to_vec(), fs.to_vec());
         ContainerSnapshot {
-            name: self.name.clone().unwrap_or_else(short),
-            cgroup_id: self.cgroup.id,
-            cgroup_path: &self.cgroup.path,
-            mounts: self.mounts.of_files().collect(),
+            entry: ContainerEntry {
+                name: self.name.clone().unwrap_or_else(|| self.short_name()),
+                cgroup_id: self.cgroup.id,
+                cgroup_path: self.cgroup.path.clone(),
+                mounts: self.mounts.of_files().map(bytes).collect(),
+                total_events: self.events(counts) + self.earlier_events,
+                unique_files: self.files.len() as u64,
+                attached_late: self.late,
+                ended: self.ended,
+                merged: self.merged,
+            },
             files: &self.files,
-            total_events: self.events(counts) + self.earlier_events,
-            attached_late: self.late,
-            ended: self.ended,
-            merged: self.merged,
         }
+    }
+
+    /// Takes over what an earlier report says of it. `is_traced` says whether its cgroup is traced now.
+    pub fn resume(&mut self, earlier: &ContainerEntry, is_traced: bool) {
+        let ContainerEntry {
+            name,
+            // Cgroups have new ids after the machine was started again.
+            cgroup_id: _,
+            cgroup_path: _,
+            mounts,
+            total_events,
+            // The files are handed out one by one.
+            unique_files: _,
+            attached_late,
+            ended,
+            merged,
+        } = earlier;
+        self.name = (*name != self.short_name()).then(|| name.clone());
+        self.is_named = !is_traced;
+        self.late |= attached_late;
+        self.ended = *ended && !is_traced;
+        self.earlier_events += total_events;
+        self.merged += merged;
+        for (point, fs) in mounts {
+            self.mounts.note(point, fs);
+        }
+    }
+
+    fn short_name(&self) -> String {
+        encode_name(short_name(self.cgroup.name())).into_owned()
     }
 
     /// Has anything happened in it, as far as records and earlier reports tell?

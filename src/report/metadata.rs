@@ -1,23 +1,23 @@
-//! What the user knows about the container; copied into the report.
+//! What the user knows about the containers, as it is copied into the report.
 
+use crate::report::schema::{Fields, field};
 use serde_json::Value;
-
-/// Members of a JSON object, in the order they are written.
-pub type Fields = Vec<(&'static str, Value)>;
 
 #[derive(Debug, Default, PartialEq)]
 pub struct Metadata {
-    /// Name in the report and value; only what is known.
+    /// The name of each field whose value is known, and the value.
     pub known: Vec<(&'static str, String)>,
     pub labels: Vec<(String, String)>,
 }
 
 impl Metadata {
+    /// Returns the value of a field if it is known.
     pub fn get(&self, field: &str) -> Option<&str> {
         let known = self.known.iter().find(|(name, _)| *name == field);
         known.map(|(_, value)| value.as_str())
     }
 
+    /// Returns the fields whose values are known.
     pub fn fields(&self) -> Fields {
         let known = self.known.iter();
         let mut fields: Fields = known.map(|(k, v)| (*k, v.as_str().into())).collect();
@@ -26,7 +26,7 @@ impl Metadata {
                 .labels
                 .iter()
                 .map(|(k, v)| (k.clone(), v.as_str().into()));
-            fields.push(("labels", Value::Object(labels.collect())));
+            fields.push((field::LABELS, Value::Object(labels.collect())));
         }
         fields
     }

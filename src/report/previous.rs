@@ -10,6 +10,7 @@ use crate::report::file::ReportFile;
 use crate::report::metadata::Metadata;
 use crate::report::reader;
 use crate::report::scan::{List, Owner, Scanned, scan};
+use crate::report::schema::{ContainerEntry, ReportTotals, field};
 use serde_json::Value;
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -24,28 +25,6 @@ pub struct PreviousReport {
     pub containers: Vec<ContainerEntry>,
 }
 
-/// The numbers of a report as a whole.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ReportTotals {
-    pub total: u64,
-    pub dropped: u64,
-    pub evicted: u64,
-}
-
-#[derive(Debug)]
-pub struct ContainerEntry {
-    pub name: String,
-    pub cgroup_path: Vec<u8>,
-    /// Mount points and the types of their file systems.
-    pub mounts: Vec<(Vec<u8>, Vec<u8>)>,
-    pub events: u64,
-    /// How many files it lists.
-    pub files: u64,
-    pub late: bool,
-    pub ended: bool,
-    pub merged: u64,
-}
-
 /// Why a report is not gone on with.
 #[derive(Debug)]
 pub enum Refusal {
@@ -56,7 +35,13 @@ pub enum Refusal {
 }
 
 /// What tells pods and images apart, in the report and in the metadata.
-const IDENTITY: [&str; 5] = ["pod_uid", "pod_name", "namespace", "image", "image_digest"];
+const IDENTITY: [&str; 5] = [
+    field::POD_UID,
+    field::POD_NAME,
+    field::NAMESPACE,
+    field::IMAGE,
+    field::IMAGE_DIGEST,
+];
 
 /// Finds the report of an earlier run, and what it says beside its files. One that is damaged, or of something else, is
 /// moved aside. `covers` tells which cgroups are traced.
@@ -109,7 +94,7 @@ impl PreviousReport {
             let (then, now) = (&head[*key], Value::from(metadata.get(key)));
             return Err(Refusal::Other(format!("its {key} is {then}, not {now}")));
         }
-        let is_named = ["pod_uid", "pod_name"]
+        let is_named = [field::POD_UID, field::POD_NAME]
             .iter()
             .any(|key| metadata.get(key).is_some());
         let foreign = |c: &&ContainerEntry| !is_named && !covers(&c.cgroup_path);
@@ -132,12 +117,14 @@ impl PreviousReport {
             ));
         }
         let mut lists = lists.iter().filter(|list| list.of != Owner::All);
-        for (i, ContainerEntry { name, files, .. }) in self.containers.iter().enumerate() {
+        for (i, container) in self.containers.iter().enumerate() {
+            let (name, said) = (&container.name, container.unique_files);
             let found = lists.next().filter(|list| list.of == Owner::Container(i));
             let found = found.map_or(0, |list| list.files);
-            if found != *files {
+            if found != said {
                 return Err(format!(
-                    "its container {name:?} lists {found} files, and unique_files says {files}"
+                    "its container {name:?} lists {found} files, and {} says {said}",
+                    field::UNIQUE_FILES
                 ));
             }
         }
@@ -145,23 +132,18 @@ impl PreviousReport {
     }
 
     fn of(head: &Value) -> Option<PreviousReport> {
-        head["files"].as_array()?;
-        let containers = head["containers"]
-            .as_array()?
-            .iter()
-            .map(ContainerEntry::of);
-        let missing = head["missing"].as_object()?.iter();
+        head[field::FILES].as_array()?;
+        let containers = head[field::CONTAINERS].as_array()?.iter();
+        let missing = head[field::MISSING].as_object()?.iter();
         Some(PreviousReport {
-            started_at: head["started_at"].as_str()?.into(),
-            totals: ReportTotals {
-                total: head["total_events"].as_u64()?,
-                dropped: head["dropped_events"].as_u64()?,
-                evicted: head["evicted_files"].as_u64()?,
-            },
+            started_at: head[field::STARTED_AT].as_str()?.into(),
+            totals: ReportTotals::from_json(head)?,
             missing: missing
                 .map(|(reason, n)| Some((reason.clone(), n.as_u64()?)))
                 .collect::<Option<_>>()?,
-            containers: containers.collect::<Option<_>>()?,
+            containers: containers
+                .map(ContainerEntry::from_json)
+                .collect::<Option<_>>()?,
         })
     }
 
@@ -189,26 +171,4 @@ fn from_start(
 ) -> std::result::Result<Scanned, String> {
     file.rewind().map_err(|e| e.to_string())?;
     scan(file, each)
-}
-
-impl ContainerEntry {
-    fn of(container: &Value) -> Option<ContainerEntry> {
-        let bytes = |value: &Value| crate::report::schema::decode_name(value.as_str()?);
-        let mounts = container["mounts"].as_array()?.iter();
-        let cgroup_path = bytes(&container["cgroup_path"])?;
-        cgroup_path.starts_with(b"/").then_some(())?;
-        container["files"].as_array()?;
-        Some(ContainerEntry {
-            name: container["name"].as_str()?.into(),
-            cgroup_path,
-            mounts: mounts
-                .map(|mount| Some((bytes(&mount["point"])?, bytes(&mount["type"])?)))
-                .collect::<Option<_>>()?,
-            events: container["total_events"].as_u64()?,
-            files: container["unique_files"].as_u64()?,
-            late: container["attached_late"] == true,
-            ended: container["ended"] == true,
-            merged: container["merged"].as_u64().unwrap_or(0),
-        })
-    }
 }

@@ -1,7 +1,7 @@
 //! Reports that were written earlier: bytes to the files they list.
 
 use crate::error::{Error, Result};
-use crate::report::schema::{SCHEMA, decode_name};
+use crate::report::schema::{SCHEMA, decode_name, field};
 use serde_json::Value;
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -48,15 +48,15 @@ impl FileLists {
     /// Adds a report's files; answers what it says is missing. The error says why this is no report.
     pub fn add(&mut self, bytes: &[u8]) -> std::result::Result<Option<String>, String> {
         let report = report(bytes)?;
-        let files = report["files"].as_array();
+        let files = report[field::FILES].as_array();
         let files = files.ok_or("it has no list of files")?;
         for file in files {
             self.files.insert(path(file)?);
         }
-        let mut containers = report["containers"].as_array().into_iter().flatten();
-        self.late |= containers.any(|container| container["attached_late"] == true);
-        let complete = report["complete"] == true;
-        Ok((!complete).then(|| report["missing"].to_string()))
+        let mut containers = report[field::CONTAINERS].as_array().into_iter().flatten();
+        self.late |= containers.any(|container| container[field::ATTACHED_LATE] == true);
+        let complete = report[field::COMPLETE] == true;
+        Ok((!complete).then(|| report[field::MISSING].to_string()))
     }
 }
 
@@ -66,7 +66,7 @@ pub fn report(bytes: &[u8]) -> std::result::Result<Value, String> {
         serde_json::error::Category::Eof => format!("it is truncated: {e}"),
         _ => format!("it is not JSON: {e}"),
     })?;
-    match &report["schema"] {
+    match &report[field::SCHEMA] {
         Value::Null => Err("it is no report of snoop: it has no schema".into()),
         schema if *schema == SCHEMA => Ok(report),
         schema => Err(format!(

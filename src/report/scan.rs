@@ -5,6 +5,7 @@
 //! text is valid is for its reader to say: here brackets are counted, and strings are found.
 
 use crate::report::reader;
+use crate::report::schema::field;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
 
@@ -155,8 +156,8 @@ impl Scanner<'_> {
         // What is no string is no key either.
         let string: Value = serde_json::from_slice(&self.string).unwrap_or_default();
         match string.as_str() {
-            Some("files") => Key::Files,
-            Some("containers") => Key::Containers,
+            Some(field::FILES) => Key::Files,
+            Some(field::CONTAINERS) => Key::Containers,
             _ => Key::Other,
         }
     }

@@ -1,12 +1,220 @@
-//! What those who write and read reports agree on: the version, and names of files as JSON strings.
+//! What those who write and read reports agree on: the version, the fields, and names of files as JSON strings.
+//!
+//! A new field of a container begins here: a line in the table below and a member of [`ContainerEntry`]. The compiler
+//! then asks for the places that write and read it, here and in `collect/container.rs`, and a test asks for the line in
+//! the README.
 
+use serde_json::{Value, json};
 use std::borrow::Cow;
 
-/// Version of the format; a change that a reader must know of counts it up.
+/// Version of the format. A change that a reader must know of increments it.
 pub const SCHEMA: u32 = 1;
 
-/// A name as a JSON string. What is not UTF-8 is kept: each such byte becomes NUL and two hexadecimal
-/// digits. No name holds a NUL, so nothing else looks like that.
+/// Members of a JSON object, in the order in which they are written.
+pub type Fields = Vec<(&'static str, Value)>;
+
+/// The objects of a report that have fields of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Object {
+    Report,
+    Container,
+    Mount,
+}
+
+/// The types of values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Number,
+    Text,
+    Time,
+    Flag,
+    /// An object whose keys are no fields of the report's own.
+    Map,
+    Texts,
+    Objects,
+}
+
+/// A field of the report. Its `meaning` is one sentence of the README.
+#[derive(Debug)]
+pub struct Field {
+    pub name: &'static str,
+    /// The objects in which it stands.
+    pub objects: &'static [Object],
+    pub kind: Kind,
+    pub meaning: &'static str,
+}
+
+/// Makes of each line a constant that holds the field's name, and of all lines the table [`FIELDS`].
+macro_rules! fields {
+    ($($constant:ident = $name:literal, $kind:ident of [$($object:ident),+]: $meaning:literal;)+) => {
+        /// The name of each field.
+        pub mod field {
+            $(#[doc = $meaning] pub const $constant: &str = $name;)+
+        }
+
+        /// Every field, in the order of the README.
+        pub const FIELDS: &[Field] = &[$(Field {
+            name: field::$constant,
+            objects: &[$(Object::$object),+],
+            kind: Kind::$kind,
+            meaning: $meaning,
+        }),+];
+    };
+}
+
+fields! {
+    SCHEMA = "schema", Number of [Report]: "Version of the format. A change that a reader must know of increments it.";
+    CONTAINER_ID = "container_id", Text of [Report]: "The value of `-container-id`.";
+    IMAGE = "image", Text of [Report]: "The value of `-image`.";
+    IMAGE_DIGEST = "image_digest", Text of [Report]: "The value of `-image-digest`.";
+    POD_NAME = "pod_name", Text of [Report]: "The value of `-pod-name` or `POD_NAME`.";
+    NAMESPACE = "namespace", Text of [Report]: "The value of `-namespace` or `POD_NAMESPACE`.";
+    POD_UID = "pod_uid", Text of [Report]: "The value of `POD_UID`.";
+    NODE_NAME = "node_name", Text of [Report]: "The value of `NODE_NAME`.";
+    LABELS = "labels", Map of [Report]: "The value of `-labels`.";
+    STARTED_AT = "started_at", Time of [Report]: "When the first run that the report covers began.";
+    LAST_UPDATED_AT = "last_updated_at", Time of [Report]: "When the report was written.";
+    FILES = "files", Texts of [Report, Container]: "The paths that were used, sorted. Those of the report are the union over its containers.";
+    CONTAINERS = "containers", Objects of [Report]: "The containers that were traced.";
+    NAME = "name", Text of [Container]: "Its name in Kubernetes where the pod shares its process namespace, else its short id, or the name of its cgroup.";
+    CGROUP_ID = "cgroup_id", Number of [Container]: "The id of its cgroup; 0 if it has done nothing since snoop resumed the report.";
+    CGROUP_PATH = "cgroup_path", Text of [Container]: "The path of its cgroup, as in `/proc/PID/cgroup`.";
+    MOUNTS = "mounts", Objects of [Container]: "The file systems on which files were opened or executed, or to which a process changed its directory, 256 at most: they tell what comes from the image and what from volumes.";
+    POINT = "point", Text of [Mount]: "The mount point.";
+    TYPE = "type", Text of [Mount]: "The type of the file system.";
+    UNIQUE_FILES = "unique_files", Number of [Container]: "How many paths its `files` holds.";
+    ATTACHED_LATE = "attached_late", Flag of [Container]: "The container ran before tracing began. Left out if false.";
+    ENDED = "ended", Flag of [Container]: "Its cgroup was removed. Left out if false.";
+    MERGED = "merged", Number of [Container]: "How many containers that ended earlier are part of this entry: only the 64 that ended last have entries of their own. Left out if 0.";
+    TOTAL_EVENTS = "total_events", Number of [Report, Container]: "File accesses seen: those that added a file, were known, excluded, failed or were lost.";
+    DROPPED_EVENTS = "dropped_events", Number of [Report]: "Accesses that were lost, for all reasons together.";
+    EVICTED_FILES = "evicted_files", Number of [Report]: "Files that were evicted because of `-max-unique-files`.";
+    COMPLETE = "complete", Flag of [Report]: "Nothing is missing.";
+    MISSING = "missing", Map of [Report]: "What is missing: each reason with a count. The next table has the reasons.";
+}
+
+/// The numbers of a report as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ReportTotals {
+    pub total: u64,
+    pub dropped: u64,
+    pub evicted: u64,
+}
+
+impl ReportTotals {
+    /// Returns the sums of both.
+    pub fn plus(self, other: ReportTotals) -> ReportTotals {
+        let ReportTotals {
+            total,
+            dropped,
+            evicted,
+        } = other;
+        ReportTotals {
+            total: self.total + total,
+            dropped: self.dropped + dropped,
+            evicted: self.evicted + evicted,
+        }
+    }
+
+    pub fn to_fields(self) -> Fields {
+        let ReportTotals {
+            total,
+            dropped,
+            evicted,
+        } = self;
+        vec![
+            (field::TOTAL_EVENTS, total.into()),
+            (field::DROPPED_EVENTS, dropped.into()),
+            (field::EVICTED_FILES, evicted.into()),
+        ]
+    }
+
+    /// Returns the numbers of a report; `None` if one is not there.
+    pub fn from_json(report: &Value) -> Option<ReportTotals> {
+        Some(ReportTotals {
+            total: report[field::TOTAL_EVENTS].as_u64()?,
+            dropped: report[field::DROPPED_EVENTS].as_u64()?,
+            evicted: report[field::EVICTED_FILES].as_u64()?,
+        })
+    }
+}
+
+/// What a report says of one container beside its files.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ContainerEntry {
+    pub name: String,
+    pub cgroup_id: u64,
+    pub cgroup_path: Vec<u8>,
+    /// Mount points and the types of their file systems.
+    pub mounts: Vec<(Vec<u8>, Vec<u8>)>,
+    pub total_events: u64,
+    pub unique_files: u64,
+    pub attached_late: bool,
+    pub ended: bool,
+    pub merged: u64,
+}
+
+impl ContainerEntry {
+    pub fn to_fields(&self) -> Fields {
+        let ContainerEntry {
+            name,
+            cgroup_id,
+            cgroup_path,
+            mounts,
+            total_events,
+            unique_files,
+            attached_late,
+            ended,
+            merged,
+        } = self;
+        let mount = |(point, fs): &(Vec<u8>, Vec<u8>)| json!({field::POINT: encode_name(point), field::TYPE: encode_name(fs)});
+        let mut fields: Fields = vec![
+            (field::NAME, name.as_str().into()),
+            (field::CGROUP_ID, (*cgroup_id).into()),
+            (field::CGROUP_PATH, encode_name(cgroup_path).into()),
+            (field::MOUNTS, mounts.iter().map(mount).collect()),
+            (field::TOTAL_EVENTS, (*total_events).into()),
+            (field::UNIQUE_FILES, (*unique_files).into()),
+        ];
+        if *attached_late {
+            fields.push((field::ATTACHED_LATE, true.into()));
+        }
+        if *ended {
+            fields.push((field::ENDED, true.into()));
+        }
+        if *merged > 0 {
+            fields.push((field::MERGED, (*merged).into()));
+        }
+        fields
+    }
+
+    /// Returns the entry of a container that a report lists; `None` if a field is not there or has another type.
+    pub fn from_json(container: &Value) -> Option<ContainerEntry> {
+        let bytes = |value: &Value| decode_name(value.as_str()?);
+        let mount =
+            |mount: &Value| Some((bytes(&mount[field::POINT])?, bytes(&mount[field::TYPE])?));
+        let mounts = container[field::MOUNTS].as_array()?.iter();
+        let cgroup_path = bytes(&container[field::CGROUP_PATH])?;
+        if !cgroup_path.starts_with(b"/") || !container[field::FILES].is_array() {
+            return None;
+        }
+        Some(ContainerEntry {
+            name: container[field::NAME].as_str()?.into(),
+            // Of a run that has ended it means nothing.
+            cgroup_id: container[field::CGROUP_ID].as_u64().unwrap_or(0),
+            cgroup_path,
+            mounts: mounts.map(mount).collect::<Option<_>>()?,
+            total_events: container[field::TOTAL_EVENTS].as_u64()?,
+            unique_files: container[field::UNIQUE_FILES].as_u64()?,
+            attached_late: container[field::ATTACHED_LATE] == true,
+            ended: container[field::ENDED] == true,
+            merged: container[field::MERGED].as_u64().unwrap_or(0),
+        })
+    }
+}
+
+/// Returns a name as a JSON string. What is not UTF-8 is kept: each such byte becomes NUL and two hexadecimal digits. No
+/// name holds a NUL, so nothing else looks like that.
 pub fn encode_name(name: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = std::str::from_utf8(name) {
         return text.into();
@@ -21,7 +229,7 @@ pub fn encode_name(name: &[u8]) -> Cow<'_, str> {
     text.into()
 }
 
-/// The name that [`encode_name`] made this string of; `None` if it is none.
+/// Returns the name that [`encode_name`] wrote as this string; `None` if it wrote no such string.
 pub fn decode_name(text: &str) -> Option<Vec<u8>> {
     let mut pieces = text.split('\0');
     let mut name = pieces.next()?.as_bytes().to_vec();
@@ -36,12 +244,192 @@ pub fn decode_name(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    fn row(field: &Field) -> String {
+        let objects = field.objects.iter().map(|object| match object {
+            Object::Report => "report",
+            Object::Container => "container",
+            Object::Mount => "mount",
+        });
+        let kind = match field.kind {
+            Kind::Number => "number",
+            Kind::Text => "string",
+            Kind::Time => "string, RFC 3339 in UTC",
+            Kind::Flag => "boolean",
+            Kind::Map => "object",
+            Kind::Texts => "array of strings",
+            Kind::Objects => "array of objects",
+        };
+        let objects = objects.collect::<Vec<_>>().join(", ");
+        format!(
+            "| `{}` | {objects} | {kind} | {} |",
+            field.name, field.meaning
+        )
+    }
 
     #[test]
-    fn names_come_back_from_text() {
-        for bytes in [&b"/plain"[..], b"", b"/a\xffb\xc3", b"\xe9\xe9"] {
-            assert_eq!(decode_name(&encode_name(bytes)).unwrap(), bytes);
+    fn the_readme_has_every_field() {
+        let readme = include_str!("../../README.md");
+        let (_, table) = readme
+            .split_once("| field | of | type | |\n| --- | --- | --- | --- |\n")
+            .unwrap();
+        let found: Vec<_> = table.lines().take_while(|line| !line.is_empty()).collect();
+        let expected: Vec<_> = FIELDS.iter().map(row).collect();
+        assert_eq!(
+            found,
+            expected,
+            "README.md should have\n{}\n",
+            expected.join("\n")
+        );
+    }
+
+    fn sources(directory: &Path) -> Vec<PathBuf> {
+        let entries = fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let files = entries.flat_map(|path| match path.is_dir() {
+            true => sources(&path),
+            false => vec![path],
+        });
+        files.collect()
+    }
+
+    /// A name that is one plain word means something else elsewhere, so only those who write and read reports are
+    /// searched for it.
+    #[test]
+    fn no_other_file_has_the_name_of_a_field() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let files = sources(&root);
+        assert!(files.len() > 30);
+        for file in files
+            .iter()
+            .filter(|file| !file.ends_with("report/schema.rs"))
+        {
+            let text = fs::read_to_string(file).unwrap();
+            let code = text.split("#[cfg(test)]").next().unwrap();
+            let below = file.strip_prefix(&root).unwrap();
+            let is_of_report = below.starts_with("report")
+                || below.starts_with("collect")
+                || ["report.rs", "collect.rs", "tracer.rs"]
+                    .iter()
+                    .any(|name| below == Path::new(name));
+            for Field { name, .. } in FIELDS
+                .iter()
+                .filter(|f| is_of_report || f.name.contains('_'))
+            {
+                for literal in [format!("\"{name}\""), format!("\\\"{name}\\\"")] {
+                    assert!(
+                        !code.contains(&literal),
+                        "{} has {literal}",
+                        below.display()
+                    );
+                }
+            }
         }
+    }
+
+    fn a_name() -> impl Strategy<Value = Vec<u8>> {
+        let byte = prop_oneof![Just(b'/'), Just(b'"'), Just(0xc3), Just(0xa9), 1..=255u8];
+        prop::collection::vec(byte, 0..12)
+    }
+
+    fn an_entry() -> impl Strategy<Value = ContainerEntry> {
+        let numbers = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
+        let mounts = prop::collection::vec((a_name(), a_name()), 0..4);
+        let names = (".*", a_name(), mounts);
+        (names, numbers, any::<bool>(), any::<bool>()).prop_map(
+            |(
+                (name, path, mounts),
+                (cgroup_id, total_events, unique_files, merged),
+                late,
+                ended,
+            )| ContainerEntry {
+                name,
+                cgroup_id,
+                cgroup_path: [b"/", &path[..]].concat(),
+                mounts,
+                total_events,
+                unique_files,
+                attached_late: late,
+                ended,
+                merged,
+            },
+        )
+    }
+
+    fn object(fields: Fields) -> Value {
+        fields
+            .into_iter()
+            .map(|(name, value)| (name.to_string(), value))
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn any_name_comes_back(name in a_name()) {
+            prop_assert_eq!(decode_name(&encode_name(&name)), Some(name));
+        }
+
+        #[test]
+        fn any_container_comes_back(entry in an_entry()) {
+            let mut container = object(entry.to_fields());
+            container[field::FILES] = json!([]);
+            let text = container.to_string();
+            let read: Value = serde_json::from_str(&text).unwrap();
+            prop_assert_eq!(ContainerEntry::from_json(&read), Some(entry));
+        }
+    }
+
+    /// A container without one of these is none.
+    #[test]
+    fn fields_that_a_container_needs() {
+        let entry = ContainerEntry {
+            cgroup_path: b"/a".to_vec(),
+            ..ContainerEntry::default()
+        };
+        let mut whole = object(entry.to_fields());
+        whole[field::FILES] = json!([]);
+        assert_eq!(ContainerEntry::from_json(&whole), Some(entry));
+        let needed = [
+            field::NAME,
+            field::CGROUP_PATH,
+            field::MOUNTS,
+            field::TOTAL_EVENTS,
+            field::UNIQUE_FILES,
+            field::FILES,
+        ];
+        for name in needed {
+            let mut container = whole.clone();
+            container[name] = Value::Null;
+            assert_eq!(ContainerEntry::from_json(&container), None, "{name}");
+        }
+        whole[field::CGROUP_PATH] = json!("relative");
+        assert_eq!(ContainerEntry::from_json(&whole), None);
+    }
+
+    #[test]
+    fn totals_come_back() {
+        let totals = ReportTotals {
+            total: 7,
+            dropped: 2,
+            evicted: 1,
+        };
+        let fields = object(totals.to_fields());
+        assert_eq!(ReportTotals::from_json(&fields), Some(totals));
+        assert_eq!(ReportTotals::from_json(&json!({})), None);
+        let sum = ReportTotals {
+            total: 14,
+            dropped: 4,
+            evicted: 2,
+        };
+        assert_eq!(totals.plus(totals), sum);
+    }
+
+    #[test]
+    fn what_is_no_name_does_not_become_one() {
         for wrong in ["/a\0", "\0e", "\0xy", "\0é"] {
             assert_eq!(decode_name(wrong), None, "{wrong:?}");
         }
