@@ -2,6 +2,7 @@
 
 pub mod access_paths;
 pub mod container;
+pub mod gaps;
 mod io_uring;
 
 use crate::bpf::kernel::Feature;
@@ -14,6 +15,7 @@ use crate::bpf::wire::{
 use crate::cgroup::Cgroup;
 use crate::collect::access_paths::AccessPaths;
 use crate::collect::container::{Container, PSEUDO};
+use crate::collect::gaps::{Gap, Gaps};
 use crate::collect::io_uring::Requests;
 use crate::files::file_set::{Added, FileSet, NO_KEY};
 use crate::files::path_tree::PathTree;
@@ -56,7 +58,7 @@ pub struct Collector {
     evicted: u64,
     /// What runs before this one counted, and what their report lacks.
     earlier: ReportTotals,
-    earlier_gaps: [u64; GAPS],
+    earlier_gaps: Gaps,
     /// Something was added since [`Collector::take_changed`].
     changed: bool,
     /// What the programs are to be told: see [`Collector::take_orders`].
@@ -81,31 +83,6 @@ fn path_of(cgroup: &[u8]) -> Vec<u8> {
     let mut path = Vec::new();
     path_from_leaf(cgroup, &mut path);
     path
-}
-
-/// Reasons why an access was lost.
-const DROP_REASONS: [&str; 6] = [
-    "buffer_full",
-    "unreadable",
-    "io_uring",
-    "too_long",
-    "unresolved",
-    "malformed",
-];
-/// Reasons why something is missing: these; files that were evicted; containers that ran before tracing began; that
-/// nothing was seen at all; what cannot be done on this kernel; that the programs' counters could not be read at the
-/// end.
-pub const GAPS: usize = DROP_REASONS.len() + 3 + Feature::ALL.len() + 1;
-const EVICTED: usize = DROP_REASONS.len();
-const LATE: usize = EVICTED + 1;
-const NOTHING_SEEN: usize = LATE + 1;
-
-fn gap_names() -> impl Iterator<Item = &'static str> {
-    let lost = DROP_REASONS
-        .into_iter()
-        .chain(["evicted", "late_attach", "nothing_seen"]);
-    let unable = Feature::ALL.map(Feature::name);
-    lost.chain(unable).chain(["counters"])
 }
 
 /// Where the events went. `total` is the sum of the five that follow it.
@@ -151,7 +128,7 @@ impl Collector {
             malformed: 0,
             evicted: 0,
             earlier: ReportTotals::default(),
-            earlier_gaps: [0; GAPS],
+            earlier_gaps: Gaps::default(),
             changed: true,
             orders: Orders::default(),
         }
@@ -160,13 +137,7 @@ impl Collector {
     /// Goes on with an earlier report; answers which container is which of [`PreviousReport::containers`].
     pub fn resume(&mut self, earlier: &PreviousReport) -> Vec<usize> {
         self.earlier = earlier.totals;
-        for (gap, name) in self.earlier_gaps.iter_mut().zip(gap_names()) {
-            let known = earlier.missing.iter().find(|(reason, _)| reason == name);
-            *gap = known.map_or(0, |(_, n)| *n);
-        }
-        // Counted anew: the containers say it themselves.
-        self.earlier_gaps[LATE] = 0;
-        self.earlier_gaps[NOTHING_SEEN] = 0;
+        self.earlier_gaps = Gaps::from_report(&earlier.missing);
         let mut places = Vec::new();
         for container in &earlier.containers {
             let path = &container.cgroup_path;
@@ -439,7 +410,7 @@ impl Collector {
 
     /// Adds up what the programs counted and what their records became.
     pub fn totals(&self, counts: &Counts) -> Totals {
-        let lost = self.lost(counts).iter().sum();
+        let lost = self.lost(counts).iter().map(|(_, n)| n).sum();
         let mut totals = Totals {
             total: 0,
             processed: self.processed,
@@ -454,41 +425,37 @@ impl Collector {
         totals
     }
 
-    /// Accesses that happened and are not in the report, by reason.
-    fn lost(&self, counts: &Counts) -> [u64; DROP_REASONS.len()] {
+    /// Returns how many accesses happened and are not in the report, by reason.
+    fn lost(&self, counts: &Counts) -> [(Gap, u64); 6] {
         [
-            counts.sum(Outcome::Full),
-            counts.sum(Outcome::Unreadable),
-            counts.sum(Outcome::Untraced),
-            counts.sum(Outcome::TooLong),
-            self.unresolved,
-            self.malformed,
+            (Gap::BufferFull, counts.sum(Outcome::Full)),
+            (Gap::Unreadable, counts.sum(Outcome::Unreadable)),
+            (Gap::IoUring, counts.sum(Outcome::Untraced)),
+            (Gap::TooLong, counts.sum(Outcome::TooLong)),
+            (Gap::Unresolved, self.unresolved),
+            (Gap::Malformed, self.malformed),
         ]
     }
 
-    /// All that the report lacks, by reason.
-    pub fn gaps(&self, counts: &Counts) -> [(&'static str, u64); GAPS] {
-        let late = self.containers().filter(|c| c.late).count() as u64;
-        let was_seen = |c: &Container| c.was_seen() || c.events(counts) > 0;
-        let nothing_seen = u64::from(!self.containers().any(was_seen));
-        let whole = [self.evicted, late, nothing_seen];
-        let lost = self.lost(counts).into_iter().chain(whole);
-        let unable = Feature::ALL.map(|part| u64::from(self.unable.contains(&part)));
-        let mut gaps = [("", 0); GAPS];
-        let uncounted = [u64::from(self.uncounted)];
-        let now = lost.chain(unable).chain(uncounted).zip(self.earlier_gaps);
-        for (at, (gap, (name, (now, earlier)))) in
-            gaps.iter_mut().zip(gap_names().zip(now)).enumerate()
-        {
-            // What cannot be done is no number.
-            let n = if at >= NOTHING_SEEN {
-                now.max(earlier)
-            } else {
-                now + earlier
-            };
-            *gap = (name, n);
+    /// Returns all that the report lacks, those of earlier runs included.
+    pub fn gaps(&self, counts: &Counts) -> Gaps {
+        let mut gaps = Gaps::default();
+        for (gap, n) in self.lost(counts) {
+            gaps.set(gap, n);
         }
-        gaps
+        let late = self.containers().filter(|c| c.late).count();
+        let was_seen = |c: &Container| c.was_seen() || c.events(counts) > 0;
+        gaps.set(Gap::Evicted, self.evicted);
+        gaps.set(Gap::LateAttach, late as u64);
+        gaps.set(
+            Gap::NothingSeen,
+            u64::from(!self.containers().any(was_seen)),
+        );
+        for feature in &self.unable {
+            gaps.set(Gap::of(*feature), 1);
+        }
+        gaps.set(Gap::Counters, u64::from(self.uncounted));
+        gaps.after(&self.earlier_gaps)
     }
 
     /// Returns everything that a report says at this moment.
@@ -498,7 +465,8 @@ impl Collector {
         started_at: &'a str,
         counts: &Counts,
     ) -> Snapshot<'a> {
-        let gaps = self.gaps(counts).into_iter();
+        let gaps = self.gaps(counts);
+        let missing = gaps.iter().filter(|(_, n)| *n > 0);
         Snapshot {
             metadata,
             started_at,
@@ -506,7 +474,7 @@ impl Collector {
             containers: self.containers().map(|c| c.snapshot(counts)).collect(),
             tree: &self.tree,
             totals: self.all_totals(counts),
-            missing: gaps.filter(|(_, n)| *n > 0).collect(),
+            missing: missing.map(|(gap, n)| (gap.name(), n)).collect(),
         }
     }
 

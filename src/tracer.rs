@@ -7,7 +7,8 @@ use crate::bpf::syscalls;
 use crate::bpf::wire::{Outcome, RING_BYTES};
 use crate::cgroup::command::Running;
 use crate::cgroup::kubernetes_name;
-use crate::collect::{Collector, GAPS};
+use crate::collect::Collector;
+use crate::collect::gaps::{Gap, Gaps};
 use crate::error::{FAILED, Result, cannot};
 use crate::http::{Body, Response, Server};
 use crate::log::{self, Level};
@@ -82,7 +83,7 @@ pub struct Tracer {
     /// When to take the records that wait.
     pub drain_at: Option<Instant>,
     /// Gaps of the report that the log told of, and when.
-    pub warned: ([u64; GAPS], Option<Instant>),
+    pub warned: (Gaps, Option<Instant>),
     /// What the programs had counted when that could be read last.
     pub counts: Counts,
 }
@@ -511,15 +512,16 @@ impl Tracer {
             return;
         }
         let gaps = self.collector.gaps(counts);
-        for ((reason, n), warned) in gaps.iter().zip(warned) {
-            if *n > *warned {
-                let new = *n - *warned;
-                if *reason == "nothing_seen" {
+        for (gap, n) in gaps.iter() {
+            if n > warned.get(gap) {
+                let new = n - warned.get(gap);
+                if gap == Gap::NothingSeen {
                     log::info("0 containers seen: nothing has happened in what is traced");
                 } else {
-                    log::warn(format_args!("the report is not complete: {reason}: {new}"));
+                    log::warn(format_args!("the report is not complete: {gap}: {new}"));
                 }
-                (*warned, *at) = (*n, Some(Instant::now()));
+                warned.set(gap, n);
+                *at = Some(Instant::now());
             }
         }
     }

@@ -1,0 +1,307 @@
+//! What a report lacks: the reasons, and how many accesses, files or containers each of them cost.
+
+use crate::bpf::kernel::Feature;
+use std::fmt;
+
+/// A reason why something is missing in a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gap {
+    BufferFull,
+    Unreadable,
+    IoUring,
+    TooLong,
+    Unresolved,
+    Malformed,
+    Evicted,
+    LateAttach,
+    NothingSeen,
+    KernelMemory,
+    Paths,
+    ElfInterp,
+    Counters,
+}
+
+/// How the count of an earlier run and the count of this one become one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Combine {
+    /// Both runs lost something.
+    Sum,
+    /// The count is 1 if either run has the gap.
+    Max,
+    /// This run finds the gap by what it took over from the earlier one, so that its own count covers both.
+    Recount,
+}
+
+/// What is known of a gap. The last two members are columns of the README.
+pub struct Row {
+    pub gap: Gap,
+    pub name: &'static str,
+    pub combine: Combine,
+    pub counted: &'static str,
+    pub meaning: &'static str,
+}
+
+const fn row(
+    gap: Gap,
+    name: &'static str,
+    combine: Combine,
+    counted: &'static str,
+    meaning: &'static str,
+) -> Row {
+    Row {
+        gap,
+        name,
+        combine,
+        counted,
+        meaning,
+    }
+}
+
+/// Every gap, in the order of [`Gap`].
+pub const TABLE: [Row; GAPS] = [
+    row(
+        Gap::BufferFull,
+        "buffer_full",
+        Combine::Sum,
+        "accesses",
+        "The ring buffer had no room.",
+    ),
+    row(
+        Gap::Unreadable,
+        "unreadable",
+        Combine::Sum,
+        "accesses",
+        "The path could not be read from the process.",
+    ),
+    row(
+        Gap::IoUring,
+        "io_uring",
+        Combine::Sum,
+        "rings",
+        "A ring of io_uring was made where the kernel does not let snoop trace requests.",
+    ),
+    row(
+        Gap::TooLong,
+        "too_long",
+        Combine::Sum,
+        "accesses",
+        "The path was too long, or its directories were nested too deep.",
+    ),
+    row(
+        Gap::Unresolved,
+        "unresolved",
+        Combine::Sum,
+        "accesses",
+        "The directory that the path was relative to was not known.",
+    ),
+    row(
+        Gap::Malformed,
+        "malformed",
+        Combine::Sum,
+        "accesses",
+        "The record made no sense.",
+    ),
+    row(
+        Gap::Evicted,
+        "evicted",
+        Combine::Sum,
+        "files",
+        "They were evicted because of `-max-unique-files`.",
+    ),
+    row(
+        Gap::LateAttach,
+        "late_attach",
+        Combine::Recount,
+        "containers",
+        "They ran before tracing began: only their programs and what else could be seen to be open or mapped is listed.",
+    ),
+    row(
+        Gap::NothingSeen,
+        "nothing_seen",
+        Combine::Recount,
+        "1",
+        "Nothing has happened yet in what is traced.",
+    ),
+    row(
+        Gap::KernelMemory,
+        "kernel_memory",
+        Combine::Max,
+        "1",
+        "The kernel does not let snoop read its memory.",
+    ),
+    row(
+        Gap::Paths,
+        "paths",
+        Combine::Max,
+        "1",
+        "On this kernel snoop cannot find the names of directories and the real paths.",
+    ),
+    row(
+        Gap::ElfInterp,
+        "loader",
+        Combine::Max,
+        "1",
+        "On this kernel snoop cannot find the loaders of programs.",
+    ),
+    row(
+        Gap::Counters,
+        "counters",
+        Combine::Max,
+        "1",
+        "The counts are older than the report, because an error ended snoop.",
+    ),
+];
+
+pub const GAPS: usize = Gap::Counters as usize + 1;
+
+impl Gap {
+    /// Returns all gaps, in the order of the table.
+    pub fn all() -> impl Iterator<Item = Gap> {
+        TABLE.iter().map(|row| row.gap)
+    }
+
+    /// Returns what the report calls it.
+    pub fn name(self) -> &'static str {
+        TABLE[self as usize].name
+    }
+
+    /// Returns the gap that a report has where the kernel lacks a feature.
+    pub fn of(feature: Feature) -> Gap {
+        match feature {
+            Feature::KernelMemory => Gap::KernelMemory,
+            Feature::Paths => Gap::Paths,
+            Feature::ElfInterp => Gap::ElfInterp,
+        }
+    }
+
+    fn combine(self, earlier: u64, now: u64) -> u64 {
+        match TABLE[self as usize].combine {
+            Combine::Sum => earlier + now,
+            Combine::Max => earlier.max(now),
+            Combine::Recount => now,
+        }
+    }
+}
+
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A count for each gap; 0 where nothing is missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Gaps([u64; GAPS]);
+
+impl Gaps {
+    /// Takes over what a report says is missing. Reasons that this version does not know are left out.
+    pub fn from_report(missing: &[(String, u64)]) -> Gaps {
+        let mut gaps = Gaps::default();
+        for (name, count) in missing {
+            if let Some(gap) = Gap::all().find(|gap| gap.name() == name) {
+                gaps.set(gap, *count);
+            }
+        }
+        gaps
+    }
+
+    pub fn set(&mut self, gap: Gap, count: u64) {
+        self.0[gap as usize] = count;
+    }
+
+    pub fn get(&self, gap: Gap) -> u64 {
+        self.0[gap as usize]
+    }
+
+    /// Returns each gap with its count.
+    pub fn iter(&self) -> impl Iterator<Item = (Gap, u64)> {
+        Gap::all().map(|gap| (gap, self.get(gap)))
+    }
+
+    /// Returns what is missing in a report of both runs.
+    pub fn after(&self, earlier: &Gaps) -> Gaps {
+        let mut both = Gaps::default();
+        for (gap, now) in self.iter() {
+            both.set(gap, gap.combine(earlier.get(gap), now));
+        }
+        both
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_table_is_in_order() {
+        for (i, row) in TABLE.iter().enumerate() {
+            assert_eq!(row.gap as usize, i, "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn the_readme_has_every_reason() {
+        let readme = include_str!("../../README.md");
+        let head = "| reason | counts | |\n| --- | --- | --- |\n";
+        let (_, table) = readme.split_once(head).unwrap();
+        let found: Vec<_> = table.lines().take_while(|line| !line.is_empty()).collect();
+        let line = |row: &Row| format!("| `{}` | {} | {} |", row.name, row.counted, row.meaning);
+        let expected: Vec<_> = TABLE.iter().map(line).collect();
+        let shown = expected.join("\n");
+        assert_eq!(found, expected, "README.md should have\n{head}{shown}\n");
+    }
+
+    /// The log and the report call a part of the work by the same name.
+    #[test]
+    fn features_have_the_names_of_their_gaps() {
+        for feature in Feature::ALL {
+            assert_eq!(Gap::of(feature).name(), feature.name());
+        }
+    }
+
+    #[test]
+    fn counts_are_added() {
+        assert_eq!(Gap::BufferFull.combine(2, 3), 5);
+        assert_eq!(Gap::Evicted.combine(2, 0), 2);
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_said_once() {
+        assert_eq!(Gap::Paths.combine(1, 1), 1);
+        assert_eq!(Gap::ElfInterp.combine(1, 0), 1);
+        assert_eq!(Gap::Counters.combine(0, 1), 1);
+    }
+
+    /// The containers of the earlier report are among those of this run.
+    #[test]
+    fn what_containers_say_is_counted_anew() {
+        assert_eq!(Gap::LateAttach.combine(3, 2), 2);
+        assert_eq!(Gap::NothingSeen.combine(1, 0), 0);
+    }
+
+    #[test]
+    fn a_reason_of_another_version_is_left_out() {
+        let missing = [("too_long".into(), 4), ("of_another_version".into(), 7)];
+        let mut expected = Gaps::default();
+        expected.set(Gap::TooLong, 4);
+        assert_eq!(Gaps::from_report(&missing), expected);
+    }
+
+    proptest! {
+        /// A run in which nothing was lost changes nothing, and no count shrinks but those that are counted anew.
+        #[test]
+        fn nothing_missing_is_forgotten(
+            earlier in prop::array::uniform(0..1000u64),
+            now in prop::array::uniform(0..1000u64),
+        ) {
+            let (earlier, now) = (Gaps(earlier), Gaps(now));
+            prop_assert_eq!(now.after(&Gaps::default()), now);
+            for (gap, n) in now.after(&earlier).iter() {
+                let is_recounted = matches!(gap, Gap::LateAttach | Gap::NothingSeen);
+                prop_assert!(n >= now.get(gap));
+                prop_assert!(is_recounted || n >= earlier.get(gap), "{}", gap);
+            }
+        }
+    }
+}
