@@ -6,4 +6,5 @@ pub mod kernel;
 mod lz4;
 pub mod probe;
 pub mod syscalls;
+#[allow(unsafe_code)]
 pub mod wire;

@@ -2,6 +2,11 @@
 //!
 //! Each room is a module and the folder of its name. The list begins with the lowest room: a room uses only rooms above
 //! it in this list, as tests/rooms.rs checks. The blank lines keep rustfmt from sorting it.
+//!
+//! Unsafe code stands only where the kernel's memory or a system call makes it necessary: each such module has an
+//! `allow` where it is declared.
+
+#![deny(unsafe_code)]
 
 /// The one error type.
 pub mod error;
@@ -13,6 +18,7 @@ pub mod time;
 pub mod path;
 
 /// System calls, and what confines a process.
+#[allow(unsafe_code)]
 pub mod sys;
 
 /// Log lines on standard error.
@@ -22,6 +28,7 @@ pub mod log;
 pub mod bpf;
 
 /// Where records come from.
+#[allow(unsafe_code)]
 pub mod ring;
 
 /// Compact sets of files.

@@ -1,5 +1,7 @@
 //! The story: look at the host, find what to trace, load and attach, loop, write the last report.
 
+#![deny(unsafe_code)]
+
 use snoop::args::{self, Command, Config};
 use snoop::bpf::probe::{Counts, Probe, Settings};
 use snoop::bpf::syscalls;

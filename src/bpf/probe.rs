@@ -52,6 +52,7 @@ impl Object {
         }
     }
 
+    #[allow(unsafe_code)]
     fn bytes(&self) -> &[u8] {
         // SAFETY: the words hold at least `len` initialised bytes, and the slice borrows them.
         unsafe { std::slice::from_raw_parts(self.words.as_ptr().cast(), self.len) }
