@@ -70,7 +70,7 @@ fn path_of(directory: &Path, mount: &Path) -> Vec<u8> {
 
 fn id_of(directory: &Path) -> Result<u64> {
     let shown = directory.display();
-    sys::cgroup_id(directory)
+    sys::files::cgroup_id(directory)
         .map_err(|e| Error::failed(format!("cannot get the id of cgroup {shown}: {e}")))
 }
 

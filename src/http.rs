@@ -9,7 +9,7 @@
 pub mod health;
 
 use crate::error::{Error, Result};
-use crate::sys::{Epoll, Interest};
+use crate::sys::epoll::{Epoll, Interest};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, ToSocketAddrs};

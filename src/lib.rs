@@ -18,7 +18,6 @@ pub mod time;
 pub mod path;
 
 /// System calls, and what confines a process.
-#[allow(unsafe_code)]
 pub mod sys;
 
 /// Log lines on standard error.

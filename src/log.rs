@@ -1,7 +1,7 @@
 //! One line per event on standard error, if its level is asked for: readable on a terminal, JSON for
 //! what collects the logs of containers.
 
-use crate::sys;
+use crate::sys::epoll;
 use crate::time::rfc3339;
 use serde_json::Value;
 use std::fmt::{self, Display};
@@ -54,7 +54,7 @@ pub fn line(level: Level, message: impl Display) {
     }
     let mut err = io::stderr().lock();
     // Whoever collects the log may have stopped to read; the tracing goes on.
-    if !sys::can_write(err.as_fd()) {
+    if !epoll::can_write(err.as_fd()) {
         DROPPED_LINES.fetch_add(1, Ordering::Relaxed);
         return;
     }

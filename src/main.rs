@@ -14,7 +14,8 @@ use snoop::http::health;
 use snoop::log;
 use snoop::preflight;
 use snoop::ring::Records;
-use snoop::sys::{self, SignalFd};
+use snoop::sys::limits;
+use snoop::sys::signals::SignalFd;
 use snoop::time::rfc3339;
 use snoop::tracer::{FIRST_CONNECTION, Progress, SIGNALS, Tracer, Writes};
 use std::env;
@@ -88,7 +89,7 @@ fn trace(config: Config, command: Option<Vec<OsString>>) -> Result<u8> {
     }
     let running = aim.start()?;
     // After the command has begun, which would inherit it.
-    sys::outlive_file_size_limit();
+    limits::outlive_file_size_limit();
     let (excludes, capacity) = (config.excludes.clone(), config.max_unique_files);
     let mut collector = Collector::new(traced.containers.clone(), excludes, capacity);
     for lost in probe.lost() {

@@ -25,7 +25,7 @@ pub struct Scrape<'a> {
 struct Values<'a> {
     scrape: &'a Scrape<'a>,
     totals: Totals,
-    usage: sys::Usage,
+    usage: sys::limits::Usage,
 }
 
 enum Kind {
@@ -173,7 +173,7 @@ fn statm(field: usize) -> f64 {
         .split(' ')
         .nth(field)
         .and_then(|n| n.parse::<f64>().ok());
-    pages.unwrap_or(0.0) * sys::page_size() as f64
+    pages.unwrap_or(0.0) * sys::mapping::page_size() as f64
 }
 
 /// A series for each container that the report lists: each that is traced, and some that ended.
@@ -218,7 +218,7 @@ pub fn render(scrape: &Scrape) -> String {
     let values = Values {
         scrape,
         totals: scrape.collector.totals(scrape.counts),
-        usage: sys::usage(),
+        usage: sys::limits::usage(),
     };
     let mut text = String::new();
     for metric in METRICS {

@@ -5,8 +5,8 @@ use crate::bpf::probe::{Probe, Settings};
 use crate::cgroup::{self, Pod, TempCgroup};
 use crate::error::{Error, FAILED, Result};
 use crate::path::Excludes;
+use crate::sys::capabilities::{CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN};
 use crate::sys::confinement::{Confinement, Guest};
-use crate::sys::{CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 

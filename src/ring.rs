@@ -12,7 +12,7 @@ use crate::bpf::kernel::Buffer;
 use crate::bpf::wire::RING_BYTES;
 use crate::error::{Error, Result};
 use crate::ring::perf::PerfBuffers;
-use crate::sys::{self, Mapping};
+use crate::sys::mapping::{Mapping, page_size};
 use bpf_sys::direct::{Map, possible_cpus};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -110,7 +110,7 @@ pub struct Ring<F> {
 impl<F: AsFd> Ring<F> {
     /// `size` is the number of bytes the map was created with.
     pub fn new(map: F, size: usize) -> io::Result<Ring<F>> {
-        let page = sys::page_size();
+        let page = page_size();
         let consumer = Mapping::new(map.as_fd(), 0, page, true)?;
         let producer = Mapping::new(map.as_fd(), page, page + size, false)?;
         Ok(Ring {
@@ -138,7 +138,7 @@ impl<F: AsFd> Ring<F> {
         assert!(at + len <= self.size, "a piece of the ring");
         // SAFETY: the data is mapped as long as self lives; the caller takes bytes of a record that is complete,
         // which the kernel leaves alone until the consumer's position has passed it.
-        unsafe { slice::from_raw_parts(self.producer.at(sys::page_size()).add(at), len) }
+        unsafe { slice::from_raw_parts(self.producer.at(page_size()).add(at), len) }
     }
 
     pub fn position(&self) -> usize {
@@ -161,7 +161,7 @@ impl<F: AsFd> Ring<F> {
                 break;
             }
             let offset = at & (self.size - 1);
-            let record = self.producer.at(sys::page_size() + offset);
+            let record = self.producer.at(page_size() + offset);
             // SAFETY: records begin at multiples of eight inside the data.
             let head = unsafe { &*record.cast::<AtomicU32>() }.load(Ordering::Acquire);
             if head & BUSY != 0 {

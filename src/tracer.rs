@@ -17,9 +17,11 @@ use crate::report::Snapshot;
 use crate::report::file::Destination;
 use crate::report::previous;
 use crate::ring::Records;
-use crate::sys::sandbox;
-use crate::sys::{self, CAP_BPF, CAP_DAC_OVERRIDE, CAP_SYS_ADMIN};
-use crate::sys::{Epoll, Interest, SignalFd, Timer};
+use crate::sys::capabilities::{CAP_BPF, CAP_DAC_OVERRIDE, CAP_SYS_ADMIN};
+use crate::sys::epoll::{Epoll, Interest};
+use crate::sys::signals::{self, SignalFd};
+use crate::sys::timer::Timer;
+use crate::sys::{files, sandbox};
 use std::fs::File;
 use std::io::{self, IsTerminal, Seek, Write};
 use std::os::fd::AsFd;
@@ -211,7 +213,7 @@ impl Tracer {
             Err(e) => (FAILED, Some(e)),
         };
         // Whoever asks twice does not want to wait for a report that hangs.
-        sys::end_at_once(&[libc::SIGTERM, libc::SIGINT]);
+        signals::end_at_once(&[libc::SIGTERM, libc::SIGINT]);
         let taken = self.take_all();
         if taken.is_err() {
             // The programs need not be told any more what follows from the others.
@@ -395,7 +397,7 @@ impl Tracer {
     }
 
     fn copy(&self, counts: &Counts) -> io::Result<File> {
-        let mut file = sys::memory_file()?;
+        let mut file = files::memory_file()?;
         self.snapshot(counts)
             .write(&mut io::BufWriter::new(&mut file))?;
         file.rewind()?;

@@ -7,7 +7,7 @@ use common::{
 };
 use snoop::http::{IDLE_TIMEOUT, SLOTS};
 use snoop::metrics::METRICS;
-use snoop::sys::page_size;
+use snoop::sys::mapping::page_size;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

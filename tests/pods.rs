@@ -87,7 +87,7 @@ impl Pod {
             .iter()
             .find(|d| d["kind"] == "Deployment")
             .unwrap();
-        let unique = snoop::sys::random().unwrap();
+        let unique = snoop::sys::random::random().unwrap();
         let uid = format!("{:08x}-0000-4000-8000-{:012x}", unique >> 32, unique as u32);
         let below = match driver {
             Driver::Cgroupfs => format!("kubepods/burstable/pod{uid}"),

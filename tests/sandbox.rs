@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Sidecar, TestCgroup, get, open_in, snoop, status, wait_until};
-use snoop::sys::{CAP_BPF, CAP_DAC_OVERRIDE};
+use snoop::sys::capabilities::{CAP_BPF, CAP_DAC_OVERRIDE};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::net::TcpStream;

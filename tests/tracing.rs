@@ -302,7 +302,7 @@ fn probe_on_kernel(cgroup: &TestCgroup, btf: &[u8]) -> (Probe, Records<bpf_sys::
         excludes: &excludes,
     };
     let (mut probe, map) = Probe::load(&settings).unwrap();
-    let id = snoop::sys::cgroup_id(cgroup.directory()).unwrap();
+    let id = snoop::sys::files::cgroup_id(cgroup.directory()).unwrap();
     probe.attach().unwrap();
     probe.target(id, Target::Processes).unwrap();
     (probe, Records::open(map, plan.buffer).unwrap())

@@ -3,7 +3,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use snoop::ring::Ring;
-use snoop::sys::{memory_file, page_size};
+use snoop::sys::files::memory_file;
+use snoop::sys::mapping::page_size;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 

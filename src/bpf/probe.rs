@@ -199,7 +199,7 @@ impl Probe {
         // Perf buffers count against it on every kernel.
         if settings.quirks.locks_memory || settings.buffer == Buffer::Perf {
             // Where it fails there may be enough all the same.
-            let _ = sys::lift_memory_lock();
+            let _ = sys::limits::lift_memory_lock();
         }
         let object = match settings.buffer {
             Buffer::Ring => OBJECT,
@@ -335,7 +335,7 @@ impl Probe {
             direct::raw_tracepoint_open(program.as_fd(), Some(c"sys_exit")).map_err(cannot)?;
         let mut own = vec![0; self.own.value_size()];
         for number in 1..=LISTED_CHILDREN {
-            sys::own_call(self.cookie.wrapping_add(number));
+            sys::process::own_call(self.cookie.wrapping_add(number));
             self.own.lookup(&FIRST, &mut own).map_err(cannot)?;
             let listed = &own[offset_of!(SelfInfo, listed)..][..size_of::<u32>()];
             if listed.iter().all(|b| *b == 0) {
@@ -418,7 +418,7 @@ impl Probe {
     /// Makes the call that the programs answer.
     fn ask(&self) -> io::Result<Vec<u8>> {
         let mut own = vec![0; self.own.value_size()];
-        sys::own_call(self.cookie);
+        sys::process::own_call(self.cookie);
         self.own.lookup(&FIRST, &mut own)?;
         Ok(own)
     }
@@ -560,7 +560,7 @@ fn traces_requests(settings: &Settings, features: u32) -> bool {
 }
 
 fn config(settings: &Settings, features: u32) -> Result<Config> {
-    let random = || sys::random().map_err(|e| refused("get random bytes", e));
+    let random = || sys::random::random().map_err(|e| refused("get random bytes", e));
     Ok(Config {
         table: syscalls::by_number(traces_requests(settings, features)),
         request: settings
@@ -619,7 +619,7 @@ fn load_program(module: &mut Module, name: &str) -> std::result::Result<OwnedFd,
     let program = program.ok_or_else(|| missing("program", name))?;
     program.load(version, license).map_err(why)?;
     let fd = program.fd().expect("a loaded program has a descriptor");
-    Ok(sys::duplicate(fd).map_err(|e| refused("keep a BPF program", e))?)
+    Ok(sys::files::duplicate(fd).map_err(|e| refused("keep a BPF program", e))?)
 }
 
 fn take_map(name: &str) -> Result<Map> {

@@ -3,7 +3,8 @@
 use crate::cgroup::TempCgroup;
 use crate::error::{Error, Result, cannot};
 use crate::log;
-use crate::sys::{self, Signal};
+use crate::sys::signals::{self, Signal};
+use crate::sys::{files, process};
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -38,7 +39,7 @@ fn find(name: &OsStr) -> Result<OsString> {
     let places = env::split_paths(&path).map(|dir| dir.join(name).into_os_string());
     let found = places
         .into_iter()
-        .find(|file| Path::new(file).is_file() && sys::is_executable(file));
+        .find(|file| Path::new(file).is_file() && files::is_executable(file));
     found.ok_or_else(not_found)
 }
 
@@ -48,7 +49,7 @@ impl Running {
         let file = find(&words[0])?;
         let mut command = Command::new(&file);
         command.arg0(&words[0]).args(&words[1..]);
-        sys::start_in_cgroup(&mut command, cgroup.entrance()?);
+        process::start_in_cgroup(&mut command, cgroup.entrance()?);
         let child = command.spawn().map_err(|e| {
             Error::failed(format!("cannot execute {file:?}: {e}")).with_status(NOT_EXECUTABLE)
         })?;
@@ -59,7 +60,7 @@ impl Running {
     pub fn signal(&self, signal: &Signal) {
         if signal.by_process {
             // It fails when the command has just ended, which is what was wanted.
-            let _ = sys::send_signal(self.child.id(), signal.number);
+            let _ = signals::send_signal(self.child.id(), signal.number);
         }
     }
 

@@ -97,7 +97,8 @@ fn find(name: &OsStr, mount: &Path) -> Result<NamedCgroup> {
             "the path leads out of a cgroup namespace; take it from /proc/PID/cgroup as the host shows that",
         );
     }
-    let is_v2 = |path: &Path| sys::file_system(path).is_ok_and(|fs| fs == CGROUP2_SUPER_MAGIC);
+    let is_v2 =
+        |path: &Path| sys::files::file_system(path).is_ok_and(|fs| fs == CGROUP2_SUPER_MAGIC);
     let below = given.strip_prefix(mount).or(given.strip_prefix("/"));
     let beneath = mount.join(below.unwrap_or(given));
     if given.is_absolute() && is_v2(given) {
@@ -107,7 +108,7 @@ fn find(name: &OsStr, mount: &Path) -> Result<NamedCgroup> {
         return NamedCgroup::at(&beneath, mount);
     }
     let mount_shown = mount.display();
-    match sys::file_system(given) {
+    match sys::files::file_system(given) {
         Ok(CGROUP_SUPER_MAGIC) => usage(&format!(
             "this is cgroup v1; give a cgroup v2 directory below {mount_shown}"
         )),

@@ -129,13 +129,13 @@ impl ReportFile {
 
     /// A new file beside the report, because a rename does not cross file systems.
     fn temporary(&self) -> io::Result<(File, PathBuf)> {
-        let path = self.beside(".", &format!(".{:016x}{TEMPORARY}", sys::random()?));
+        let path = self.beside(".", &format!(".{:016x}{TEMPORARY}", sys::random::random()?));
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .open(&path)?;
         // Where locks are not to be had nothing is cleaned either.
-        let _ = sys::try_lock(&file);
+        let _ = sys::files::try_lock(&file);
         Ok((file, path))
     }
 
@@ -155,7 +155,7 @@ impl ReportFile {
         {
             if is_temporary(&entry.file_name()) {
                 let left = open_regular(&entry.path());
-                if left.is_ok_and(|file| sys::try_lock(&file).is_ok()) {
+                if left.is_ok_and(|file| sys::files::try_lock(&file).is_ok()) {
                     // If it cannot be removed it does no harm but the room it takes.
                     let _ = fs::remove_file(entry.path());
                 }

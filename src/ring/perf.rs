@@ -2,7 +2,9 @@
 //! positions and then the data (perf_event_open(2)). Hands out the bytes of each record, in the order in which the
 //! programs sent them: the records carry their time.
 
-use crate::sys::{self, Epoll, Interest, Mapping};
+use crate::sys::epoll::{Epoll, Interest};
+use crate::sys::mapping::{Mapping, page_size};
+use crate::sys::perf_event;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,12 +51,12 @@ impl<F> PerfBuffers<F> {
         let of_one = 1 << of_one.ilog2();
         let (epoll, mut buffers) = (Epoll::new()?, Vec::new());
         for cpu in 0..cpus as u32 {
-            let event = match sys::open_bpf_output(cpu, of_one / 4) {
+            let event = match perf_event::open_bpf_output(cpu, of_one / 4) {
                 // Possible, and not there.
                 Err(e) if e.raw_os_error() == Some(libc::ENODEV) => continue,
                 event => event?,
             };
-            let mapping = Mapping::new(event.as_fd(), 0, sys::page_size() + of_one, true)?;
+            let mapping = Mapping::new(event.as_fd(), 0, page_size() + of_one, true)?;
             enter(&map, cpu, event.as_fd())?;
             epoll.add(event.as_fd(), 0, Interest::Read)?;
             buffers.push(Buffer {
@@ -197,7 +199,7 @@ impl Buffer {
         let offset = from & (self.size - 1);
         let before_end = len.min(self.size - offset);
         for (at, len) in [(offset, before_end), (0, len - before_end)] {
-            let data = self.mapping.at(sys::page_size() + at);
+            let data = self.mapping.at(page_size() + at);
             // SAFETY: the data is mapped as long as self lives, both pieces lie in it, and the kernel leaves what
             // it wrote alone until the tail has passed it.
             to.extend(unsafe { std::slice::from_raw_parts(data, len) });
@@ -221,7 +223,7 @@ mod tests {
     impl Cpu {
         fn new(start: u64) -> Cpu {
             let file = tempfile::tempfile().unwrap();
-            file.set_len(2 * sys::page_size() as u64).unwrap();
+            file.set_len(2 * page_size() as u64).unwrap();
             file.write_all_at(&start.to_ne_bytes(), TAIL as u64)
                 .unwrap();
             file.write_all_at(&start.to_ne_bytes(), HEAD as u64)
@@ -239,7 +241,7 @@ mod tests {
             record.extend(((size - HEADER - TIME - SIZE) as u32).to_ne_bytes());
             record.write_all(sent).unwrap();
             record.resize(size, 0);
-            let page = sys::page_size() as u64;
+            let page = page_size() as u64;
             for (i, byte) in record.iter().enumerate() {
                 let at = page + (self.head + i as u64) % page;
                 self.file.write_all_at(&[*byte], at).unwrap();
@@ -250,7 +252,7 @@ mod tests {
         }
 
         fn buffer(&self) -> Buffer {
-            let page = sys::page_size();
+            let page = page_size();
             Buffer {
                 mapping: Mapping::new(self.file.as_fd(), 0, 2 * page, true).unwrap(),
                 _event: self.file.try_clone().unwrap().into(),
@@ -294,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_record_that_wraps_is_whole() {
-        let mut cpu = Cpu::new(3 * sys::page_size() as u64 - 24);
+        let mut cpu = Cpu::new(3 * page_size() as u64 - 24);
         cpu.write(RECORD_SAMPLE, 1, b"around the end of the data");
         let mut buffers = buffers(&[&cpu]);
         assert_eq!(read(&mut buffers, 100), ["around the end of the data"]);
@@ -309,7 +311,7 @@ mod tests {
         cpu.write(RECORD_SAMPLE, 1, b"kept");
         let mut of_one = buffers(&[&cpu]);
         assert_eq!(read(&mut of_one, 100), ["kept"]);
-        let size_of_the_next = sys::page_size() as u64 + cpu.head + 6;
+        let size_of_the_next = page_size() as u64 + cpu.head + 6;
         cpu.write(RECORD_SAMPLE, 2, b"shorter than its header");
         cpu.file.write_all_at(&[0, 0], size_of_the_next).unwrap();
         read(&mut of_one, 100);

@@ -1,22 +1,23 @@
-//! What keeps a process from bpf(2) besides its capabilities: namespaces, filters, labels, kernels that are not the node's.
-//! The kernel's own error for all of them is "Operation not permitted".
+//! What can keep a process from bpf(2) even if it has the capabilities: namespaces, filters, labels, and kernels that are
+//! not the node's. The kernel's own error for all of them is "Operation not permitted".
 
 use std::fs;
 use std::path::Path;
 
-/// Facts about this process. `None` is "could not be found out", which is not "no".
+/// Facts about this process. `None` means that snoop could not find out, which is not "no".
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Confinement {
-    /// It is in another user namespace than the first one.
+    /// The process is in a user namespace other than the first one.
     pub user_namespace: Option<bool>,
     /// A seccomp filter looks at its syscalls.
     pub seccomp: Option<bool>,
     /// The type in its SELinux label, such as `container_t`.
     pub selinux: Option<String>,
+    /// The kernel that serves only this container, if there is one.
     pub guest: Option<Guest>,
 }
 
-/// A kernel of a container's own.
+/// A kernel that serves a single container or pod, in place of the node's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Guest {
     /// A kernel in user space, without BPF.
@@ -46,7 +47,7 @@ impl Confinement {
         }
     }
 
-    /// Why bpf(2) cannot work here whatever else is granted, and what to do; `None` if it may.
+    /// Returns why bpf(2) cannot work here whatever else is granted, and what to do. `None` if it may work.
     pub fn forbids(&self) -> Option<&'static str> {
         match (self.guest, self.user_namespace) {
             (Some(Guest::Gvisor), _) => Some(
@@ -59,7 +60,7 @@ impl Confinement {
         }
     }
 
-    /// What most likely refused bpf(2) to a process that has the capabilities, and what to do.
+    /// Returns what most likely refused bpf(2) to a process that has the capabilities, and what to do.
     pub fn suspect(&self) -> String {
         let mut suspects = Vec::new();
         if self.seccomp == Some(true) {
@@ -77,12 +78,12 @@ impl Confinement {
     }
 }
 
-/// The first user namespace maps each id to itself (user_namespaces(7)).
+/// Returns whether this map is that of the first user namespace, which maps each id to itself: user_namespaces(7).
 fn is_first(map: &str) -> bool {
     map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
-/// The type in a label like `system_u:system_r:container_t:s0:c1,c2`; AppArmor's labels have no such form.
+/// Returns the type in a label like `system_u:system_r:container_t:s0:c1,c2`. AppArmor's labels have another form.
 fn selinux_type(label: &str) -> Option<String> {
     let label = label.trim_end_matches(['\0', '\n']);
     let parts: Vec<_> = label.split(':').collect();

@@ -1,22 +1,22 @@
 //! What snoop gives up once it traces: capabilities, and every syscall that the loop does not make.
 //!
-//! Whoever should take it over by a record or a request finds a process that cannot start another one, make memory
-//! executable, connect to anything, or load a BPF program.
+//! An attacker who takes snoop over by a record or a request finds a process that cannot start another process, make
+//! memory executable, connect to anything, or load a BPF program.
 
 use crate::error::{Result, cannot};
-use crate::sys;
+use crate::sys::{capabilities, seccomp};
 use libc::{sock_filter as Instruction, *};
 
-/// A use that may need a capability: the ones to try, and whether it works now.
+/// Something that may need a capability: the capabilities to try, and a test of whether it works now.
 pub type Need<'a> = (&'a [u64], &'a dyn Fn() -> bool);
 
-/// Gives up all capabilities but those without which a need is not met, which is tried: it depends on the kernel
-/// and its settings. Answers what is kept, a bit each.
+/// Gives up all capabilities except those without which a need is not met. Which ones these are depends on the kernel
+/// and its settings, so the function tries them. Returns the capabilities that it keeps, one bit for each.
 pub fn drop_capabilities(needs: &[Need]) -> Result<u64> {
     let refused = |e| cannot("give up capabilities", e);
-    let permitted = sys::permitted_capabilities().map_err(refused)?;
+    let permitted = capabilities::permitted_capabilities().map_err(refused)?;
     let mut kept = 0;
-    let set = |kept| sys::set_capabilities(permitted, kept).map_err(refused);
+    let set = |kept| capabilities::set_capabilities(permitted, kept).map_err(refused);
     set(kept)?;
     for (candidates, works) in needs {
         for candidate in candidates.iter().filter(|one| permitted & **one != 0) {
@@ -31,30 +31,32 @@ pub fn drop_capabilities(needs: &[Need]) -> Result<u64> {
             }
         }
     }
-    sys::set_capabilities(kept, kept).map_err(refused)?;
+    capabilities::set_capabilities(kept, kept).map_err(refused)?;
     Ok(kept)
 }
 
 /// Refuses all syscalls but the loop's from now on, with EPERM.
 pub fn confine() -> Result<()> {
-    sys::filter_syscalls(&filter()).map_err(|e| cannot("give up syscalls", e))
+    seccomp::filter_syscalls(&filter()).map_err(|e| cannot("give up syscalls", e))
 }
 
+/// Which calls of one syscall are allowed.
 enum Rule {
+    /// Every call is allowed.
     Always(c_long),
-    /// If the lower half of that argument is one of these.
+    /// The syscall is allowed if the lower half of that argument is one of these values.
     OneOf(c_long, u32, &'static [u32]),
-    /// If it has none of these bits.
+    /// The syscall is allowed if the lower half of that argument has none of these bits.
     Without(c_long, u32, u32),
 }
 use Rule::{Always, OneOf, Without};
 
 /// The first four commands of bpf(2): look up, update, delete, next key.
 const MAP_COMMANDS: &[u32] = &[1, 2, 3, 4];
-/// Of sockets that do not block, and what isatty(3) asks.
+/// The ioctl(2) requests that make a socket non-blocking, and those of isatty(3).
 const CONTROLS: &[u32] = &[FIONBIO as u32, TCGETS as u32, TIOCGWINSZ as u32];
 
-/// What the loop calls, the frequent ones first; and what the C libraries call under the same names.
+/// The syscalls of the loop, the frequent ones first. The C libraries make several of them for one name.
 const RULES: &[Rule] = &[
     Always(SYS_epoll_pwait),
     OneOf(SYS_bpf, 0, MAP_COMMANDS),
@@ -117,7 +119,7 @@ mod arch {
 
     /// AUDIT_ARCH_X86_64 of linux/audit.h. Calls of x32 have numbers that are in no rule.
     pub const NAME: u32 = 0xc000_003e;
-    /// The older forms, which only this architecture has.
+    /// The older forms of some syscalls, which only this architecture has.
     pub const RULES: &[Rule] = &[
         Always(SYS_epoll_wait),
         Always(SYS_poll),
@@ -139,7 +141,7 @@ mod arch {
     pub const RULES: &[Rule] = &[];
 }
 
-/// The rules as a program of classic BPF: seccomp(2).
+/// Returns the rules as a program of classic BPF: seccomp(2).
 fn filter() -> Vec<Instruction> {
     const ALLOW: u32 = SECCOMP_RET_ALLOW;
     const REFUSE: u32 = SECCOMP_RET_ERRNO | EPERM as u32;
@@ -154,8 +156,8 @@ fn filter() -> Vec<Instruction> {
         k,
     };
     let load = |at| statement(BPF_LD | BPF_W | BPF_ABS, at);
-    let answer = |what| statement(BPF_RET | BPF_K, what);
-    // Jumps over so many instructions if the test holds, or does not hold.
+    let decide = |what| statement(BPF_RET | BPF_K, what);
+    // Jump over that many instructions if the test holds, or does not hold.
     let skip_if = |test: u32, k, skip| Instruction {
         jt: skip,
         ..statement(BPF_JMP | BPF_K | test, k)
@@ -168,26 +170,26 @@ fn filter() -> Vec<Instruction> {
     let mut program = vec![
         load(ARCH),
         skip_if(BPF_JEQ, arch::NAME, 1),
-        answer(REFUSE),
+        decide(REFUSE),
         load(NUMBER),
     ];
     for rule in RULES.iter().chain(arch::RULES) {
         let (number, tests) = match rule {
-            Always(number) => (number, vec![answer(ALLOW)]),
+            Always(number) => (number, vec![decide(ALLOW)]),
             OneOf(number, argument, values) => {
                 let mut tests = vec![load(ARGUMENTS + 8 * argument)];
                 for value in *values {
-                    tests.extend([skip_unless(BPF_JEQ, *value, 1), answer(ALLOW)]);
+                    tests.extend([skip_unless(BPF_JEQ, *value, 1), decide(ALLOW)]);
                 }
-                tests.push(answer(REFUSE));
+                tests.push(decide(REFUSE));
                 (number, tests)
             }
             Without(number, argument, bits) => {
                 let tests = [
                     load(ARGUMENTS + 8 * argument),
                     skip_unless(BPF_JSET, *bits, 1),
-                    answer(REFUSE),
-                    answer(ALLOW),
+                    decide(REFUSE),
+                    decide(ALLOW),
                 ];
                 (number, tests.to_vec())
             }
@@ -195,6 +197,6 @@ fn filter() -> Vec<Instruction> {
         program.push(skip_unless(BPF_JEQ, *number as u32, tests.len() as u8));
         program.extend(tests);
     }
-    program.push(answer(REFUSE));
+    program.push(decide(REFUSE));
     program
 }

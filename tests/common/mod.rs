@@ -196,7 +196,7 @@ impl TestCgroup {
         let mountinfo = fs::read("/proc/thread-self/mountinfo").unwrap();
         let mount = snoop::cgroup::find_mount(&mountinfo).expect("cgroup v2 is mounted");
         // A pid alone comes again, and a test that was killed leaves its cgroups.
-        let unique = snoop::sys::random().unwrap();
+        let unique = snoop::sys::random::random().unwrap();
         let directory = mount.join(format!("snoop-test-{unique:016x}-{name}"));
         fs::create_dir(&directory).expect("root may make cgroups");
         TestCgroup { mount, directory }
@@ -231,7 +231,7 @@ impl TestCgroup {
             .write(true)
             .open(self.directory.join("cgroup.procs"));
         let mut command = Command::new(program);
-        snoop::sys::start_in_cgroup(&mut command, procs.unwrap().into());
+        snoop::sys::process::start_in_cgroup(&mut command, procs.unwrap().into());
         command
     }
 }

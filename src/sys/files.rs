@@ -1,0 +1,84 @@
+//! Files and descriptors, beyond what the standard library offers.
+
+use super::check;
+use std::ffi::{CString, OsStr};
+use std::fs::File;
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Returns a second descriptor of the same object.
+pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers; the descriptor is new and owned by nobody else.
+    unsafe {
+        let fd = check(libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0))?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Creates a file that exists in memory only.
+pub fn memory_file() -> io::Result<File> {
+    // SAFETY: the name ends with a NUL; the descriptor is new and owned by nobody else.
+    unsafe {
+        let fd = check(libc::memfd_create(c"report".as_ptr(), libc::MFD_CLOEXEC))?;
+        Ok(File::from_raw_fd(fd))
+    }
+}
+
+/// Locks the file for as long as it is open. Fails if another process holds the lock: flock(2).
+pub fn try_lock(file: &File) -> io::Result<()> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }).map(|_| ())
+}
+
+/// Returns the magic number of the file system that holds `path`: statfs(2).
+pub fn file_system(path: &Path) -> io::Result<u64> {
+    let path = c_path(path)?;
+    // SAFETY: all-zero is a value of this structure of integers; the path ends with a NUL.
+    let statfs = unsafe {
+        let mut statfs: libc::statfs = mem::zeroed();
+        check(libc::statfs(path.as_ptr(), &mut statfs))?;
+        statfs
+    };
+    // Of another width and sign on each architecture.
+    Ok(statfs.f_type as u64 & 0xffff_ffff)
+}
+
+/// Returns the id that the kernel gave to a cgroup: the eight bytes of its directory's file handle.
+pub fn cgroup_id(directory: &Path) -> io::Result<u64> {
+    #[repr(C)]
+    struct Handle {
+        head: libc::file_handle,
+        id: [u8; 8],
+    }
+    let path = c_path(directory)?;
+    let mut mount = 0;
+    // SAFETY: the header says how many bytes follow it, and eight do.
+    let id = unsafe {
+        let mut handle: Handle = mem::zeroed();
+        handle.head.handle_bytes = 8;
+        check(libc::name_to_handle_at(
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            (&raw mut handle).cast(),
+            &mut mount,
+            0,
+        ))?;
+        handle.id
+    };
+    Ok(u64::from_ne_bytes(id))
+}
+
+/// Returns whether this user may execute the file: access(2).
+pub fn is_executable(path: &OsStr) -> bool {
+    c_path(Path::new(path)).is_ok_and(|path| {
+        // SAFETY: the path ends with a NUL.
+        unsafe { libc::access(path.as_ptr(), libc::X_OK) == 0 }
+    })
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
+}

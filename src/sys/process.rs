@@ -1,0 +1,38 @@
+//! Starting a command inside a cgroup, and the call by which the BPF programs recognise snoop.
+
+use super::check;
+use super::signals::signal_set;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+/// Makes the command enter a cgroup before its first instruction, with no signal blocked: the child writes "0", which
+/// means itself, into the open `cgroup.procs`.
+pub fn start_in_cgroup(command: &mut Command, procs: OwnedFd) {
+    let nothing_blocked = signal_set(&[]);
+    let join = move || {
+        // SAFETY: one byte and one set are read; both calls may be made between fork and exec.
+        unsafe {
+            check(libc::sigprocmask(
+                libc::SIG_SETMASK,
+                &nothing_blocked,
+                std::ptr::null_mut(),
+            ))?;
+            match libc::write(procs.as_raw_fd(), c"0".as_ptr().cast(), 1) {
+                1 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            }
+        }
+    };
+    // SAFETY: the closure only calls sigprocmask(2) and write(2), which are safe after fork.
+    unsafe { command.pre_exec(join) };
+}
+
+/// Makes the call by which the BPF programs recognise snoop: getcpu(2) with a cookie as the third argument, which the
+/// kernel does not use.
+pub fn own_call(cookie: u64) {
+    // SAFETY: both addresses may be null, and the kernel does not look at the third argument. The call cannot fail; a
+    // filter that refuses it shows when the programs do not answer.
+    unsafe { libc::syscall(libc::SYS_getcpu, 0usize, 0usize, cookie) };
+}
