@@ -2,7 +2,9 @@
 #ifndef SNOOP_CGROUP_H
 #define SNOOP_CGROUP_H
 
-#include "emit.h"
+#include "control.h"
+#include "output.h"
+#include "task.h"
 
 /* Cgroup -> enum target. Written by user space; it says so if they do not fit. */
 MAP(targets) = { BPF_MAP_TYPE_HASH, 8, 4, TARGETS, 0 };
@@ -37,13 +39,6 @@ static __always_inline __u32 number_of_container(__u64 id)
 			return number;
 	}
 	return CONTAINERS - 1;
-}
-
-static __always_inline __u64 mount_namespace(__u64 task)
-{
-	if (!ENABLED(FEATURE_NAMES))
-		return 0;
-	return peek((void *)peek((void *)task, OFF(task_nsproxy)), OFF(nsproxy_mnt_ns));
 }
 
 /* The same walk is made from a task with a type and without: an iterator's, or one's parent. */
@@ -107,7 +102,7 @@ static __always_inline int is_runtime_name(void *node, int has_type)
 }
 
 /* Finds what the cgroup of `node` belongs to: its nearest ancestor that is traced, or the cgroup in a pod. */
-static __always_inline struct verdict judge(void *node, __u64 cgroup, int has_type)
+static __always_inline struct verdict classify_cgroup(void *node, __u64 cgroup, int has_type)
 {
 	struct verdict verdict = { .cgroup = cgroup, .generation = control.generation };
 	void *child = 0;
@@ -118,13 +113,13 @@ static __always_inline struct verdict judge(void *node, __u64 cgroup, int has_ty
 		__u32 target = target_of(id);
 
 		if (target) {
-			verdict.contained = target != TARGET_PROCESSES;
+			verdict.has_runtime = target != TARGET_PROCESSES;
 			if (target == TARGET_PARENT)
-				verdict.contained = is_runtime_name(child, has_type);
+				verdict.has_runtime = is_runtime_name(child, has_type);
 			if (target == TARGET_IGNORED)
 				break;
 			verdict.container = id;
-			if (below && (target == TARGET_POD || (target == TARGET_PARENT && verdict.contained)))
+			if (below && (target == TARGET_POD || (target == TARGET_PARENT && verdict.has_runtime)))
 				verdict.container = below;
 			break;
 		}
@@ -147,15 +142,15 @@ static __always_inline struct verdict *traced(void)
 	if (!verdict)
 		return 0;
 	if (verdict->cgroup != cgroup || verdict->generation != control.generation)
-		*verdict = judge(find_node(current_task(), 1), cgroup, 1);
-	if (!verdict->container || bpf_get_current_pid_tgid() >> 32 == own.tgid)
+		*verdict = classify_cgroup(find_node(current_task(), 1), cgroup, 1);
+	if (!verdict->container || bpf_get_current_pid_tgid() >> 32 == self.tgid)
 		return 0;
 	return verdict;
 }
 
 /* Appends the names of the cgroup with that id, an ancestor of `node`, to s->data, from the leaf up. Returns
  * where the data ends. */
-static __always_inline __u32 append_cgroup(struct draft *s, void *node, __u64 id, __u32 at)
+static __always_inline __u32 append_cgroup(struct scratch *s, void *node, __u64 id, __u32 at)
 {
 	__u64 found = 0;
 

@@ -13,7 +13,7 @@
 #include "wire.h"
 
 /* For kernels before 5.10 this source is compiled once more, with SNOOP_LEGACY: plain raw tracepoints only, the one
- * kind of read that Linux 5.4 has (for the kernel's memory and the process's), a perf buffer (emit.h). The verifier
+ * kind of read that Linux 5.4 has (for the kernel's memory and the process's), a perf buffer (output.h). The verifier
  * there does not take read-only data as constants. */
 #ifdef SNOOP_LEGACY
 #define bpf_probe_read_kernel bpf_probe_read
@@ -29,10 +29,6 @@
 
 const volatile struct config config SEC(".rodata.config") = {};
 
-/* The compiler may fold away a test that the verifier needs to see; this keeps it from knowing what a
- * variable holds. */
-#define opaque(variable) asm volatile("" : "+r"(variable))
-
 /* A verifier before Linux 5.10 forgets the bounds of a number that the compiler keeps on the stack for a while
  * (5689d49b71ad, "bpf: Track spill/fill of bounded scalars"), or in another register than the one that was compared
  * (75748837b7e5, "bpf: Propagate scalar ranges through register assignments").
@@ -41,15 +37,12 @@ const volatile struct config config SEC(".rodata.config") = {};
  * keep_address() makes the compiler keep the address of an array's element, whose bounds the verifier does not forget,
  * and not work it out again from the index. */
 #ifdef SNOOP_LEGACY
-#define within(mask, value) ({ __u64 number = (value); opaque(number); number & (mask); })
-#define keep_address(pointer) opaque(pointer)
+#define within(mask, value) ({ __u64 number = (value); barrier_var(number); number & (mask); })
+#define keep_address(pointer) barrier_var(pointer)
 #else
 #define within(mask, value) (value)
 #define keep_address(pointer) (void)(pointer)
 #endif
-
-/* Makes the compiler read memory again, so that all ways to this point look the same to the verifier. */
-#define forget() asm volatile("" ::: "memory")
 
 /* The verifier follows both ways of every branch, and in a long loop it soon forgets where they met
  * before. Such loops therefore have no branch but their end: they compute all cases of a step and
@@ -62,9 +55,9 @@ static __always_inline __u64 equal(__u64 a, __u64 b)
 
 	/* Without these the compiler sees through it and makes branches after all. */
 	differ |= -differ;
-	opaque(differ);
+	barrier_var(differ);
 	mask = (differ >> 63) - 1;
-	opaque(mask);
+	barrier_var(mask);
 	return mask;
 }
 
@@ -73,9 +66,9 @@ static __always_inline __u64 below(__u64 a, __u64 b)
 {
 	__u64 borrow = (~a & b) | ((~a | b) & (a - b)), mask;
 
-	opaque(borrow);
+	barrier_var(borrow);
 	mask = -(borrow >> 63);
-	opaque(mask);
+	barrier_var(mask);
 	return mask;
 }
 
@@ -145,20 +138,22 @@ static __always_inline void *current_task(void)
 
 /* A directory or file: what the kernel calls a struct path. Plain numbers, so that it can be kept
  * in a map; nothing pins what they point to. */
-struct place {
+struct path_ref {
 	__u64 mnt;
 	__u64 dentry;
 };
 
+#define NO_PATH ((struct path_ref){})
+
 /* `path` is the address of a struct path, without a type. Its two members stand side by side in every kernel so far
  * (user space makes sure), so that one read gets both. */
-static __always_inline struct place place_at(const void *path)
+static __always_inline struct path_ref path_ref_at(const void *path)
 {
-	struct place place = {};
+	struct path_ref ref = {};
 
 	if (ENABLED(FEATURE_NAMES))
-		bpf_probe_read_kernel(&place, sizeof(place), path + OFF(path_mnt));
-	return place;
+		bpf_probe_read_kernel(&ref, sizeof(ref), path + OFF(path_mnt));
+	return ref;
 }
 
 /* How a dentry hangs in the tree. d_parent and d_name stand side by side, like the above. */
@@ -192,17 +187,17 @@ static __always_inline struct mount_link mount_link_of(__u64 mount)
 }
 
 /* The file behind a descriptor of the current process; no dentry if there is none. */
-static __always_inline struct place place_of_fd(void *task, int fd)
+static __always_inline struct path_ref path_of_fd(void *task, int fd)
 {
 	void *fdt = (void *)load((void *)load(task, OFF(task_files)), OFF(files_fdt));
 
 	if (!ENABLED(FEATURE_NAMES) || fd < 0 || (__u32)fd >= load32(fdt, OFF(fdt_max_fds)))
-		return (struct place){};
+		return (struct path_ref){};
 	void *file = (void *)peek((void *)load(fdt, OFF(fdt_fd)), (__u32)fd * sizeof(void *));
 
 	if (!file)
-		return (struct place){};
-	return place_at(file + OFF(file_path));
+		return (struct path_ref){};
+	return path_ref_at(file + OFF(file_path));
 }
 
 /* ---- mappings: only where kernel memory can be read ---- */
@@ -243,22 +238,22 @@ static __always_inline __u64 find_in_maple_tree(__u64 node, __u64 address)
 }
 
 /* The file of a mapping. */
-static __always_inline struct place file_of_mapping(__u64 mapping)
+static __always_inline struct path_ref file_of_mapping(__u64 mapping)
 {
 	void *file = (void *)peek((void *)mapping, OFF(vma_file));
 
 	if (!file)
-		return (struct place){};
+		return (struct path_ref){};
 	/* Overlays map the file of the layer below, and keep the path of their own beside it. */
 	if (HAS(backing_path) && peek(file, OFF(file_mode)) & config.mode_backing)
-		return place_at(file + OFF(backing_path));
-	return place_at(file + OFF(file_path));
+		return path_ref_at(file + OFF(backing_path));
+	return path_ref_at(file + OFF(file_path));
 }
 
 #define LIST_MAPPINGS 32 /* a new program has fewer */
 
 /* The file that is mapped at an address of a process that has just begun. */
-static __always_inline struct place mapped_file(void *mm, __u64 address)
+static __always_inline struct path_ref mapped_file(void *mm, __u64 address)
 {
 	__u64 mapping = 0;
 
@@ -271,14 +266,6 @@ static __always_inline struct place mapped_file(void *mm, __u64 address)
 					 peek((void *)mapping, OFF(vma_next)));
 	}
 	return file_of_mapping(mapping);
-}
-
-/* The program a task executes, if it has one. */
-static __always_inline struct place program_of(__u64 task)
-{
-	void *file = (void *)peek((void *)peek((void *)task, OFF(task_mm)), OFF(mm_exe_file));
-
-	return file ? place_at(file + OFF(file_path)) : (struct place){};
 }
 
 /* A 32-bit call has its number from another table: 1 or 0. x86-64: TS_COMPAT of thread_info.status, set while it

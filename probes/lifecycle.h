@@ -6,12 +6,12 @@
 
 /* Cgroups that user space named, by parent and name: one that is created (again) has an id that nobody knew, and is
  * traced before anything runs in it. Full: user space says so. */
-MAP(paths) = { BPF_MAP_TYPE_HASH, sizeof(struct cgroup_path), sizeof(struct expected), TARGETS, 0 };
+MAP(expected_cgroups) = { BPF_MAP_TYPE_HASH, sizeof(struct cgroup_path), sizeof(struct expected), TARGETS, 0 };
 
 /* What is expected below cgroups that do not exist yet. Index 0 is not used. */
 MAP(expected_below) = { BPF_MAP_TYPE_ARRAY, 4, sizeof(struct expected_below), EXPECTED_BELOW, 0 };
 
-static __always_inline void tell(void *ctx, struct draft *s, __u64 id, void *node, __u32 flag)
+static __always_inline void emit_cgroup_event(void *ctx, struct scratch *s, __u64 id, void *node, __u32 flag)
 {
 	__u32 end = append_cgroup(s, node, id, 0);
 
@@ -34,7 +34,7 @@ static __always_inline struct expected *expected_of(void *node, struct cgroup_pa
 {
 	path->parent = peek((void *)peek(node, OFF(kernfs_parent)), OFF(kernfs_id));
 	bpf_probe_read_kernel_str(path->name, sizeof(path->name), (void *)peek(node, OFF(kernfs_name)));
-	return bpf_map_lookup_elem(&paths, path);
+	return bpf_map_lookup_elem(&expected_cgroups, path);
 }
 
 /* Makes `path` the one that is expected below the cgroup with that id; null if none is. */
@@ -50,7 +50,7 @@ static __always_inline struct expected *expected_in(__u64 id, struct expected *e
 	return &below->then;
 }
 
-static __always_inline void cgroup_made(void *ctx, struct draft *s, void *node)
+static __always_inline void cgroup_created(void *ctx, struct scratch *s, void *node)
 {
 	__u64 id = peek(node, OFF(kernfs_id));
 	struct cgroup_path path = {};
@@ -60,15 +60,15 @@ static __always_inline void cgroup_made(void *ctx, struct draft *s, void *node)
 		return;
 	if (expected->target) {
 		bpf_map_update_elem(&targets, &id, &expected->target, BPF_ANY);
-		tell(ctx, s, id, node, RECORD_CGROUP_CREATED);
+		emit_cgroup_event(ctx, s, id, node, RECORD_CGROUP_CREATED);
 		return;
 	}
 	then = expected_in(id, expected, &path);
 	if (then)
-		bpf_map_update_elem(&paths, &path, then, BPF_ANY);
+		bpf_map_update_elem(&expected_cgroups, &path, then, BPF_ANY);
 }
 
-static __always_inline void cgroup_removed(void *ctx, struct draft *s, void *node)
+static __always_inline void cgroup_removed(void *ctx, struct scratch *s, void *node)
 {
 	__u64 id = peek(node, OFF(kernfs_id));
 	struct cgroup_path path = {};
@@ -77,9 +77,9 @@ static __always_inline void cgroup_removed(void *ctx, struct draft *s, void *nod
 
 	if (target == TARGET_PROCESSES || target == TARGET_CONTAINER || target == TARGET_PARENT ||
 	    holds_containers(path.parent))
-		tell(ctx, s, id, node, RECORD_CGROUP_REMOVED);
+		emit_cgroup_event(ctx, s, id, node, RECORD_CGROUP_REMOVED);
 	if (expected && expected_in(id, expected, &path))
-		bpf_map_delete_elem(&paths, &path);
+		bpf_map_delete_elem(&expected_cgroups, &path);
 }
 
 #endif

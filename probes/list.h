@@ -1,11 +1,11 @@
-/* Containers that ran before tracing began, whether they do anything or not: the children of a cgroup above snoop's own.
+/* Containers that ran before tracing began, whether they do anything or not: the children of a cgroup above snoop's self.
  *
  * A sidecar sees neither the other containers' cgroups nor their processes, and the kernel's iterators show it those of
  * its own pid namespace only. A program sees all of them. User space asks for one child after the other. */
 #ifndef SNOOP_LIST_H
 #define SNOOP_LIST_H
 
-#include "late.h"
+#include "iter.h"
 
 #define CSET_LINKS 16       /* a cgroup has one css_set for each combination with v1 controllers */
 #define NESTED 6            /* levels of cgroups in a container */
@@ -89,8 +89,8 @@ static __always_inline void list_child(void *ctx, __u64 index)
 
 	for (__u32 i = 0; i < LISTED_CHILDREN && i < index && child && child != children; i++)
 		child = next_of(child);
-	own.listed = child && child != children;
-	if (!own.listed)
+	self.listed = child && child != children;
+	if (!self.listed)
 		return;
 	cgroup = cgroup_of(child);
 	for (int i = 0; i < NESTED && !task; i++) {
@@ -99,7 +99,7 @@ static __always_inline void list_child(void *ctx, __u64 index)
 			cgroup = populated_child(cgroup);
 	}
 	if (task)
-		late_file(ctx, task, program_of(task));
+		list_file(ctx, task, program_of(task));
 }
 
 #endif

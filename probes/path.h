@@ -3,22 +3,22 @@
 #ifndef SNOOP_PATH_H
 #define SNOOP_PATH_H
 
-#include "emit.h"
-
-#define ABSENT ((struct place){})
+#include "known.h"
+#include "output.h"
+#include "task.h"
 
 /* ---- the string ---- */
 
 /* The functions below read whole words of the string of `len` bytes in s->data: what is behind it has to be
  * zero. */
-static __always_inline void end_string(struct draft *s, __u32 len)
+static __always_inline void end_string(struct scratch *s, __u32 len)
 {
 	*(__u64 *)(s->data + (len & (PATH_MAX_BYTES - 1))) = 0;
 }
 
 /* Key of the string, or of its first HASHED bytes. The words are made secret first: there are pairs of words that
  * meet in MurmurHash whatever it begins with, and a container could hide a file behind another's key. */
-static __always_inline __u64 hash_string(struct draft *s, __u32 len, __u64 hash)
+static __always_inline __u64 hash_string(struct scratch *s, __u32 len, __u64 hash)
 {
 	for (__u32 at = 0; at < HASHED; at += 8) {
 		if (at >= len)
@@ -33,7 +33,7 @@ static __always_inline __u64 hash_string(struct draft *s, __u32 len, __u64 hash)
 #define SEARCHED 256
 #define DOTS 0x2e2e2e2e2e2e2e2eULL
 
-static __always_inline int may_climb(struct draft *s, __u32 len)
+static __always_inline int may_climb(struct scratch *s, __u32 len)
 {
 	if (len > SEARCHED)
 		return 1;
@@ -55,9 +55,9 @@ static __always_inline int may_climb(struct draft *s, __u32 len)
  * of the namespace is a mount without a parent, with others possibly mounted over its root. */
 #define ROOT_MOUNTS 4
 
-static __always_inline int is_namespace_root(struct place place)
+static __always_inline int is_namespace_root(struct path_ref ref)
 {
-	__u64 mount = place.mnt - OFF(mount_mnt), dentry = place.dentry, parent = 0;
+	__u64 mount = ref.mnt - OFF(mount_mnt), dentry = ref.dentry, parent = 0;
 
 	if (!ENABLED(FEATURE_NAMES))
 		return 1;
@@ -77,7 +77,7 @@ static __always_inline int is_namespace_root(struct place place)
 }
 
 /* Does the path in s->data begin with an excluded prefix? */
-static __always_inline int is_excluded(struct draft *s, __u32 len)
+static __always_inline int is_excluded(struct scratch *s, __u32 len)
 {
 	const __u64 *text = (const __u64 *)s->data;
 
@@ -101,7 +101,7 @@ static __always_inline int is_excluded(struct draft *s, __u32 len)
 /* ---- directories as keys ---- */
 
 /* The verifier does no arithmetic on typed pointers; what comes back from a map is a number. */
-static __always_inline __u64 number_of(struct draft *s, const void *pointer)
+static __always_inline __u64 number_of(struct scratch *s, const void *pointer)
 {
 	*(const void *volatile *)&s->number = pointer;
 	return *(volatile __u64 *)&s->number;
@@ -112,7 +112,7 @@ static __always_inline __u64 number_of(struct draft *s, const void *pointer)
 /* Identity of a directory: its mount, and the hashes of the names up to the mount's root, so that
  * a renamed directory (or one that reuses another's memory) makes another key. The kernel keeps
  * these hashes in the dentries. Deeper than HASH_DEPTH, the address of the dentry stands for the rest. */
-static __always_inline __u64 hash_typed(struct draft *s, const void *path, __u64 hash)
+static __always_inline __u64 hash_typed(struct scratch *s, const void *path, __u64 hash)
 {
 	if (!ENABLED(FEATURE_PATHS))
 		return hash;
@@ -130,15 +130,15 @@ static __always_inline __u64 hash_typed(struct draft *s, const void *path, __u64
 	return mix(hash, number_of(s, dentry));
 }
 
-/* The same for a place without types. */
-static __always_inline __u64 hash_place(struct place place, __u64 hash)
+/* The same for a ref without types. */
+static __always_inline __u64 hash_path_ref(struct path_ref ref, __u64 hash)
 {
 	if (!ENABLED(FEATURE_NAMES))
 		return hash;
-	__u64 dentry = place.dentry;
-	__u64 root = peek((void *)place.mnt, OFF(vfsmount_root));
+	__u64 dentry = ref.dentry;
+	__u64 root = peek((void *)ref.mnt, OFF(vfsmount_root));
 
-	hash = mix(hash, place.mnt);
+	hash = mix(hash, ref.mnt);
 	for (int i = 0; i < HASH_DEPTH; i++) {
 		if (dentry == root)
 			break;
@@ -156,14 +156,14 @@ static __always_inline __u64 hash_place(struct place place, __u64 hash)
 #define MOUNT_NONE 0xffff
 
 /* `part` is masked. */
-static __always_inline struct place *part_of(struct draft *s, __u32 part)
+static __always_inline struct path_ref *part_of(struct scratch *s, __u32 part)
 {
 	return &s->todo[within(PARTS - 1, part)];
 }
 
 /* One step of the walk, by masks: up by a name, which is appended, or to the mount below, or on to the next
  * part. */
-static __always_inline void step(struct draft *s, __u64 ns)
+static __always_inline void step(struct scratch *s, __u64 ns)
 {
 	struct walk *w = &s->walk;
 	__u64 dentry = w->dentry, mount = w->mnt - OFF(mount_mnt), at = w->at;
@@ -201,8 +201,18 @@ static __always_inline void step(struct draft *s, __u64 ns)
 	w->dentry = select(ended, part_of(s, next)->dentry, select(at_root, under.mountpoint, up.parent));
 }
 
+/* All ones if the file has no name any more, else 0; the kernel has the same test in include/linux/dcache.h. The dentry of
+ * an unlinked file is in no hash chain: the second pointer of d_hash is null. The root of a mount is in none either. */
+static __always_inline __u64 d_unlinked(__u64 dentry, __u64 mnt)
+{
+	__u64 root = peek((void *)mnt, OFF(vfsmount_root));
+	__u64 chain = peek((void *)dentry, OFF(dentry_hash) + 8);
+
+	return equal(chain, 0) & ~equal(dentry, root);
+}
+
 /* Begins to append the names of s->todo[PART_BASE..] to s->data from `at` on. */
-static __always_inline void begin_walk(struct draft *s, __u32 at)
+static __always_inline void begin_walk(struct scratch *s, __u32 at)
 {
 	struct walk *w = &s->walk;
 
@@ -211,21 +221,17 @@ static __always_inline void begin_walk(struct draft *s, __u32 at)
 	w->mount = MOUNT_NONE;
 	if (!ENABLED(FEATURE_NAMES)) {
 		for (int part = PART_BASE; part < PARTS; part++) {
-			s->todo[part] = ABSENT;
+			s->todo[part] = NO_PATH;
 			s->head.len[part] = 0;
 		}
 		w->part = PARTS;
 		return;
 	}
-	/* A deleted file's dentry is in no hash chain: the second pointer of d_hash is null. The root
-	 * of a mount is in none either. */
 #pragma unroll
 	for (int part = PART_BASE; part < PARTS; part++) {
 		__u64 dentry = s->todo[part].dentry;
-		__u64 root = peek((void *)s->todo[part].mnt, OFF(vfsmount_root));
-		__u64 chain = peek((void *)dentry, OFF(dentry_hash) + 8);
 
-		s->todo[part].dentry = dentry & ~(equal(chain, 0) & ~equal(dentry, root));
+		s->todo[part].dentry = dentry & ~d_unlinked(dentry, s->todo[part].mnt);
 	}
 	w->mnt = s->todo[PART_BASE].mnt;
 	w->dentry = s->todo[PART_BASE].dentry;
@@ -236,7 +242,7 @@ static __always_inline void begin_walk(struct draft *s, __u32 at)
  * namespace `ns`, across mounts and out of any chroot. Notes the parts' lengths in the record. A part that has no
  * name in this namespace (a pipe, a memfd, something unmounted, deleted or handed in from another namespace)
  * becomes absent. Answers whether all parts are done; the data then ends at s->walk.at. */
-static __always_inline int walk_on(struct draft *s, __u64 ns, int steps)
+static __always_inline int walk_on(struct scratch *s, __u64 ns, int steps)
 {
 	if (!ENABLED(FEATURE_NAMES))
 		return 1;
@@ -244,13 +250,13 @@ static __always_inline int walk_on(struct draft *s, __u64 ns, int steps)
 		if (s->walk.part >= PARTS)
 			return 1;
 		step(s, ns);
-		forget();
+		barrier();
 	}
 	return 0;
 }
 
 /* Files that no image holds, for a name that is excluded already: processes and devices seen as files. */
-static __always_inline int is_pseudo(struct place file)
+static __always_inline int is_pseudo(struct path_ref file)
 {
 	if (!ENABLED(FEATURE_NAMES))
 		return 1;

@@ -1,11 +1,11 @@
 /* The hooks: one entry each, and how its arguments become accesses. */
-#include "access.h"
-#include "late.h"
+#include "pipeline.h"
+#include "iter.h"
 #include "lifecycle.h"
 #include "list.h"
-#include "loader.h"
-#include "own.h"
-#include "uring.h"
+#include "elf_interp.h"
+#include "self.h"
+#include "io_uring.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -91,7 +91,7 @@ static __always_inline struct address address_of(struct call *call, __u32 kind, 
 
 /* Copies the path of the unix socket that a call names; returns its length. 0: the address is another one, has no path
  * (it is abstract, or to be chosen by the kernel), or there is none. See unix(7). */
-static __always_inline long read_socket_path(struct draft *s, struct call *call, __u32 kind, __u32 index)
+static __always_inline long read_socket_path(struct scratch *s, struct call *call, __u32 kind, __u32 index)
 {
 	struct address address = address_of(call, kind, index);
 	__u16 family = 0;
@@ -102,7 +102,7 @@ static __always_inline long read_socket_path(struct draft *s, struct call *call,
 	    bpf_probe_read_user(&family, sizeof(family), (void *)address.at) || family != AF_UNIX)
 		return 0;
 	/* The path needs no NUL where the address ends; this helper adds one. */
-	opaque(size);
+	barrier_var(size);
 	size &= 127;
 	if (!size)
 		return 0;
@@ -111,7 +111,7 @@ static __always_inline long read_socket_path(struct draft *s, struct call *call,
 }
 
 /* Makes the access by one path of a syscall that succeeded; 0 if there is none. */
-static __always_inline int path_access(struct draft *s, void *task, struct call *call,
+static __always_inline int path_access(struct scratch *s, void *task, struct call *call,
 				       struct verdict *verdict, const volatile struct row *row,
 				       int which)
 {
@@ -120,13 +120,13 @@ static __always_inline int path_access(struct draft *s, void *task, struct call 
 
 	if (path == ARG_NONE && !(kind & ROW_OPENS))
 		return 0;
-	*a = (struct access){ .row = row->id, .start = START_PLACE, .result = call->result };
+	*a = (struct access){ .row = row->id, .start = START_DIR, .result = call->result };
 	if (kind & ROW_OPENS)
-		a->leads = LEADS_FD;
+		a->real_from = REAL_FROM_FD;
 	else if (kind & ROW_CHDIR)
-		a->leads = LEADS_PWD;
+		a->real_from = REAL_FROM_PWD;
 	else if (kind & ROW_CHROOT)
-		a->leads = LEADS_ROOT;
+		a->real_from = REAL_FROM_ROOT;
 	if (kind & (ROW_CHDIR | ROW_CHROOT))
 		a->flags = RECORD_CHDIR;
 	if (path == ARG_NONE) {
@@ -161,15 +161,15 @@ static __always_inline int path_access(struct draft *s, void *task, struct call 
 	}
 	if (absolute && kind & ROW_CHROOT) {
 		a->flags |= RECORD_IN_BASE;
-		a->place = places_before().root;
+		a->dir = task_dirs_before().root;
 	} else if (absolute) {
 		a->start = START_ROOT;
 	} else if (kind & ROW_CHDIR) {
-		a->place = places_before().pwd;
+		a->dir = task_dirs_before().pwd;
 	} else if (dir == ARG_NONE || (int)argument(call, dir) == AT_FDCWD) {
 		a->start = START_PWD;
 	} else {
-		a->place = place_of_fd(task, argument(call, dir));
+		a->dir = path_of_fd(task, argument(call, dir));
 	}
 	return 1;
 }
@@ -198,15 +198,15 @@ int sys_exit(__u64 *ctx)
 	keep_address(row);
 	__u32 id = row->id, kind = row->kind;
 
-	if (!id || (kind & ROW_ELF_INTERP && !awaited))
+	if (!id || (kind & ROW_ELF_INTERP && !pending_interps))
 		return 0;
 	if (kind & ROW_SELF) {
-		answer_own_call(argument(&call, 2));
+		record_self(argument(&call, 2));
 		return 0;
 	}
 
 	struct verdict *verdict = traced();
-	struct draft *first = draft(0);
+	struct scratch *first = scratch_slot(0);
 
 	if (!verdict || !first)
 		return 0;
@@ -220,29 +220,29 @@ int sys_exit(__u64 *ctx)
 		count(verdict->number, id, OUTCOME_UNTRACED);
 		return 0;
 	}
-	await_none(first);
-	for (__u32 which = 0; which < DRAFTS; which++) {
+	clear_queue(first);
+	for (__u32 which = 0; which < SCRATCH_SLOTS; which++) {
 		if (which && row->path[1] == ARG_NONE) /* nearly always */
 			break;
-		struct draft *s = draft(which);
+		struct scratch *s = scratch_slot(which);
 
-		if (s && (kind & ROW_ELF_INTERP ? loader_access(s, task, verdict)
+		if (s && (kind & ROW_ELF_INTERP ? elf_interp_access(s, task, verdict)
 					    : !(kind & ROW_EXEC) && path_access(s, task, &call, verdict, row,
 										which)))
-			await(first, s, which, verdict);
+			queue_access(first, s, which, verdict);
 	}
 	if (kind & (ROW_CHDIR | ROW_CHROOT))
-		note_places(task);
-	if (first->waiting)
-		bpf_tail_call(ctx, &sys_exit_tails, TAIL_SIFT);
+		remember_task_dirs(task);
+	if (first->queued)
+		bpf_tail_call(ctx, &sys_exit_tails, TAIL_DEDUP);
 	return 0;
 }
 
 #ifndef SNOOP_LEGACY
-SEC("kprobe/tp_btf/sys_exit/sift")
-int sys_exit_sift(__u64 *ctx)
+SEC("kprobe/tp_btf/sys_exit/dedup")
+int sys_exit_dedup(__u64 *ctx)
 {
-	sift(ctx, &sys_exit_tails);
+	dedup(ctx, &sys_exit_tails);
 	return 0;
 }
 
@@ -259,8 +259,8 @@ int sys_exit_send(__u64 *ctx)
 #define DEV_FD 0x2f64662f7665642fULL
 
 /* Makes the access by a name that the kernel holds. */
-static __always_inline int name_access(struct draft *s, struct verdict *verdict, __u32 row,
-				       void *name, struct place real)
+static __always_inline int name_access(struct scratch *s, struct verdict *verdict, __u32 row,
+				       void *name, struct path_ref real)
 {
 	long n = bpf_probe_read_kernel_str(s->data, PATH_MAX_BYTES, name);
 
@@ -271,7 +271,7 @@ static __always_inline int name_access(struct draft *s, struct verdict *verdict,
 	s->access = (struct access){
 		.row = row,
 		.start = s->data[0] == '/' ? START_ROOT : START_PWD,
-		.leads = real.dentry ? LEADS_PLACE : LEADS_NOWHERE,
+		.real_from = real.dentry ? REAL_FROM_HOOK : REAL_UNKNOWN,
 		.real = real,
 		.len = n - 1,
 	};
@@ -287,7 +287,7 @@ int sched_process_exec(__u64 *ctx)
 {
 	void *bprm = (void *)ctx[2];
 	struct verdict *verdict = traced();
-	struct draft *first = draft(0);
+	struct scratch *first = scratch_slot(0);
 	void *task = current_task();
 
 	if (!verdict || !first)
@@ -298,44 +298,44 @@ int sched_process_exec(__u64 *ctx)
 	}
 	void *filename = (void *)peek(bprm, OFF(bprm_filename));
 	void *interp = (void *)peek(bprm, OFF(bprm_interp));
-	struct place program = {};
+	struct path_ref program = {};
 
 	if (ENABLED(FEATURE_PATHS)) {
 		void *file = (void *)load((void *)load(task, OFF(task_mm)), OFF(mm_exe_file));
 
-		program = place_at(file + OFF(file_path));
+		program = path_ref_at(file + OFF(file_path));
 	}
 
-	note_execution(verdict);
-	note_places(task);
-	await_loader(first, task, verdict);
-	await_none(first);
-	for (__u32 which = 0; which < DRAFTS; which++) {
-		struct draft *s = draft(which);
+	remember_exec(verdict);
+	remember_task_dirs(task);
+	begin_interp_wait(first, task, verdict);
+	clear_queue(first);
+	for (__u32 which = 0; which < SCRATCH_SLOTS; which++) {
+		struct scratch *s = scratch_slot(which);
 
-		if (s && (which ? interp != filename && name_access(s, verdict, config.script_interp_id, interp, ABSENT)
+		if (s && (which ? interp != filename && name_access(s, verdict, config.script_interp_id, interp, NO_PATH)
 				: name_access(s, verdict, config.exec_id, filename, program)))
-			await(first, s, which, verdict);
+			queue_access(first, s, which, verdict);
 	}
-	if (first->waiting)
-		bpf_tail_call(ctx, &tails, TAIL_SIFT);
+	if (first->queued)
+		bpf_tail_call(ctx, &tails, TAIL_DEDUP);
 	return 0;
 }
 
 SEC("kprobe/raw_tp/cgroup_mkdir")
 int cgroup_mkdir(__u64 *ctx)
 {
-	struct draft *s = draft(0);
+	struct scratch *s = scratch_slot(0);
 
 	if (s && ENABLED(FEATURE_KERNEL_MEMORY))
-		cgroup_made(ctx, s, (void *)peek((void *)ctx[0], OFF(cgroup_kn)));
+		cgroup_created(ctx, s, (void *)peek((void *)ctx[0], OFF(cgroup_kn)));
 	return 0;
 }
 
 SEC("kprobe/raw_tp/cgroup_rmdir")
 int cgroup_rmdir(__u64 *ctx)
 {
-	struct draft *s = draft(0);
+	struct scratch *s = scratch_slot(0);
 
 	if (s && ENABLED(FEATURE_KERNEL_MEMORY))
 		cgroup_removed(ctx, s, (void *)peek((void *)ctx[0], OFF(cgroup_kn)));
@@ -345,7 +345,7 @@ int cgroup_rmdir(__u64 *ctx)
 SEC("kprobe/raw_tp/io_uring_submit_req")
 int io_uring_submit_req(__u64 *ctx)
 {
-	struct draft *first = draft(0);
+	struct scratch *first = scratch_slot(0);
 	__u32 opcode;
 
 	if (!first)
@@ -360,22 +360,22 @@ int io_uring_submit_req(__u64 *ctx)
 
 	if (!verdict)
 		return 0;
-	await_none(first);
-	for (__u32 which = 0; which < DRAFTS; which++) {
-		struct draft *s = draft(which);
+	clear_queue(first);
+	for (__u32 which = 0; which < SCRATCH_SLOTS; which++) {
+		struct scratch *s = scratch_slot(which);
 
 		if (s && request_access(s, task, request, verdict, &config.request[opcode], which))
-			await(first, s, which, verdict);
+			queue_access(first, s, which, verdict);
 	}
-	if (first->waiting)
-		bpf_tail_call(ctx, &tails, TAIL_SIFT);
+	if (first->queued)
+		bpf_tail_call(ctx, &tails, TAIL_DEDUP);
 	return 0;
 }
 
 SEC("kprobe/raw_tp/io_uring_complete")
 int io_uring_complete(__u64 *ctx)
 {
-	struct draft *s = draft(0);
+	struct scratch *s = scratch_slot(0);
 	__u64 request = ctx[1];
 
 	if (s && request)
@@ -384,10 +384,10 @@ int io_uring_complete(__u64 *ctx)
 }
 
 /* What the hooks above go on with. */
-SEC("kprobe/raw_tp/sift")
-int raw_tp_sift(void *ctx)
+SEC("kprobe/raw_tp/dedup")
+int raw_tp_dedup(void *ctx)
 {
-	sift(ctx, &tails);
+	dedup(ctx, &tails);
 	return 0;
 }
 
@@ -404,7 +404,7 @@ int list_children(__u64 *ctx)
 {
 	__u64 number = peek((void *)ctx[0], OFF(regs_arg[2])) - config.cookie;
 
-	if (bpf_get_current_pid_tgid() >> 32 == own.tgid && HAS(task_cg_list) && number - 1 < LISTED_CHILDREN)
+	if (bpf_get_current_pid_tgid() >> 32 == self.tgid && HAS(task_cg_list) && number - 1 < LISTED_CHILDREN)
 		list_child(ctx, number - 1);
 	return 0;
 }
@@ -413,11 +413,11 @@ int list_children(__u64 *ctx)
 SEC("kprobe/iter/task_vma")
 int task_vma(__u64 *ctx)
 {
-	struct draft *s = draft(LATE_DRAFT);
+	struct scratch *s = scratch_slot(ITER_SCRATCH);
 	void *task = (void *)ctx[1], *mapping = (void *)ctx[2];
 
 	if (s && task && mapping)
-		late_file(ctx, number_of(s, task), file_of_mapping(number_of(s, mapping)));
+		list_file(ctx, number_of(s, task), file_of_mapping(number_of(s, mapping)));
 	return 0;
 }
 
@@ -425,11 +425,11 @@ int task_vma(__u64 *ctx)
 SEC("kprobe/iter/task")
 int task(__u64 *ctx)
 {
-	struct draft *s = draft(LATE_DRAFT);
+	struct scratch *s = scratch_slot(ITER_SCRATCH);
 	void *task = (void *)ctx[1];
 
 	if (s && task)
-		late_file(ctx, number_of(s, task), program_of(number_of(s, task)));
+		list_file(ctx, number_of(s, task), program_of(number_of(s, task)));
 	return 0;
 }
 
@@ -437,10 +437,10 @@ int task(__u64 *ctx)
 SEC("kprobe/iter/task_file")
 int task_file(__u64 *ctx)
 {
-	struct draft *s = draft(LATE_DRAFT);
+	struct scratch *s = scratch_slot(ITER_SCRATCH);
 	void *task = (void *)ctx[1], *file = (void *)ctx[3];
 
 	if (s && task && file)
-		late_file(ctx, number_of(s, task), place_at((void *)number_of(s, file) + OFF(file_path)));
+		list_file(ctx, number_of(s, task), path_ref_at((void *)number_of(s, file) + OFF(file_path)));
 	return 0;
 }

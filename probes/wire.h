@@ -177,6 +177,7 @@ struct control {
 /* A known name is offered again once its entry is this many epochs old, because it may have come to
  * mean another file. */
 #define KNOWN_EPOCHS 5
+#define EPOCH_SECONDS 60
 
 /* ---- what the programs count, per CPU ---- */
 
@@ -200,6 +201,13 @@ struct counts {
 	__u64 events[CONTAINERS]; /* of each container, by its number */
 };
 
+/* The programs that a hook's program goes on with: indices of `tails` and `sys_exit_tails`, which user space fills. */
+enum tail {
+	TAIL_DEDUP,
+	TAIL_SEND,
+	TAILS,
+};
+
 /* ---- whose accesses count ---- */
 
 #define CGROUP_DEPTH 24  /* levels of cgroups that are looked at; a container's is at 5 or so */
@@ -221,14 +229,14 @@ struct verdict {
 	__u64 cgroup;
 	__u64 container;
 	__u16 number;
-	__u16 contained; /* a container runtime works in it too */
+	__u16 has_runtime; /* a container runtime works in it too */
 	__u32 generation;
 };
 
 /* A container by its number. */
 struct container {
 	__u64 id;    /* of its cgroup */
-	__u32 named; /* a record has brought its name to user space */
+	__u32 path_sent; /* a record has brought its name to user space */
 	__u32 pad;
 };
 
@@ -254,8 +262,8 @@ struct expected_below {
 
 #define LISTED_CHILDREN 512 /* of one cgroup: see list.h */
 
-/* What the programs answer to snoop's own call: see own.h. */
-struct own {
+/* What the programs answer to snoop's own call: see self.h. */
+struct self {
 	__u64 now; /* when it was seen last, by the monotonic clock in nanoseconds */
 	__u32 tgid;  /* in the first pid namespace */
 	__u32 listed; /* list_children() found the child that it was asked for */
@@ -314,6 +322,10 @@ struct record {
 /* 4 MiB hold 20,000 records of 200 bytes (64 of header, the rest path and real path): what one core
  * opening new files as fast as it can produces in 40 ms. */
 #define RING_BYTES (4 << 20)
+
+/* Records wait in the ring for a moment so that user space takes many at once. A record that makes the ring this full wakes
+ * user space up at once. */
+#define RING_URGENT (RING_BYTES / 4)
 
 /* The set of known accesses: buckets of one cache line. 2^15 * 8 = 262,144 keys in 2 MiB. */
 #define KNOWN_BITS 15

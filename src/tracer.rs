@@ -4,7 +4,7 @@ use crate::args::Config;
 use crate::bpf::kernel::{Feature, ITERATORS};
 use crate::bpf::probe::{Counts, Probe};
 use crate::bpf::syscalls;
-use crate::bpf::wire::{Outcome, RING_BYTES};
+use crate::bpf::wire::{EPOCH_SECONDS, Outcome, RING_URGENT};
 use crate::cgroup::command::Running;
 use crate::cgroup::kubernetes_name;
 use crate::collect::Collector;
@@ -60,14 +60,11 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// How long records come together before they are taken, unless they are many.
 const BATCH_DELAY: Duration = Duration::from_millis(20);
 
-/// As many: see RING_URGENT in probes/emit.h.
-const RING_URGENT: usize = RING_BYTES / 4;
-
 /// Records taken per turn of the loop, so that signals and timers are heard during a storm.
 const RECORDS_PER_TURN: usize = 1024;
 
-/// How often the programs' knowledge ages: see KNOWN_EPOCHS in probes/wire.h.
-const EPOCH: Duration = Duration::from_secs(60);
+/// How often the programs' knowledge ages.
+const EPOCH: Duration = Duration::from_secs(EPOCH_SECONDS);
 
 pub struct Tracer {
     pub config: Config,
@@ -444,7 +441,7 @@ impl Tracer {
             self.collector.released(cgroup, events);
         }
         for key in orders.forget {
-            self.probe.forget(key)?;
+            self.probe.reoffer(key)?;
         }
         self.collector.merge_gone();
         if taken == RECORDS_PER_TURN {

@@ -38,11 +38,11 @@ fn structures() {
         "exclude" Exclude { word, mask }
         "config" Config { table, request, exclude, seed, cookie, off, typed, exec_id, script_interp_id, elf_interp_id, late_id, mode_backing, features }
         "control" Control { generation, epoch, attached, listed }
-        "container" Container { id, named, pad }
+        "container" Container { id, path_sent, pad }
         "cgroup_path" CgroupPath { parent, name }
         "expected" Expected { target, next }
         "expected_below" ExpectedBelow { then, name }
-        "own" SelfInfo { now, tgid, listed, runtime, ns, id, name }
+        "self" SelfInfo { now, tgid, listed, runtime, ns, id, name }
         "record" RecordHeader { container, key, result, pid, row, flags, len, mount, cgroup, fs }
         "offsets" Offsets {
             regs_nr, regs_arg, regs_arg32, task_fs, task_files, task_mm, task_nsproxy, task_cgroups,
@@ -69,7 +69,7 @@ fn constants() {
     equal("sizeof(struct record)", size_of::<RecordHeader>());
     equal("sizeof(struct container)", size_of::<Container>());
     equal("sizeof(struct cgroup_path)", size_of::<CgroupPath>());
-    equal("sizeof(struct own)", size_of::<SelfInfo>());
+    equal("sizeof(struct self)", size_of::<SelfInfo>());
     equal("TARGET_PROCESSES", Target::Processes as usize);
     equal("TARGET_CONTAINER", Target::Container as usize);
     equal("TARGET_POD", Target::Pod as usize);
@@ -97,6 +97,8 @@ fn constants() {
     equal("FEATURE_ELF_INTERP", Feature::ElfInterp.bit() as usize);
     equal("KNOWN_BITS", wire::KNOWN_BITS as usize);
     equal("RING_BYTES", wire::RING_BYTES);
+    equal("RING_URGENT", wire::RING_URGENT);
+    equal("EPOCH_SECONDS", wire::EPOCH_SECONDS as usize);
     equal("ROW_OPENS", wire::ROW_OPENS.into());
     equal("ROW_CHDIR", wire::ROW_CHDIR.into());
     equal("ROW_CHROOT", wire::ROW_CHROOT.into());

@@ -93,7 +93,7 @@ pub fn raw_tracepoint(program: &str) -> Option<&str> {
     program.strip_prefix("raw_tp/")
 }
 
-/// Programs that hooks' ones go on with, and the table that holds them: enum tail of probes/access.h.
+/// Programs that hooks' ones go on with, and the table that holds them: enum tail of probes/wire.h.
 pub struct Tails {
     pub programs: [&'static str; 2],
     pub table: &'static str,
@@ -101,11 +101,11 @@ pub struct Tails {
 
 const TAILS: [Tails; 2] = [
     Tails {
-        programs: ["raw_tp/sift", "raw_tp/send"],
+        programs: ["raw_tp/dedup", "raw_tp/send"],
         table: "tails",
     },
     Tails {
-        programs: ["tp_btf/sys_exit/sift", "tp_btf/sys_exit/send"],
+        programs: ["tp_btf/sys_exit/dedup", "tp_btf/sys_exit/send"],
         table: "sys_exit_tails",
     },
 ];

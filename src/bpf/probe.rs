@@ -76,10 +76,10 @@ pub struct Probe {
     _tables: Vec<Map>,
     links: Vec<OwnedFd>,
     control: Map,
-    seen: Map,
+    known: Map,
     counts: Map,
     targets: Map,
-    paths: Map,
+    expected_cgroups: Map,
     expected_below: Map,
     /// Entries of it that are in use.
     expected: u32,
@@ -89,12 +89,12 @@ pub struct Probe {
     /// By number of a container: its events that [`Probe::release`] handed out.
     released: Vec<u64>,
     /// Process -> where to find the name of its loader; and how many there are.
-    loaders: Map,
-    awaited: Map,
-    own: Map,
+    interp_waits: Map,
+    pending_interps: Map,
+    self_info: Map,
     cookie: u64,
     lost: Vec<Unavailable>,
-    awaited_before: Vec<[u8; 4]>,
+    waited_before: Vec<[u8; 4]>,
     given_up: u64,
     state: Control,
 }
@@ -237,21 +237,21 @@ impl Probe {
             _tables: tables,
             links: Vec::new(),
             control: take_map(".data.control")?,
-            seen: take_map("seen")?,
+            known: take_map("known")?,
             counts: take_map("counts")?,
             targets: take_map("targets")?,
-            paths: take_map("paths")?,
+            expected_cgroups: take_map("expected_cgroups")?,
             expected_below: take_map("expected_below")?,
             expected: 0,
             lists_children: settings.layout.offsets.task_cg_list != OFFSET_NONE,
             containers: take_map("containers")?,
             released: vec![0; CONTAINERS],
-            loaders: take_map("loaders")?,
-            awaited: take_map(".data.awaited")?,
-            own: take_map(".data.own")?,
+            interp_waits: take_map("interp_waits")?,
+            pending_interps: take_map(".data.pending_interps")?,
+            self_info: take_map(".data.self")?,
             cookie: config.cookie,
             lost,
-            awaited_before: Vec::new(),
+            waited_before: Vec::new(),
             given_up: 0,
             state: Control {
                 generation: 0,
@@ -312,7 +312,7 @@ impl Probe {
             };
         }
         let name = name_field(first);
-        self.paths
+        self.expected_cgroups
             .update(CgroupPath { parent, name }.as_bytes(), then.as_bytes())
             .map_err(|e| refused("wait for a cgroup", e))
     }
@@ -333,10 +333,10 @@ impl Probe {
         self.write_control()?;
         let _link =
             direct::raw_tracepoint_open(program.as_fd(), Some(c"sys_exit")).map_err(cannot)?;
-        let mut own = vec![0; self.own.value_size()];
+        let mut own = vec![0; self.self_info.value_size()];
         for number in 1..=LISTED_CHILDREN {
             sys::process::own_call(self.cookie.wrapping_add(number));
-            self.own.lookup(&FIRST, &mut own).map_err(cannot)?;
+            self.self_info.lookup(&FIRST, &mut own).map_err(cannot)?;
             let listed = &own[offset_of!(SelfInfo, listed)..][..size_of::<u32>()];
             if listed.iter().all(|b| *b == 0) {
                 return Ok(());
@@ -368,19 +368,19 @@ impl Probe {
     /// Makes the programs offer the access with that key again, of which the lower half is enough: it has the bucket
     /// and 16 bits of the slot. Another access that looks the same, or that the programs enter meanwhile, may be
     /// offered once more than needed.
-    pub fn forget(&self, key: u32) -> Result<()> {
-        let forget = || {
+    pub fn reoffer(&self, key: u32) -> Result<()> {
+        let reoffer = || {
             let bucket = (key & ((1 << KNOWN_BITS) - 1)).to_ne_bytes();
-            let mut slots = vec![0; self.seen.value_size()];
-            self.seen.lookup(&bucket, &mut slots)?;
+            let mut slots = vec![0; self.known.value_size()];
+            self.known.lookup(&bucket, &mut slots)?;
             let is_it =
                 |slot: &&mut [u8]| (number_at_start(slot) >> 16) as u16 == (key >> 16) as u16;
             for slot in slots.chunks_exact_mut(8).filter(is_it) {
                 slot.fill(0);
             }
-            self.seen.update(&bucket, &slots)
+            self.known.update(&bucket, &slots)
         };
-        forget().map_err(|e| refused("make the BPF programs forget a file", e))
+        reoffer().map_err(|e| refused("make the BPF programs forget a file", e))
     }
 
     /// Runs the iterator with that BTF id, so that it lists what the traced processes have open or mapped.
@@ -417,9 +417,9 @@ impl Probe {
 
     /// Makes the call that the programs answer.
     fn ask(&self) -> io::Result<Vec<u8>> {
-        let mut own = vec![0; self.own.value_size()];
+        let mut own = vec![0; self.self_info.value_size()];
         sys::process::own_call(self.cookie);
-        self.own.lookup(&FIRST, &mut own)?;
+        self.self_info.lookup(&FIRST, &mut own)?;
         Ok(own)
     }
 
@@ -454,28 +454,29 @@ impl Probe {
     pub fn next_epoch(&mut self) -> Result<()> {
         self.state.epoch = self.state.epoch.wrapping_add(1);
         self.write_control()?;
-        self.give_up_loaders()
+        self.give_up_interps()
             .map_err(|e| refused("steer the BPF programs", e))
     }
 
     /// Gives up the loaders that are awaited for a minute: their processes ended before they told.
     /// With none left the programs stop looking for them.
-    fn give_up_loaders(&mut self) -> io::Result<()> {
-        let mut awaited = keys(&self.loaders);
-        let old = |process: &[u8; 4]| self.awaited_before.contains(process);
+    fn give_up_interps(&mut self) -> io::Result<()> {
+        let mut awaited = keys(&self.interp_waits);
+        let old = |process: &[u8; 4]| self.waited_before.contains(process);
         for process in awaited.iter().filter(|process| old(process)) {
             // It fails if the process has told just now.
-            self.given_up += u64::from(self.loaders.delete(process).is_ok());
+            self.given_up += u64::from(self.interp_waits.delete(process).is_ok());
         }
         awaited.retain(|process| !old(process));
         if awaited.is_empty() {
-            self.awaited.update(&FIRST, &0u64.to_ne_bytes())?;
-            if self.loaders.next_key(None, &mut [0; 4]) {
+            self.pending_interps.update(&FIRST, &0u64.to_ne_bytes())?;
+            if self.interp_waits.next_key(None, &mut [0; 4]) {
                 // One came meanwhile. More than there are does no harm until the next minute.
-                self.awaited.update(&FIRST, &(1u64 << 32).to_ne_bytes())?;
+                self.pending_interps
+                    .update(&FIRST, &(1u64 << 32).to_ne_bytes())?;
             }
         }
-        self.awaited_before = awaited;
+        self.waited_before = awaited;
         Ok(())
     }
 

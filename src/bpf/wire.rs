@@ -21,6 +21,10 @@ pub const FS_NAME_BYTES: usize = 16;
 /// Bits of a key that choose its bucket.
 pub const KNOWN_BITS: u32 = 15;
 pub const RING_BYTES: usize = 4 << 20;
+/// With this many bytes in the ring, records are taken at once.
+pub const RING_URGENT: usize = RING_BYTES / 4;
+/// How often [`Control::epoch`] counts up.
+pub const EPOCH_SECONDS: u64 = 60;
 
 pub const ROW_OPENS: u16 = 1 << 0;
 pub const ROW_CHDIR: u16 = 1 << 1;
@@ -190,7 +194,7 @@ pub enum Target {
 #[derive(Clone, Copy, Debug)]
 pub struct Container {
     pub id: u64,
-    pub named: u32,
+    pub path_sent: u32,
     pub pad: u32,
 }
 

@@ -198,7 +198,7 @@ impl Bits {
 }
 
 /// By which keys the programs know accesses to a file: the id, and the lower half of a key, which is enough to find
-/// it again (see [`crate::bpf::probe::Probe::forget`]).
+/// it again (see [`crate::bpf::probe::Probe::reoffer`]).
 #[derive(Default)]
 struct Keys(HashTable<u64>);
 

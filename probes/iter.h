@@ -1,24 +1,24 @@
 /* What was open and mapped already when tracing began: iterators over mappings and open files, which user space runs
  * once, and one over tasks that stands in for the first. */
-#ifndef SNOOP_LATE_H
-#define SNOOP_LATE_H
+#ifndef SNOOP_ITER_H
+#define SNOOP_ITER_H
 
-#include "access.h"
+#include "pipeline.h"
 
-#define LATE_STEPS 100
+#define ITER_STEPS 100
 
 /* Lists a file of a task, both without a type. */
-static __always_inline void late_file(void *ctx, __u64 task, struct place file)
+static __always_inline void list_file(void *ctx, __u64 task, struct path_ref file)
 {
-	struct draft *s = draft(LATE_DRAFT);
+	struct scratch *s = scratch_slot(ITER_SCRATCH);
 	void *node = node_of(task);
 	__u32 tgid = peek((void *)task, OFF(task_tgid));
 	/* The verdicts at hand are of the CPU, which an iterator may leave. */
-	struct verdict verdict = judge(node, peek(node, OFF(kernfs_id)), 0);
+	struct verdict verdict = classify_cgroup(node, peek(node, OFF(kernfs_id)), 0);
 
-	if (!s || !verdict.container || tgid == own.tgid || !is_older(task))
+	if (!s || !verdict.container || tgid == self.tgid || !is_older(task))
 		return;
-	__u64 key = finish(hash_place(file, ~mix(config.seed, verdict.container)));
+	__u64 key = finish(hash_path_ref(file, ~mix(config.seed, verdict.container)));
 
 	if (is_known(key))
 		return;
@@ -30,12 +30,12 @@ static __always_inline void late_file(void *ctx, __u64 task, struct place file)
 	s->head.pid = tgid;
 	s->head.row = config.late_id;
 	s->head.len[PART_REQUESTED] = 0;
-	s->todo[PART_BASE] = ABSENT;
+	s->todo[PART_BASE] = NO_PATH;
 	s->todo[PART_ROOT] = root_of(task);
 	s->todo[PART_REAL] = file;
-	note_file_system(s, file);
+	set_file_system(s, file);
 	begin_walk(s, 0);
-	if (walk_on(s, mount_namespace(task), LATE_STEPS))
+	if (walk_on(s, mntns_of(task), ITER_STEPS))
 		finish_record(ctx, s, node);
 	else
 		count(s->verdict.number, config.late_id, OUTCOME_TOO_LONG);

@@ -1,12 +1,12 @@
 /* The dynamic loader of a new program. The kernel opens it itself: its name stands in the program's
  * headers, in memory of the process that is not there yet when exec returns, and is read at one of the
  * next syscalls. */
-#ifndef SNOOP_LOADER_H
-#define SNOOP_LOADER_H
+#ifndef SNOOP_ELF_INTERP_H
+#define SNOOP_ELF_INTERP_H
 
-#include "access.h"
+#include "pipeline.h"
 
-struct pending {
+struct interp_wait {
 	__u64 headers; /* address of the program headers in the process */
 	__u64 base;    /* where the loader is mapped */
 	__u32 count;
@@ -16,12 +16,12 @@ struct pending {
 
 /* Process (tgid) -> its program headers. Full: the loader is counted as unreadable. User space gives up
  * those of processes that ended too early. */
-MAP(loaders) = { BPF_MAP_TYPE_HASH, 4, sizeof(struct pending), 1024, 0 };
+MAP(interp_waits) = { BPF_MAP_TYPE_HASH, 4, sizeof(struct interp_wait), 1024, 0 };
 
-/* Entries of `loaders`: while there are none, the syscalls that take no path end here. */
-__u64 awaited SEC(".data.awaited") = 0;
+/* Entries of `interp_waits`: while there are none, the syscalls that take no path end here. */
+__u64 pending_interps SEC(".data.pending_interps") = 0;
 
-#define LOADER_TRIES 16
+#define INTERP_TRIES 16
 #define HEADERS_MAX 16
 
 /* The beginning of a program header, of 64 bits and of 32: elf(5). */
@@ -49,13 +49,13 @@ struct program_header32 {
 #define AT_BASE 7
 #define AUXV_MAX 26 /* pairs; x86-64 and arm64 have fewer */
 
-static __always_inline void await_loader(struct draft *s, void *task, struct verdict *verdict)
+static __always_inline void begin_interp_wait(struct scratch *s, void *task, struct verdict *verdict)
 {
 	if (!ENABLED(FEATURE_KERNEL_MEMORY | FEATURE_ELF_INTERP))
 		return;
 	__u32 pid = bpf_get_current_pid_tgid() >> 32;
 	void *mm = (void *)load(task, OFF(task_mm));
-	struct pending fresh = {};
+	struct interp_wait fresh = {};
 
 	if (bpf_probe_read_kernel(s->data, AUXV_MAX * 16, mm + OFF(mm_saved_auxv)))
 		return;
@@ -78,20 +78,20 @@ static __always_inline void await_loader(struct draft *s, void *task, struct ver
 	}
 	if (!fresh.base) /* a static program */
 		return;
-	if (!bpf_map_update_elem(&loaders, &pid, &fresh, BPF_NOEXIST))
-		__sync_fetch_and_add(&awaited, 1);
-	else if (bpf_map_update_elem(&loaders, &pid, &fresh, BPF_EXIST))
+	if (!bpf_map_update_elem(&interp_waits, &pid, &fresh, BPF_NOEXIST))
+		__sync_fetch_and_add(&pending_interps, 1);
+	else if (bpf_map_update_elem(&interp_waits, &pid, &fresh, BPF_EXIST))
 		count(verdict->number, config.elf_interp_id, OUTCOME_UNREADABLE);
 }
 
-static __always_inline void forget_loader(__u32 pid)
+static __always_inline void end_interp_wait(__u32 pid)
 {
-	if (!bpf_map_delete_elem(&loaders, &pid))
-		__sync_fetch_and_add(&awaited, -1);
+	if (!bpf_map_delete_elem(&interp_waits, &pid))
+		__sync_fetch_and_add(&pending_interps, -1);
 }
 
 /* Reads the loader's name if it can be read by now, into s->data; returns its length or 0. */
-static __always_inline __u32 find_loader(struct draft *s, struct pending *pending)
+static __always_inline __u32 read_elf_interp(struct scratch *s, struct interp_wait *pending)
 {
 	union {
 		struct program_header wide;
@@ -100,7 +100,7 @@ static __always_inline __u32 find_loader(struct draft *s, struct pending *pendin
 	__u64 interp = 0, bias = pending->headers & ~4095ULL, have_bias = 0;
 	__u64 size = select(pending->is32, HEADER_BYTES_32, HEADER_BYTES);
 
-	opaque(have_bias);
+	barrier_var(have_bias);
 	for (__u32 i = 0; i < HEADERS_MAX; i++) {
 		if (i >= pending->count)
 			break;
@@ -122,21 +122,21 @@ static __always_inline __u32 find_loader(struct draft *s, struct pending *pendin
 	return len > 0 ? len : 0;
 }
 
-/* Makes the access to the process's loader, if one is awaited and its name can be read by now. */
-static __always_inline int loader_access(struct draft *s, void *task, struct verdict *verdict)
+/* Makes the access to the process's loader, if one is pending_interps and its name can be read by now. */
+static __always_inline int elf_interp_access(struct scratch *s, void *task, struct verdict *verdict)
 {
 	__u32 pid = bpf_get_current_pid_tgid() >> 32;
-	struct pending *pending = bpf_map_lookup_elem(&loaders, &pid);
+	struct interp_wait *pending = bpf_map_lookup_elem(&interp_waits, &pid);
 	__u32 len;
 
 	if (!ENABLED(FEATURE_KERNEL_MEMORY | FEATURE_ELF_INTERP) || !pending)
 		return 0;
-	len = find_loader(s, pending);
-	if (!len && ++pending->tries < LOADER_TRIES)
+	len = read_elf_interp(s, pending);
+	if (!len && ++pending->tries < INTERP_TRIES)
 		return 0;
-	struct place real = mapped_file((void *)load(task, OFF(task_mm)), pending->base);
+	struct path_ref real = mapped_file((void *)load(task, OFF(task_mm)), pending->base);
 
-	forget_loader(pid);
+	end_interp_wait(pid);
 	if (!len) {
 		count(verdict->number, config.elf_interp_id, OUTCOME_UNREADABLE);
 		return 0;
@@ -144,7 +144,7 @@ static __always_inline int loader_access(struct draft *s, void *task, struct ver
 	s->access = (struct access){
 		.row = config.elf_interp_id,
 		.start = s->data[0] == '/' ? START_ROOT : START_PWD,
-		.leads = real.dentry ? LEADS_PLACE : LEADS_NOWHERE,
+		.real_from = real.dentry ? REAL_FROM_HOOK : REAL_UNKNOWN,
 		.real = real,
 		.len = len,
 	};

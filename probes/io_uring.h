@@ -1,12 +1,12 @@
 /* Requests of io_uring, which pass no syscall: seen when they are submitted, with their paths, and when they are
  * complete, with their result. In between a path is known to user space only as pending. */
-#ifndef SNOOP_URING_H
-#define SNOOP_URING_H
+#ifndef SNOOP_IO_URING_H
+#define SNOOP_IO_URING_H
 
-#include "access.h"
+#include "pipeline.h"
 
 /* Makes the access by one path of a request that was just submitted; 0 if there is none. */
-static __always_inline int request_access(struct draft *s, void *task, void *request,
+static __always_inline int request_access(struct scratch *s, void *task, void *request,
 					  struct verdict *verdict, const volatile struct request *row,
 					  int which)
 {
@@ -19,7 +19,7 @@ static __always_inline int request_access(struct draft *s, void *task, void *req
 		.row = row->id,
 		.flags = RECORD_PENDING,
 		.request = (__u64)request,
-		.start = START_PLACE,
+		.start = START_DIR,
 	};
 	len = bpf_probe_read_kernel_str(s->data, PATH_MAX_BYTES,
 					(void *)peek((void *)peek(request, path), OFF(filename_name)));
@@ -35,12 +35,12 @@ static __always_inline int request_access(struct draft *s, void *task, void *req
 	else if (dir == ARG_NONE || (int)peek(request, dir) == AT_FDCWD)
 		s->access.start = START_PWD;
 	else
-		s->access.place = place_of_fd(task, (int)peek(request, dir));
+		s->access.dir = path_of_fd(task, (int)peek(request, dir));
 	return 1;
 }
 
 /* The result is known: tells user space. */
-static __always_inline void complete_request(void *ctx, struct draft *s, __u64 request, int result)
+static __always_inline void complete_request(void *ctx, struct scratch *s, __u64 request, int result)
 {
 	struct pending_request *known = bpf_map_lookup_elem(&requests, &request), pending;
 
@@ -48,7 +48,7 @@ static __always_inline void complete_request(void *ctx, struct draft *s, __u64 r
 		return;
 	pending = *known;
 	bpf_map_delete_elem(&requests, &request);
-	for (int which = 0; which < DRAFTS; which++) {
+	for (int which = 0; which < SCRATCH_SLOTS; which++) {
 		if (!pending.key[which])
 			continue;
 		__builtin_memset(&s->head, 0, sizeof(s->head));
