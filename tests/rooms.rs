@@ -3,14 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The uses that are still to be removed: a file, and the lower room in which the one that it uses stands.
-const EXCEPTIONS: &[(&str, &str)] = &[
-    ("src/cgroup/selection.rs", "preflight"),
-    ("src/report.rs", "cgroup"),
-    ("src/report.rs", "collect"),
-    ("src/report/reader.rs", "image"),
-];
-
 /// A line of code that names a room, in the file of a room.
 #[derive(Debug, PartialEq)]
 struct Use {
@@ -87,26 +79,15 @@ fn a_room_uses_only_rooms_above_it() {
             all.extend(uses(name, &fs::read_to_string(&file).unwrap()));
         }
     }
-    let (known, new): (Vec<_>, Vec<_>) = upward(&rooms, all)
-        .into_iter()
-        .partition(|one| EXCEPTIONS.contains(&(&one.file, &one.used)));
-    let new: Vec<_> = new
+    let upward: Vec<_> = upward(&rooms, all)
         .iter()
         .map(|one| format!("{}:{} uses {}", one.file, one.line, one.used))
         .collect();
     assert!(
-        new.is_empty(),
+        upward.is_empty(),
         "these use rooms that src/lib.rs lists below their own:\n{}",
-        new.join("\n")
+        upward.join("\n")
     );
-    for (file, used) in EXCEPTIONS {
-        assert!(
-            known
-                .iter()
-                .any(|one| one.file == *file && one.used == *used),
-            "{file} does not use {used} any more: take the line out of EXCEPTIONS"
-        );
-    }
 }
 
 #[test]
