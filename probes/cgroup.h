@@ -1,4 +1,5 @@
-/* Whose accesses count: the traced cgroups, and what is known about the others. */
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Whose accesses count: the cgroups that are traced, and what is known about all others. */
 #ifndef SNOOP_CGROUP_H
 #define SNOOP_CGROUP_H
 
@@ -6,23 +7,26 @@
 #include "output.h"
 #include "task.h"
 
-/* Cgroup -> enum target. Written by user space; it says so if they do not fit. */
+/* Cgroup -> enum target. User space fills this map, and reports an error when it is full. It has room for as many cgroups
+ * as a command line can name. */
 MAP(targets) = { BPF_MAP_TYPE_HASH, 8, 4, TARGETS, 0 };
 
-/* The verdicts on cgroups, by the lower bits of their ids. This stands before all that is done for the node's other
- * processes: an array, and per CPU, because a look-up is then a few instructions, and no other CPU writes. Where
- * two cgroups meet, each is judged again. */
+/* Lower bits of a cgroup's id -> the verdict on that cgroup. Every hook looks here first, also for all other processes of
+ * the node. It is an array, because a look-up is then a few instructions, and per CPU, because then no other CPU writes. It
+ * has more entries than a node has busy cgroups. It is never full: where two cgroups have the same lower bits, each is
+ * classified again. */
 #define VERDICTS 1024
 MAP(verdicts) = { BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(struct verdict), VERDICTS, 0 };
 
-/* Number -> container. A hash, because only that can be asked to enter a key no two CPUs have. User space
- * takes out those that ended. Full, or nearly: the rest share the last number, which is no key here. Their records
- * bring the cgroup's name each time, and their known accesses cannot be told apart. */
+/* Number -> container. This is a hash, because only a hash can enter a key on the condition that no other CPU has entered it.
+ * User space takes out the containers that ended. When the map is full or nearly full, the other containers share the
+ * last number, which is no key here. Their records then bring the cgroup's name each time, and the counts of their
+ * known accesses cannot be told apart. */
 MAP(containers) = { BPF_MAP_TYPE_HASH, 4, sizeof(struct container), CONTAINERS, 0 };
 
 #define NUMBERS_TRIED 16
 
-/* The number by which a container's events are counted; a new one if it has none. */
+/* The number by which the events of a container are counted. A container that has no number gets one. */
 static __always_inline __u32 number_of_container(__u64 id)
 {
 	for (__u32 i = 0; i < NUMBERS_TRIED; i++) {
@@ -32,7 +36,7 @@ static __always_inline __u32 number_of_container(__u64 id)
 
 		if (!there && !bpf_map_update_elem(&containers, &number, &fresh, BPF_NOEXIST))
 			return number;
-		/* Perhaps another CPU came first, with the same container. */
+		/* Another CPU may have come first, perhaps with the same container. */
 		if (!there)
 			there = bpf_map_lookup_elem(&containers, &number);
 		if (there && there->id == id)
@@ -41,7 +45,8 @@ static __always_inline __u32 number_of_container(__u64 id)
 	return CONTAINERS - 1;
 }
 
-/* The same walk is made from a task with a type and without: an iterator's, or one's parent. */
+/* Follows a pointer. The same walks start from the current task, which has a type, and from others, which have none: the
+ * task of an iterator, or a parent. */
 static __always_inline void *follow(void *p, __u32 off, int has_type)
 {
 	return (void *)(has_type ? load(p, off) : peek(p, off));
@@ -70,14 +75,15 @@ static __always_inline __u32 target_of(__u64 id)
 	return target ? *target : 0;
 }
 
-/* A cgroup's name while is_runtime_name() looks at it: too much for the stack. One for programs that run with
- * preemption off, and one for iterators. */
+/* Index -> a cgroup's name while is_runtime_name() looks at it; a name is too large for the stack. Hooks, which run with
+ * preemption off, use one entry; iterators use the other. The map cannot be full: it is an array. */
 MAP(names) = { BPF_MAP_TYPE_PERCPU_ARRAY, 4, CGROUP_NAME_BYTES, 2, 0 };
 
 #define CONTAINER_ID_CHARS 64
 #define SCOPE_CHARS 6 /* ".scope" */
 
-/* Does the name of this cgroup end in a container's id, as container runtimes have it: `ID`, `docker-ID.scope`? */
+/* Returns whether the name of this cgroup ends in a container's id, as container runtimes write it: `ID` or
+ * `docker-ID.scope`. */
 static __always_inline int is_runtime_name(void *node, int has_type)
 {
 	__u32 index = has_type != 0;
@@ -101,7 +107,8 @@ static __always_inline int is_runtime_name(void *node, int has_type)
 	return !other;
 }
 
-/* Finds what the cgroup of `node` belongs to: its nearest ancestor that is traced, or the cgroup in a pod. */
+/* Finds the container that the cgroup of `node` belongs to: the nearest cgroup above it that is a target, or the child of
+ * that one if the target is a pod. */
 static __always_inline struct verdict classify_cgroup(void *node, __u64 cgroup, int has_type)
 {
 	struct verdict verdict = { .cgroup = cgroup, .generation = control.generation };
@@ -132,7 +139,7 @@ static __always_inline struct verdict classify_cgroup(void *node, __u64 cgroup, 
 	return verdict;
 }
 
-/* The verdict on the current process; null if it is not traced, or snoop itself. */
+/* The verdict on the current process; null if the process is not traced, or is snoop itself. */
 static __always_inline struct verdict *traced(void)
 {
 	__u64 cgroup = bpf_get_current_cgroup_id();
@@ -148,7 +155,7 @@ static __always_inline struct verdict *traced(void)
 	return verdict;
 }
 
-/* Appends the names of the cgroup with that id, an ancestor of `node`, to s->data, from the leaf up. Returns
+/* Appends the names of the cgroup with that id, which is `node` or above it, to s->data at `at`, from the leaf up. Returns
  * where the data ends. */
 static __always_inline __u32 append_cgroup(struct scratch *s, void *node, __u64 id, __u32 at)
 {

@@ -1,30 +1,30 @@
-/* The dynamic loader of a new program. The kernel opens it itself: its name stands in the program's
- * headers, in memory of the process that is not there yet when exec returns, and is read at one of the
- * next syscalls. */
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The ELF interpreter (the dynamic loader) of a new program. The kernel opens it itself. Its name stands in the program's
+ * headers, in memory of the process that is not present yet when exec returns. It is read at one of the next syscalls. */
 #ifndef SNOOP_ELF_INTERP_H
 #define SNOOP_ELF_INTERP_H
 
 #include "pipeline.h"
 
 struct interp_wait {
-	__u64 headers; /* address of the program headers in the process */
-	__u64 base;    /* where the loader is mapped */
-	__u32 count;
-	__u32 tries;
-	__u64 is32; /* all ones or 0 */
+	__u64 headers; /* the address of the program headers in the process */
+	__u64 base;    /* where the interpreter is mapped */
+	__u32 count;   /* of the program headers */
+	__u32 tries;   /* to read the name */
+	__u64 is32;    /* all ones for a 32-bit program, else 0 */
 };
 
-/* Process (tgid) -> its program headers. Full: the loader is counted as unreadable. User space gives up
- * those of processes that ended too early. */
+/* Process (tgid) -> its program headers, from exec until the interpreter's name was read: for a few syscalls. When the map
+ * is full, the interpreter is counted as unreadable. User space takes out the entries of processes that ended before. */
 MAP(interp_waits) = { BPF_MAP_TYPE_HASH, 4, sizeof(struct interp_wait), 1024, 0 };
 
-/* Entries of `interp_waits`: while there are none, the syscalls that take no path end here. */
+/* The number of entries in `interp_waits`. While it is 0, syscalls that take no path need no look-up. */
 __u64 pending_interps SEC(".data.pending_interps") = 0;
 
 #define INTERP_TRIES 16
 #define HEADERS_MAX 16
 
-/* The beginning of a program header, of 64 bits and of 32: elf(5). */
+/* The beginning of a program header in a 64-bit file and in a 32-bit file: elf(5). */
 struct program_header {
 	__u32 type;
 	__u32 flags;
@@ -47,8 +47,9 @@ struct program_header32 {
 #define AT_PHDR 3
 #define AT_PHNUM 5
 #define AT_BASE 7
-#define AUXV_MAX 26 /* pairs; x86-64 and arm64 have fewer */
+#define AUXV_MAX 26 /* in pairs; x86-64 and arm64 have fewer */
 
+/* Notes where the new program's headers are. The exec hook calls this. */
 static __always_inline void begin_interp_wait(struct scratch *s, void *task, struct verdict *verdict)
 {
 	if (!ENABLED(FEATURE_KERNEL_MEMORY | FEATURE_ELF_INTERP))
@@ -59,8 +60,8 @@ static __always_inline void begin_interp_wait(struct scratch *s, void *task, str
 
 	if (bpf_probe_read_kernel(s->data, AUXV_MAX * 16, mm + OFF(mm_saved_auxv)))
 		return;
-	/* A 32-bit program's pairs are half as large. The first pair has a number that is not zero in
-	 * what would be the upper half of a type. */
+	/* The pairs of a 32-bit program are half as large. The first pair then has a number that is not zero where a
+	 * 64-bit program has the upper half of a type. */
 	fresh.is32 = ~equal(*(__u32 *)(s->data + 4), 0);
 	for (int i = 0; i < AUXV_MAX; i++) {
 		__u64 narrow = ((__u64 *)s->data)[i];
@@ -76,7 +77,7 @@ static __always_inline void begin_interp_wait(struct scratch *s, void *task, str
 		if (type == AT_BASE)
 			fresh.base = value;
 	}
-	if (!fresh.base) /* a static program */
+	if (!fresh.base) /* The program is static. */
 		return;
 	if (!bpf_map_update_elem(&interp_waits, &pid, &fresh, BPF_NOEXIST))
 		__sync_fetch_and_add(&pending_interps, 1);
@@ -90,7 +91,7 @@ static __always_inline void end_interp_wait(__u32 pid)
 		__sync_fetch_and_add(&pending_interps, -1);
 }
 
-/* Reads the loader's name if it can be read by now, into s->data; returns its length or 0. */
+/* Reads the interpreter's name into s->data. Returns its length, or 0 if it cannot be read yet. */
 static __always_inline __u32 read_elf_interp(struct scratch *s, struct interp_wait *pending)
 {
 	union {
@@ -111,7 +112,7 @@ static __always_inline __u32 read_elf_interp(struct scratch *s, struct interp_wa
 		__u64 is_first = equal(header.wide.type, PT_LOAD) & ~have_bias;
 
 		interp = select(equal(header.wide.type, PT_INTERP), vaddr, interp);
-		/* Either tells how far the program was moved from the addresses in its headers. */
+		/* Either header tells how far the program was moved from the addresses in its headers. */
 		bias = select(is_phdr, pending->headers - vaddr, bias - (vaddr & ~4095ULL & is_first));
 		have_bias |= is_phdr | is_first;
 	}
@@ -122,7 +123,7 @@ static __always_inline __u32 read_elf_interp(struct scratch *s, struct interp_wa
 	return len > 0 ? len : 0;
 }
 
-/* Makes the access to the process's loader, if one is pending_interps and its name can be read by now. */
+/* Makes the access to the process's interpreter. Returns 0 if the process waits for none, or its name cannot be read yet. */
 static __always_inline int elf_interp_access(struct scratch *s, void *task, struct verdict *verdict)
 {
 	__u32 pid = bpf_get_current_pid_tgid() >> 32;

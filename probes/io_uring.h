@@ -1,11 +1,12 @@
-/* Requests of io_uring, which pass no syscall: seen when they are submitted, with their paths, and when they are
- * complete, with their result. In between a path is known to user space only as pending. */
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Requests of io_uring, which pass no syscall. A request is seen when it is submitted, with its paths, and again when it is
+ * complete, with its result. In between, user space knows its paths only as pending. */
 #ifndef SNOOP_IO_URING_H
 #define SNOOP_IO_URING_H
 
 #include "pipeline.h"
 
-/* Makes the access by one path of a request that was just submitted; 0 if there is none. */
+/* Makes the access by one path of a request that was just submitted. Returns 0 if the request has no such path. */
 static __always_inline int request_access(struct scratch *s, void *task, void *request,
 					  struct verdict *verdict, const volatile struct request *row,
 					  int which)
@@ -39,7 +40,7 @@ static __always_inline int request_access(struct scratch *s, void *task, void *r
 	return 1;
 }
 
-/* The result is known: tells user space. */
+/* Sends the result of a request to user space. */
 static __always_inline void complete_request(void *ctx, struct scratch *s, __u64 request, int result)
 {
 	struct pending_request *known = bpf_map_lookup_elem(&requests, &request), pending;
@@ -58,7 +59,7 @@ static __always_inline void complete_request(void *ctx, struct scratch *s, __u64
 		s->head.row = pending.row;
 		s->head.flags = RECORD_COMPLETE;
 		if (result < 0) {
-			/* If it does not fit in, user space keeps what is pending a little longer. */
+			/* If the record does not fit into the buffer, user space keeps what is pending a little longer. */
 			count(pending.number, pending.row, OUTCOME_FAILED);
 			send(ctx, s, 0);
 			continue;

@@ -1,5 +1,6 @@
-/* What was open and mapped already when tracing began: iterators over mappings and open files, which user space runs
- * once, and one over tasks that stands in for the first. */
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What was open and mapped already when tracing began. Programs of BPF iterators list it, and user space runs each of them
+ * once: one over open files, one over mappings, and one over tasks that stands in for the one over mappings. */
 #ifndef SNOOP_ITER_H
 #define SNOOP_ITER_H
 
@@ -7,13 +8,13 @@
 
 #define ITER_STEPS 100
 
-/* Lists a file of a task, both without a type. */
+/* Sends a record of a file that a task has open, if the task is older than the tracing. Neither has a type here. */
 static __always_inline void list_file(void *ctx, __u64 task, struct path_ref file)
 {
 	struct scratch *s = scratch_slot(ITER_SCRATCH);
 	void *node = node_of(task);
 	__u32 tgid = peek((void *)task, OFF(task_tgid));
-	/* The verdicts at hand are of the CPU, which an iterator may leave. */
+	/* The map `verdicts` is per CPU, and an iterator may move to another CPU. */
 	struct verdict verdict = classify_cgroup(node, peek(node, OFF(kernfs_id)), 0);
 
 	if (!s || !verdict.container || tgid == self.tgid || !is_older(task))

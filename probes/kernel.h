@@ -1,10 +1,16 @@
-/* Reads of the kernel's structures. Every member is found through the table of offsets that user
- * space made from the running kernel's type information (BTF).
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* How the programs read the kernel's structures, and what differs between kernels. User space looks up the offset of every
+ * member in the running kernel's type information (BTF) and writes it to `config.off`.
  *
- * There are two ways to read. A pointer that the verifier has a type for (the task, what hangs off
- * it) takes a plain load: one instruction, not subject to lockdown=confidentiality, and a bad pointer
- * reads as zero. Any other pointer goes through bpf_probe_read_kernel (Linux 5.5). Typed pointers
- * to the current task exist since 5.11; `config.typed` says whether to rely on them. */
+ * There are two ways to read. A pointer that the verifier has a type for (the current task, and what it points to) takes a
+ * plain load. That is one instruction; lockdown=confidentiality does not forbid it, and a bad pointer reads as zero. Every
+ * other pointer goes through bpf_probe_read_kernel().
+ *
+ * What the kernels brought:
+ *   5.4   9d1f8be5cf42, "bpf: Restrict bpf when kernel lockdown is in confidentiality mode"
+ *   5.5   6ae08ae3dea2, "bpf: Add probe_read_{user, kernel} and probe_read_{user, kernel}_str helpers"
+ *   5.11  3ca1032ab7ab, "bpf: Implement get_current_task_btf and RET_PTR_TO_BTF_ID": the current task has a type.
+ *         `config.typed` says whether the programs rely on that. */
 #ifndef SNOOP_KERNEL_H
 #define SNOOP_KERNEL_H
 
@@ -12,9 +18,9 @@
 #include <bpf/bpf_helpers.h>
 #include "wire.h"
 
-/* For kernels before 5.10 this source is compiled once more, with SNOOP_LEGACY: plain raw tracepoints only, the one
- * kind of read that Linux 5.4 has (for the kernel's memory and the process's), a perf buffer (output.h). The verifier
- * there does not take read-only data as constants. */
+/* For kernels before 5.10 this source is compiled a second time, with SNOOP_LEGACY. That object has plain raw tracepoints
+ * only, uses the one kind of read that Linux 5.4 has for the memory of the kernel and of processes, and sends its records
+ * through a perf buffer (output.h). The verifiers there do not take read-only data as constants. */
 #ifdef SNOOP_LEGACY
 #define bpf_probe_read_kernel bpf_probe_read
 #define bpf_probe_read_user bpf_probe_read
@@ -29,13 +35,13 @@
 
 const volatile struct config config SEC(".rodata.config") = {};
 
-/* A verifier before Linux 5.10 forgets the bounds of a number that the compiler keeps on the stack for a while
+/* A verifier before Linux 5.10 forgets the bounds of a number in two cases. The compiler keeps it on the stack for a while
  * (5689d49b71ad, "bpf: Track spill/fill of bounded scalars"), or in another register than the one that was compared
  * (75748837b7e5, "bpf: Propagate scalar ranges through register assignments").
  *
- * within() is for a number that has no bit outside the mask; it shows this to the verifier where it is used.
+ * within() is for a number that has no bit outside the mask, and shows this to the verifier where the number is used.
  * keep_address() makes the compiler keep the address of an array's element, whose bounds the verifier does not forget,
- * and not work it out again from the index. */
+ * instead of computing it from the index again. */
 #ifdef SNOOP_LEGACY
 #define within(mask, value) ({ __u64 number = (value); barrier_var(number); number & (mask); })
 #define keep_address(pointer) barrier_var(pointer)
@@ -44,16 +50,19 @@ const volatile struct config config SEC(".rodata.config") = {};
 #define keep_address(pointer) (void)(pointer)
 #endif
 
-/* The verifier follows both ways of every branch, and in a long loop it soon forgets where they met
- * before. Such loops therefore have no branch but their end: they compute all cases of a step and
- * select by masks. */
+/* barrier_var() of bpf_helpers.h keeps the compiler from knowing what a variable holds, where it would otherwise remove a test
+ * that the verifier needs to see. barrier() makes it read memory again, so that the verifier sees the same state whichever
+ * way led to that point.
+ *
+ * The verifier follows both ways of every branch, and in a long loop it soon forgets where they met before. Such loops
+ * therefore branch only at their end: they compute all cases of a step, and select one by masks. */
 
 /* All ones if the two are equal, else 0. */
 static __always_inline __u64 equal(__u64 a, __u64 b)
 {
 	__u64 differ = a ^ b, mask;
 
-	/* Without these the compiler sees through it and makes branches after all. */
+	/* Without these barriers the compiler makes branches after all. */
 	differ |= -differ;
 	barrier_var(differ);
 	mask = (differ >> 63) - 1;
@@ -61,7 +70,7 @@ static __always_inline __u64 equal(__u64 a, __u64 b)
 	return mask;
 }
 
-/* All ones if `a` is the lower one, else 0: the borrow of a - b. */
+/* All ones if `a` is less than `b`, else 0. This is the borrow of a - b. */
 static __always_inline __u64 below(__u64 a, __u64 b)
 {
 	__u64 borrow = (~a & b) | ((~a | b) & (a - b)), mask;
@@ -79,14 +88,14 @@ static __always_inline __u64 select(__u64 mask, __u64 then, __u64 otherwise)
 
 #define AT_FDCWD -100 /* linux/fcntl.h */
 
-/* Is all of it there? The verifier does not look at what cannot be reached, so that a helper which is not allowed does
- * no harm behind this. */
+/* Whether all these features are available. The verifier skips code that cannot be reached, so that behind this test even a
+ * helper that is not allowed does no harm. */
 #define ENABLED(abilities) ((config.features & (abilities)) == (abilities))
 
 #define OFF(member) (config.off.member)
 #define HAS(member) (OFF(member) != OFFSET_NONE)
 
-/* A pointer or long at `p + off` for a `p` without a type; 0 where it cannot be read. */
+/* Reads a pointer or long at `p + off`, for a `p` without a type; 0 if it cannot be read. */
 static __always_inline __u64 peek(const void *p, __u32 off)
 {
 	__u64 value = 0;
@@ -95,7 +104,7 @@ static __always_inline __u64 peek(const void *p, __u32 off)
 	return value;
 }
 
-/* The same for a `p` with a type, as far as the kernel has types. */
+/* Reads a pointer or long at `p + off`, for a `p` that has a type on kernels with types. */
 static __always_inline __u64 load(const void *p, __u32 off)
 {
 	if (TYPED)
@@ -113,15 +122,15 @@ static __always_inline __u32 load32(const void *p, __u32 off)
 	return value;
 }
 
-/* The same in two loads, for a union whose first member has the halves apart: the verifier of Linux
- * 6.1 looks at that one only. */
+/* Does what load() does, in two loads. It is for a union whose first member has the two halves apart: the verifier of Linux
+ * 6.1 looks only at the first member. */
 static __always_inline __u64 load_halves(const void *p, __u32 off)
 {
 	return load32(p, off) | (__u64)load32(p, off + 4) << 32;
 }
 
-/* Copies a path of the process; returns its length without the NUL, or less than 0 if it cannot be
- * read. Before Linux 6.13 the helper answers 0 for an empty string, not 1. */
+/* Copies a path from the process's memory. Returns its length without the NUL, or less than 0 if it cannot be read. Before
+ * Linux 6.13 the helper returns 0 for an empty string, later 1. */
 static __always_inline long read_user_path(void *to, __u64 from)
 {
 	long n = bpf_probe_read_user_str(to, PATH_MAX_BYTES, (void *)from);
@@ -136,8 +145,8 @@ static __always_inline void *current_task(void)
 	return (void *)bpf_get_current_task();
 }
 
-/* A directory or file: what the kernel calls a struct path. Plain numbers, so that it can be kept
- * in a map; nothing pins what they point to. */
+/* A directory or file. The kernel has the same two pointers in its struct path. Here they are plain numbers, so that they can
+ * be kept in a map; nothing keeps alive what they point to. */
 struct path_ref {
 	__u64 mnt;
 	__u64 dentry;
@@ -145,8 +154,8 @@ struct path_ref {
 
 #define NO_PATH ((struct path_ref){})
 
-/* `path` is the address of a struct path, without a type. Its two members stand side by side in every kernel so far
- * (user space makes sure), so that one read gets both. */
+/* Reads a struct path at an address without a type. Its two members are next to each other in every kernel so far, so that one
+ * read gets both. layout.rs refuses a kernel where they are not. */
 static __always_inline struct path_ref path_ref_at(const void *path)
 {
 	struct path_ref ref = {};
@@ -156,10 +165,11 @@ static __always_inline struct path_ref path_ref_at(const void *path)
 	return ref;
 }
 
-/* How a dentry hangs in the tree. d_parent and d_name stand side by side, like the above. */
+/* The link from a dentry to its parent. One read gets d_parent and d_name, which are next to each other, as layout.rs
+ * checks. */
 struct dentry_link {
 	__u64 parent;
-	__u64 hash_len; /* of the name: its length in the upper half */
+	__u64 hash_len; /* the name's hash, and its length in the upper half */
 	__u64 name;
 };
 
@@ -171,11 +181,11 @@ static __always_inline struct dentry_link link_of(const void *dentry)
 	return link;
 }
 
-/* How a mount hangs in the tree of mounts. Side by side in every kernel so far, like the above. */
+/* The link from a mount to the one that it is mounted on. One read gets all three members, as layout.rs checks. */
 struct mount_link {
 	__u64 parent;
 	__u64 mountpoint;
-	__u64 root; /* the first member of the vfsmount */
+	__u64 root; /* mnt_root, the first member of the vfsmount in it */
 };
 
 static __always_inline struct mount_link mount_link_of(__u64 mount)
@@ -186,7 +196,7 @@ static __always_inline struct mount_link mount_link_of(__u64 mount)
 	return link;
 }
 
-/* The file behind a descriptor of the current process; no dentry if there is none. */
+/* The file behind a descriptor of the current process; NO_PATH if there is none. */
 static __always_inline struct path_ref path_of_fd(void *task, int fd)
 {
 	void *fdt = (void *)load((void *)load(task, OFF(task_files)), OFF(files_fdt));
@@ -202,7 +212,8 @@ static __always_inline struct path_ref path_of_fd(void *task, int fd)
 
 /* ---- mappings: only where kernel memory can be read ---- */
 
-/* lib/maple_tree.c: the low byte of a pointer to a node says of what type that is. */
+/* Mappings are in a maple tree since Linux 6.1: d4af56c5c7c6, "mm: start tracking VMAs with maple tree", and 763ecb035029,
+ * "mm: remove the vma linked list". The low byte of a pointer to a node says which type the node has (lib/maple_tree.c). */
 #define MAPLE_NODE_MASK 0xffULL
 #define MAPLE_TYPE(node) ((node) >> 3 & 0xf)
 #define MAPLE_LEAF 1
@@ -211,8 +222,8 @@ static __always_inline struct path_ref path_of_fd(void *task, int fd)
 #define MAPLE_ALLOCATION_PIVOTS 9
 #define MAPLE_DEPTH 4 /* of 10 to 16 children each */
 
-/* The mapping at an address: the child behind the first pivot that is not below the address, down to a
- * leaf. A pivot of zero ends the pivots. */
+/* The mapping at an address. The search takes the child behind the first pivot that is not below the address, down to a leaf.
+ * A pivot of zero ends the pivots. */
 static __always_inline __u64 find_in_maple_tree(__u64 node, __u64 address)
 {
 	__u64 entry = 0;
@@ -244,13 +255,14 @@ static __always_inline struct path_ref file_of_mapping(__u64 mapping)
 
 	if (!file)
 		return (struct path_ref){};
-	/* Overlays map the file of the layer below, and keep the path of their own beside it. */
+	/* An overlay maps the file of the layer below, and keeps its own path next to it since Linux 6.7: def3ae83da02, "fs: store
+	 * real path instead of fake path in backing file f_path". */
 	if (HAS(backing_path) && peek(file, OFF(file_mode)) & config.mode_backing)
 		return path_ref_at(file + OFF(backing_path));
 	return path_ref_at(file + OFF(file_path));
 }
 
-#define LIST_MAPPINGS 32 /* a new program has fewer */
+#define LIST_MAPPINGS 32 /* A new program has fewer. */
 
 /* The file that is mapped at an address of a process that has just begun. */
 static __always_inline struct path_ref mapped_file(void *mm, __u64 address)
@@ -268,14 +280,15 @@ static __always_inline struct path_ref mapped_file(void *mm, __u64 address)
 	return file_of_mapping(mapping);
 }
 
-/* A 32-bit call has its number from another table: 1 or 0. x86-64: TS_COMPAT of thread_info.status, set while it
- * runs. arm64: TIF_32BIT of thread_info.flags, of the process. */
+/* The bit of a 32-bit system call, whose number is of another table. On x86-64 it is TS_COMPAT of thread_info.status, which is
+ * set while the call runs. On arm64 it is TIF_32BIT of thread_info.flags, which belongs to the process. */
 #if defined(__TARGET_ARCH_x86)
 #define COMPAT_BIT 1
 #else
 #define COMPAT_BIT 22
 #endif
 
+/* Returns 1 in a 32-bit system call, else 0. */
 static __always_inline __u64 is_compat(void *task)
 {
 	return load32(task, OFF(task_status)) >> COMPAT_BIT & 1;

@@ -1,16 +1,20 @@
-/* Cgroups of containers that come and go. */
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Cgroups of containers that are created and removed. */
 #ifndef SNOOP_LIFECYCLE_H
 #define SNOOP_LIFECYCLE_H
 
 #include "cgroup.h"
 
-/* Cgroups that user space named, by parent and name: one that is created (again) has an id that nobody knew, and is
- * traced before anything runs in it. Full: user space says so. */
+/* Parent and name of a cgroup -> what it becomes, for cgroups that user space named. A cgroup that is created, perhaps
+ * again, has an id that was not known before, and is traced before anything runs in it. There are as many entries as
+ * targets. When the map is full, user space reports an error. */
 MAP(expected_cgroups) = { BPF_MAP_TYPE_HASH, sizeof(struct cgroup_path), sizeof(struct expected), TARGETS, 0 };
 
-/* What is expected below cgroups that do not exist yet. Index 0 is not used. */
+/* Index -> what is expected below a cgroup that does not exist yet. Index 0 is not used. User space fills this array, and
+ * reports an error when it has no room. */
 MAP(expected_below) = { BPF_MAP_TYPE_ARRAY, 4, sizeof(struct expected_below), EXPECTED_BELOW, 0 };
 
+/* Sends a record that a cgroup was created or removed. */
 static __always_inline void emit_cgroup_event(void *ctx, struct scratch *s, __u64 id, void *node, __u32 flag)
 {
 	__u32 end = append_cgroup(s, node, id, 0);
@@ -29,7 +33,7 @@ static __always_inline int holds_containers(__u64 id)
 	return target == TARGET_POD || target == TARGET_PARENT;
 }
 
-/* Finds what is expected of a cgroup, and leaves its parent and name in `path`. */
+/* Returns what is expected of a cgroup, and writes its parent and name to `path`. */
 static __always_inline struct expected *expected_of(void *node, struct cgroup_path *path)
 {
 	path->parent = peek((void *)peek(node, OFF(kernfs_parent)), OFF(kernfs_id));
@@ -37,7 +41,8 @@ static __always_inline struct expected *expected_of(void *node, struct cgroup_pa
 	return bpf_map_lookup_elem(&expected_cgroups, path);
 }
 
-/* Makes `path` the one that is expected below the cgroup with that id; null if none is. */
+/* Returns what is expected below the cgroup with that id, and writes its parent and name to `path`; null if nothing is
+ * expected there. */
 static __always_inline struct expected *expected_in(__u64 id, struct expected *expected, struct cgroup_path *path)
 {
 	__u32 next = expected->next;

@@ -1,22 +1,23 @@
-/* Containers that ran before tracing began, whether they do anything or not: the children of a cgroup above snoop's self.
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Containers that ran before tracing began, whether they do anything or not: the children of a cgroup above snoop's own.
  *
- * A sidecar sees neither the other containers' cgroups nor their processes, and the kernel's iterators show it those of
- * its own pid namespace only. A program sees all of them. User space asks for one child after the other. */
+ * A sidecar sees neither the cgroups nor the processes of the other containers, and the kernel's iterators show it only the
+ * processes of its own pid namespace. A program sees all of them. User space asks for one child after the other. */
 #ifndef SNOOP_LIST_H
 #define SNOOP_LIST_H
 
 #include "iter.h"
 
-#define CSET_LINKS 16       /* a cgroup has one css_set for each combination with v1 controllers */
-#define NESTED 6            /* levels of cgroups in a container */
-#define SIBLINGS 32
+#define CSET_LINKS 16 /* a cgroup has one css_set for each combination with v1 controllers */
+#define NESTED 6      /* levels of cgroups in a container that are looked into */
+#define SIBLINGS 32   /* children of a cgroup that are looked at */
 
 static __always_inline __u64 next_of(__u64 list_head)
 {
 	return peek((void *)list_head, 0);
 }
 
-/* A process in that very cgroup; 0 if it has none. */
+/* A task in that cgroup itself, not below it; 0 if there is none. */
 static __always_inline __u64 task_in(__u64 cgroup)
 {
 	__u64 links = cgroup + OFF(cgroup_cset_links), link = next_of(links);
@@ -37,7 +38,7 @@ static __always_inline __u64 children_of(__u64 cgroup)
 	return cgroup + OFF(cgroup_self) + OFF(css_children);
 }
 
-/* The cgroup whose place in its parent's list of children is `sibling`. */
+/* The cgroup whose entry in its parent's list of children is `sibling`. */
 static __always_inline __u64 cgroup_of(__u64 sibling)
 {
 	return sibling - OFF(css_sibling) - OFF(cgroup_self);
@@ -48,7 +49,7 @@ static __always_inline int is_populated(__u64 cgroup)
 	return (__u32)peek((void *)cgroup, OFF(cgroup_csets)) || (__u32)peek((void *)cgroup, OFF(cgroup_domains));
 }
 
-/* The first child in which processes are; the cgroup itself if there is none. */
+/* The first child that has processes in it or below it; the cgroup itself if there is no such child. */
 static __always_inline __u64 populated_child(__u64 cgroup)
 {
 	__u64 children = children_of(cgroup), child = next_of(children);
@@ -61,7 +62,7 @@ static __always_inline __u64 populated_child(__u64 cgroup)
 	return cgroup;
 }
 
-/* The cgroup above the current task's that has this id; 0 if there is none. */
+/* The cgroup with this id that the current task is in or below; 0 if there is none. */
 static __always_inline __u64 cgroup_above(__u64 id)
 {
 	__u64 css_set = peek((void *)bpf_get_current_task(), OFF(task_cgroups));
@@ -80,8 +81,8 @@ static __always_inline __u64 cgroup_above(__u64 id)
 	return 0;
 }
 
-/* Lists the program of a process in child number `index`, if there is one that is older than the tracing. That makes the
- * container known, and says that it is late. */
+/* Sends a record of the program of a process in child number `index`, if that process is older than the tracing. The record
+ * makes the container known, and says that it began before the tracing. */
 static __always_inline void list_child(void *ctx, __u64 index)
 {
 	__u64 cgroup = cgroup_above(control.listed), children = children_of(cgroup);

@@ -1,4 +1,5 @@
-/* Paths: strings of the process, exclusion, keys of directories, and the names of a directory or
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Paths: strings of the process, exclusion, keys of directories, and the walk that collects the names of a directory or
  * file from the leaf up to the root of its mount namespace. */
 #ifndef SNOOP_PATH_H
 #define SNOOP_PATH_H
@@ -9,15 +10,14 @@
 
 /* ---- the string ---- */
 
-/* The functions below read whole words of the string of `len` bytes in s->data: what is behind it has to be
- * zero. */
+/* Zeroes the word behind the string of `len` bytes in s->data. The functions below read whole words of the string. */
 static __always_inline void end_string(struct scratch *s, __u32 len)
 {
 	*(__u64 *)(s->data + (len & (PATH_MAX_BYTES - 1))) = 0;
 }
 
-/* Key of the string, or of its first HASHED bytes. The words are made secret first: there are pairs of words that
- * meet in MurmurHash whatever it begins with, and a container could hide a file behind another's key. */
+/* The key of the string, or of its first HASHED bytes. A secret is mixed into each word first: there are pairs of words that
+ * collide in MurmurHash whatever the seed is, and a container could use them to hide one file behind the key of another. */
 static __always_inline __u64 hash_string(struct scratch *s, __u32 len, __u64 hash)
 {
 	for (__u32 at = 0; at < HASHED; at += 8) {
@@ -28,8 +28,8 @@ static __always_inline __u64 hash_string(struct scratch *s, __u32 len, __u64 has
 	return hash;
 }
 
-/* A path with ".." in it may lead out of the prefix it begins with; so may one that is too long to
- * be searched here. User space decides about those. */
+/* A path that contains ".." may lead out of the prefix that it begins with. So may a path that is too long to be searched
+ * here. User space decides about both. */
 #define SEARCHED 256
 #define DOTS 0x2e2e2e2e2e2e2e2eULL
 
@@ -37,8 +37,8 @@ static __always_inline int may_climb(struct scratch *s, __u32 len)
 {
 	if (len > SEARCHED)
 		return 1;
-	/* Two dots: a byte and the one behind it both differ from a dot in no bit. A zero byte is found by the
-	 * borrow it makes. */
+	/* There are two dots where a byte and the next one both differ from a dot in no bit. The subtraction finds such a
+	 * zero byte by the borrow that it makes. */
 	__u64 found = 0;
 
 	for (__u32 at = 0; at < SEARCHED; at += 8) {
@@ -51,8 +51,8 @@ static __always_inline int may_climb(struct scratch *s, __u32 len)
 	return found != 0;
 }
 
-/* The prefixes mean paths of the whole mount namespace; in a chroot "/" is something else. The root
- * of the namespace is a mount without a parent, with others possibly mounted over its root. */
+/* An excluded prefix is a path of the whole mount namespace; in a chroot "/" is something else. The root of the namespace is
+ * a mount without a parent, and other mounts may cover its root. */
 #define ROOT_MOUNTS 4
 
 static __always_inline int is_namespace_root(struct path_ref ref)
@@ -76,7 +76,7 @@ static __always_inline int is_namespace_root(struct path_ref ref)
 	return 0;
 }
 
-/* Does the path in s->data begin with an excluded prefix? */
+/* Returns whether the path in s->data begins with an excluded prefix. */
 static __always_inline int is_excluded(struct scratch *s, __u32 len)
 {
 	const __u64 *text = (const __u64 *)s->data;
@@ -100,7 +100,7 @@ static __always_inline int is_excluded(struct scratch *s, __u32 len)
 
 /* ---- directories as keys ---- */
 
-/* The verifier does no arithmetic on typed pointers; what comes back from a map is a number. */
+/* The verifier allows no arithmetic on typed pointers. What is stored in a map and read again is a number. */
 static __always_inline __u64 number_of(struct scratch *s, const void *pointer)
 {
 	*(const void *volatile *)&s->number = pointer;
@@ -109,9 +109,9 @@ static __always_inline __u64 number_of(struct scratch *s, const void *pointer)
 
 #define HASH_DEPTH 32
 
-/* Identity of a directory: its mount, and the hashes of the names up to the mount's root, so that
- * a renamed directory (or one that reuses another's memory) makes another key. The kernel keeps
- * these hashes in the dentries. Deeper than HASH_DEPTH, the address of the dentry stands for the rest. */
+/* The identity of a directory: its mount, and the hashes of the names up to the root of the mount. A directory that was
+ * renamed, or that reuses the memory of another one, gets another key. The kernel keeps these hashes in the dentries. Beyond
+ * HASH_DEPTH levels, the address of the dentry stands for the rest. `path` points to a struct path with a type. */
 static __always_inline __u64 hash_typed(struct scratch *s, const void *path, __u64 hash)
 {
 	if (!ENABLED(FEATURE_PATHS))
@@ -152,17 +152,17 @@ static __always_inline __u64 hash_path_ref(struct path_ref ref, __u64 hash)
 
 /* ---- directories and files as names ---- */
 
-/* The part lies on the mount that the namespace begins with. */
+/* The part lies on the root mount of the namespace. */
 #define MOUNT_NONE 0xffff
 
-/* `part` is masked. */
+/* `part` has no bit outside PARTS - 1. */
 static __always_inline struct path_ref *part_of(struct scratch *s, __u32 part)
 {
 	return &s->todo[within(PARTS - 1, part)];
 }
 
-/* One step of the walk, by masks: up by a name, which is appended, or to the mount below, or on to the next
- * part. */
+/* Makes one step of the walk: up by one name, which is appended, or down to the mount that this one covers, or on to the
+ * next part. It selects by masks; see kernel.h. */
 static __always_inline void step(struct scratch *s, __u64 ns)
 {
 	struct walk *w = &s->walk;
@@ -171,25 +171,25 @@ static __always_inline void step(struct scratch *s, __u64 ns)
 	struct dentry_link up = link_of((void *)dentry);
 	struct mount_link under = mount_link_of(mount);
 
-	/* At the root of a mount the walk goes on where that is mounted; the last one is its own parent. */
+	/* At the root of a mount the walk continues where that is mounted. The last mount is its own parent. */
 	__u64 at_root = equal(dentry, under.root);
 	__u64 at_top = at_root & equal(mount, under.parent);
 	__u64 ended = at_top | equal(dentry, 0) | (~at_root & equal(dentry, up.parent));
 	__u64 present = at_top & equal(peek((void *)mount, OFF(mount_ns)), ns) & ~equal(ns, 0);
 	__u64 has_name = ~at_root & ~ended;
 
-	/* The first mount that the real file's names lead out of is the one it lies on. */
+	/* The first mount that the names of the real file lead out of is the one that the file lies on. */
 	w->mount = select(at_root & ~at_top & equal(part, PART_REAL) & equal(w->mount, MOUNT_NONE), at - w->start,
 			  w->mount);
 
-	/* The name. What does not fit is written over the beginning, and the record is never sent. */
+	/* Append the name. What does not fit is written over the beginning, and send() refuses the record. */
 	__u32 to = at & (DATA_MAX - 1), len = (up.hash_len >> 32) & has_name & NAME_MAX_BYTES;
 
 	bpf_probe_read_kernel(s->data + to, len, (void *)up.name);
 	s->data[within(DATA_MAX - 1, to) + within(NAME_MAX_BYTES, len)] = '/';
 	at += (len + 1) & has_name;
 
-	/* A part that has ended without being present leaves nothing behind. */
+	/* A part that has ended but has no path in this namespace leaves nothing behind. */
 	at = select(ended & ~present, w->start, at);
 	part_of(s, part)->dentry &= ~(ended & ~present);
 	s->head.len[within(PARTS - 1, part)] = at - w->start;
@@ -211,7 +211,7 @@ static __always_inline __u64 d_unlinked(__u64 dentry, __u64 mnt)
 	return equal(chain, 0) & ~equal(dentry, root);
 }
 
-/* Begins to append the names of s->todo[PART_BASE..] to s->data from `at` on. */
+/* Begins to append the names of s->todo[PART_BASE..] to s->data, from `at` on. */
 static __always_inline void begin_walk(struct scratch *s, __u32 at)
 {
 	struct walk *w = &s->walk;
@@ -238,10 +238,10 @@ static __always_inline void begin_walk(struct scratch *s, __u32 at)
 	w->part = PART_BASE;
 }
 
-/* Goes on for so many steps, each a name or a mount crossing: every part from the leaf up to the root of the mount
- * namespace `ns`, across mounts and out of any chroot. Notes the parts' lengths in the record. A part that has no
- * name in this namespace (a pipe, a memfd, something unmounted, deleted or handed in from another namespace)
- * becomes absent. Answers whether all parts are done; the data then ends at s->walk.at. */
+/* Continues the walk for up to `steps` steps; each step is a name or a mount. Every part goes from the leaf up to the root of
+ * the mount namespace `ns`, across mounts and out of any chroot. The lengths of the parts are written to the record. A
+ * part that has no path in this namespace becomes absent: a pipe, a memfd, something that was unmounted, deleted or
+ * handed in from another namespace. Returns whether all parts are done; the data then ends at s->walk.at. */
 static __always_inline int walk_on(struct scratch *s, __u64 ns, int steps)
 {
 	if (!ENABLED(FEATURE_NAMES))
@@ -255,7 +255,8 @@ static __always_inline int walk_on(struct scratch *s, __u64 ns, int steps)
 	return 0;
 }
 
-/* Files that no image holds, for a name that is excluded already: processes and devices seen as files. */
+/* Returns whether an image cannot hold this file: a file of procfs or sysfs, or a device. It is asked only about names that
+ * are excluded already. */
 static __always_inline int is_pseudo(struct path_ref file)
 {
 	if (!ENABLED(FEATURE_NAMES))

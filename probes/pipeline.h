@@ -1,11 +1,28 @@
-/* One access: is it news? Then it is sent. */
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* From an access to a record. All hooks share this pipeline:
+ *
+ *   hook     The program at the tracepoint takes the event apart. Most events end here: the call takes no path.
+ *   verdict  traced() finds the container of the process by its cgroup (cgroup.h). Events of others end here.
+ *   string   The hook copies the path into a slot of the scratch memory and describes the access beside it (scratch.h).
+ *            queue_access() marks the slot as queued. A call with two paths makes two accesses.
+ *   dedup    is_new() drops an access that is excluded, and one whose key is known: user space has it (known.h).
+ *            Nothing is written for it but a counter. In the long run nearly all accesses end here.
+ *   walk     What is left becomes a record. The walk appends the names of the directory that the path started from, of
+ *            the root directory, and of the real file, from the leaf up (path.h).
+ *   send     finish_record() sends the record, and enters its key as known only if the buffer took it (output.h).
+ *
+ * Whatever is given up on the way is counted with its reason (enum outcome).
+ *
+ * These stages are three programs: a hook's own, dedup, and send, which contains the walk. Each goes on with the next one by
+ * a tail call if there is anything left to do. The verifier checks each program alone, so that the paths through one are not
+ * multiplied by those through the next. For the same reason the last program calls itself when a walk is long. */
 #ifndef SNOOP_PIPELINE_H
 #define SNOOP_PIPELINE_H
 
 #include "runtime.h"
 #include "path.h"
 
-/* Finds the file that an access led to; absent if the call does not tell. */
+/* Finds the file that an access led to. It stays absent if the call does not tell. */
 static __always_inline void find_real(struct access *a, void *task)
 {
 	if (a->real_from == REAL_FROM_FD)
@@ -16,6 +33,7 @@ static __always_inline void find_real(struct access *a, void *task)
 		a->real = task_dirs_now(task).root;
 }
 
+/* Writes the name of the file system that a file lies on to the record. */
 static __always_inline void set_file_system(struct scratch *s, struct path_ref file)
 {
 	__builtin_memset(s->head.fs, 0, sizeof(s->head.fs));
@@ -26,8 +44,8 @@ static __always_inline void set_file_system(struct scratch *s, struct path_ref f
 	bpf_probe_read_kernel_str(s->head.fs, sizeof(s->head.fs), (void *)peek((void *)type, OFF(fs_type_name)));
 }
 
-/* The access in s->access and s->data succeeded. Answers whether it is news, with its key in s->head; else counts
- * it: it is known or excluded. */
+/* Returns whether the access in s->access and s->data is new, and writes its key to s->head. An access that is known or
+ * excluded is counted. */
 static __always_inline int is_new(struct scratch *s, void *task)
 {
 	struct access *a = &s->access;
@@ -71,7 +89,7 @@ static __always_inline int is_new(struct scratch *s, void *task)
 	return 0;
 }
 
-/* Prepares the record of an access that is news. */
+/* Prepares the record of a new access, and its walk. */
 static __always_inline void prepare(struct scratch *s, void *task)
 {
 	struct access *a = &s->access;
@@ -101,16 +119,17 @@ static __always_inline void prepare(struct scratch *s, void *task)
 /* A request of io_uring that was submitted and whose result is not known. */
 struct pending_request {
 	__u64 container;
-	__u64 key[SCRATCH_SLOTS]; /* of its accesses; 0 for one that is not pending */
+	__u64 key[SCRATCH_SLOTS]; /* of each of its accesses; 0 for one that is not pending */
 	__u32 row;
 	__u16 number; /* of the container */
-	__u16 whole;  /* which keys cover the whole name, a bit each */
+	__u16 whole;  /* a bit for each key that covers the whole path */
 };
 
-/* Request -> what is pending. Full: the access is counted as lost. */
+/* Address of a request of io_uring -> what is pending of it, from its submission until it is complete. When the map is full,
+ * the access is counted as lost. */
 MAP(requests) = { BPF_MAP_TYPE_HASH, 8, sizeof(struct pending_request), 1024, 0 };
 
-/* Its outcome is counted when it is known. */
+/* Sends the record of a request that was submitted. Its outcome is counted when the request is complete. */
 static __always_inline void send_pending(void *ctx, struct scratch *s, __u64 bytes)
 {
 	__u64 request = s->access.request;
@@ -136,7 +155,7 @@ static __always_inline void send_pending(void *ctx, struct scratch *s, __u64 byt
 	}
 }
 
-/* Completes a record when its walk is done, and sends it, for a process in the cgroup of `node`. */
+/* Completes a record whose walk is done, and sends it. The process is in the cgroup of `node`. */
 static __always_inline void finish_record(void *ctx, struct scratch *s, void *node)
 {
 	__u32 number = s->verdict.number, flags = s->access.flags, end = s->walk.at, at;
@@ -171,22 +190,21 @@ static __always_inline void finish_record(void *ctx, struct scratch *s, void *no
 		container->path_sent = 1;
 }
 
-/* A hook's work is split into three programs, each of which goes on with the next where there is something left to
- * do (a tail call): what happened, is it news, send it. The verifier takes each by itself, and what it has to follow
- * in one does not multiply with the others. For the same reason the last one goes on with itself where a walk
- * is long. The kernel wants a table for each type of program. */
+/* enum tail -> program. User space fills these maps before it attaches the hooks. The kernel requires all programs of a map to
+ * have the same type, and sys_exit has another one than the other hooks. */
 #ifndef SNOOP_LEGACY
 MAP(sys_exit_tails) = { BPF_MAP_TYPE_PROG_ARRAY, 4, 4, TAILS, 0 };
 #endif
 MAP(tails) = { BPF_MAP_TYPE_PROG_ARRAY, 4, 4, TAILS, 0 };
 
+/* Empties the queue. `first` is the slot 0, which holds it. */
 static __always_inline void clear_queue(struct scratch *first)
 {
 	first->queued = 0;
 	first->to_send = 0;
 }
 
-/* The access in that draft is to be looked at. */
+/* Queues the access in slot number `which` for dedup(). */
 static __always_inline void queue_access(struct scratch *first, struct scratch *s, __u32 which, struct verdict *verdict)
 {
 	s->verdict = *verdict;
@@ -194,7 +212,24 @@ static __always_inline void queue_access(struct scratch *first, struct scratch *
 	first->queued |= 1 << which;
 }
 
-/* The draft of the lowest bit that is set in `bits`: one way for the verifier to follow, not one for each. */
+/* Makes the accesses of a hook, one in each slot, and queues them. `s` is the slot and `which` is its number. `exists` says
+ * whether there is an access of that number, and `make` makes it or returns 0. It is a macro, because the three hooks
+ * have nothing else in common, and BPF programs here cannot take the address of a function. */
+#define QUEUE_ACCESSES(first, verdict, exists, make)                                                        \
+	do {                                                                                                \
+		clear_queue(first);                                                                         \
+		for (__u32 which = 0; which < SCRATCH_SLOTS; which++) {                                     \
+			if (!(exists))                                                                      \
+				break;                                                                      \
+			struct scratch *s = scratch_slot(which);                                            \
+                                                                                                            \
+			if (s && (make))                                                                    \
+				queue_access(first, s, which, verdict);                                     \
+		}                                                                                           \
+	} while (0)
+
+/* The slot of the lowest bit that is set in `bits`. The index is computed, so that the verifier follows one way and not one
+ * for each slot. */
 static __always_inline struct scratch *first_of(__u32 bits)
 {
 	__u32 index = ~bits & 1;
@@ -203,14 +238,16 @@ static __always_inline struct scratch *first_of(__u32 bits)
 	return scratch_slot(index);
 }
 
-/* Is the first draft that waits news? Goes on until none waits, then sends those that are. */
+/* Takes the first access of the queue, and marks it to be sent if it is new. Calls itself until the queue is empty, and then
+ * goes on with send_next(). */
 static __always_inline void dedup(void *ctx, void *table)
 {
 	struct scratch *first = scratch_slot(0), *s;
 
 	if (!first || !first->queued)
 		return;
-	s = first->queued & 1 ? first : scratch_slot(1); /* two ways to follow, but no look-up for nearly all */
+	/* These are two ways for the verifier to follow, but nearly always they save a look-up. */
+	s = first->queued & 1 ? first : scratch_slot(1);
 	if (s && is_new(s, current_task()))
 		first->to_send |= first->queued & -first->queued;
 	first->queued &= first->queued - 1;
@@ -220,11 +257,12 @@ static __always_inline void dedup(void *ctx, void *table)
 		bpf_tail_call(ctx, table, TAIL_SEND);
 }
 
-/* 15 rounds of 40 steps for each of two drafts: the kernel allows 33 tail calls in a row. */
+/* The kernel allows 33 tail calls in a row. Two slots of 15 rounds each leave room for the other calls. */
 #define STEPS_PER_ROUND 40
 #define ROUNDS 15
 
-/* Goes on with the first draft that is news, until none is left. */
+/* Continues with the first access that is to be sent: prepares its record, walks for one round, or sends it. Calls itself until
+ * none is left. */
 static __always_inline void send_next(void *ctx, void *table)
 {
 	__u64 task = bpf_get_current_task();

@@ -1,5 +1,6 @@
-/* Who makes an access in a container: the application, or the container runtime, which works in the
- * container's cgroup before it executes the application, and again for each command it executes in it. */
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Who makes an access in a container: the application or the container runtime. The runtime works in the container's
+ * cgroup before it executes the application, and again for each command that it executes in the container. */
 #ifndef SNOOP_RUNTIME_H
 #define SNOOP_RUNTIME_H
 
@@ -8,20 +9,22 @@
 #include "path.h"
 #include "task.h"
 
-/* A runtime's process begins outside: its parent is in another cgroup, and it shares the parent's mount
- * namespace. From there it goes into the container's namespace, while the mount its program lies on stays
- * behind. An application is executed where it is; later it may leave its namespace (unshare). */
+/* A process of the runtime begins outside the container: its parent is in another cgroup, and it shares the parent's mount
+ * namespace. From there it enters the container's namespace, but the mount that its program lies on stays behind. An
+ * application is executed in its namespace; it may leave that later (unshare(2)). */
 struct runtime_mntns {
 	__u64 container;
 	__u64 ns;
 };
 
-/* Mount namespaces from which runtimes came, besides the one that snoop was started from. Full: those not asked
- * for the longest leave. */
+/* Container and mount namespace -> 1, for the namespaces from which runtimes came, besides the one that snoop was started
+ * from. There are one or two for each container. When the map is full, the entry that was not looked up for the longest
+ * time leaves, and a runtime's accesses may then count as the application's. */
 MAP(runtimes) = { BPF_MAP_TYPE_LRU_HASH, sizeof(struct runtime_mntns), 4, 1024, 0 };
 
-/* Processes that were executed as part of an application. Only those without a parent in the container are
- * looked up. Full: as above. */
+/* Process -> 1, for processes without a parent in the container that were executed as part of an application. There are
+ * few of them: one for each container, and one for each command that a runtime executes in it. When the map is full,
+ * the entry that was not looked up for the longest time leaves. */
 MAP(executed) = { BPF_MAP_TYPE_LRU_HASH, sizeof(struct process), 4, 2048, 0 };
 
 static __always_inline int is_runtime_mntns(__u64 container, __u64 ns)
@@ -31,7 +34,7 @@ static __always_inline int is_runtime_mntns(__u64 container, __u64 ns)
 	return ns == self.runtime || bpf_map_lookup_elem(&runtimes, &where);
 }
 
-/* The mount namespace that a process's program lies in. */
+/* The mount namespace in which the program of a process lies. */
 static __always_inline __u64 exe_mntns(__u64 task)
 {
 	__u64 mount = program_of(task).mnt - OFF(mount_mnt);
@@ -39,6 +42,7 @@ static __always_inline __u64 exe_mntns(__u64 task)
 	return peek((void *)mount, OFF(mount_ns));
 }
 
+/* Returns whether a task is in the container with that id, or in a cgroup below it. */
 static __always_inline int is_task_below(__u64 container, __u64 task)
 {
 	void *node = node_of(task);
@@ -51,7 +55,7 @@ static __always_inline int is_task_below(__u64 container, __u64 task)
 	return 0;
 }
 
-/* To be called when the current process has executed a program. */
+/* Notes where the current process comes from. The exec hook calls this. */
 static __always_inline void remember_exec(struct verdict *verdict)
 {
 	if (!ENABLED(FEATURE_NAMES) || !verdict->has_runtime)
@@ -69,7 +73,7 @@ static __always_inline void remember_exec(struct verdict *verdict)
 		bpf_map_update_elem(&executed, &process, &one, BPF_ANY);
 }
 
-/* Is the current process the runtime's? In doubt it is not. */
+/* Returns whether the current process belongs to the runtime. In doubt it does not. */
 static __always_inline int is_runtime_process(struct verdict *verdict)
 {
 	if (!ENABLED(FEATURE_NAMES) || !verdict->has_runtime)
@@ -78,7 +82,7 @@ static __always_inline int is_runtime_process(struct verdict *verdict)
 	__u64 exe_ns = exe_mntns(task), here = mntns_of(task);
 	struct process process = process_of(task);
 
-	/* A container may be in the runtime's namespace, and see no more of it than its own root directory. */
+	/* A container may share the runtime's namespace, and see only its own root directory of it. */
 	if (is_runtime_mntns(container, here))
 		return is_namespace_root(root_of(task));
 	if (exe_ns == here || bpf_map_lookup_elem(&executed, &process))

@@ -1,6 +1,7 @@
-/* snoop itself: its call, by which it asks whether the programs run and which cgroup it is in. That is
- * getcpu(2) with a random number in the argument that the kernel has not used since 2.6.24. Nobody else makes
- * it: the C library asks the vDSO. */
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* snoop's own call, by which it asks whether the programs run and which cgroup it is in. The call is getcpu(2) with a
+ * random number in the argument that the kernel has not used since 2.6.24. No other process makes it: the C library
+ * asks the vDSO. */
 #ifndef SNOOP_SELF_H
 #define SNOOP_SELF_H
 
@@ -8,8 +9,8 @@
 
 #define ANCESTORS 32
 
-/* The mount namespace of the nearest ancestor that has another one: where the container runtime is, if this
- * is a container. */
+/* The mount namespace of the nearest ancestor that is in another one than `task`. If snoop is in a container, the container
+ * runtime is there. */
 static __always_inline __u64 namespace_around(__u64 task)
 {
 	__u64 own_ns = mntns_of(task), found = own_ns;
@@ -24,7 +25,7 @@ static __always_inline __u64 namespace_around(__u64 task)
 	return found ? found : own_ns;
 }
 
-/* Only one thread makes the call, hence no race. */
+/* Writes down what snoop asks for. Only one thread makes the call, so that there is no race. */
 static __always_inline void record_self(__u64 cookie)
 {
 	void *node = find_node(current_task(), 1);

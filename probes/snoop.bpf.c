@@ -1,4 +1,9 @@
-/* The hooks: one entry each, and how its arguments become accesses. */
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The hooks: a program for each tracepoint and iterator, and how its arguments become accesses. pipeline.h says what happens to
+ * an access then.
+ *
+ * Each hook is preceded by the prototype of its tracepoint; ctx[0] is the first argument. The sections are named for redbpf,
+ * which knows no other kind of program than "kprobe": bpf-sys/src/libbpf.rs loads each with the type that follows. */
 #include "pipeline.h"
 #include "iter.h"
 #include "lifecycle.h"
@@ -7,20 +12,22 @@
 #include "self.h"
 #include "io_uring.h"
 
+/* The kernel lets only programs with a licence that is compatible with the GPL call bpf_probe_read_kernel() and its like. It
+ * knows the licence of these files, GPL-2.0-only, by this name (include/linux/license.h). */
 char LICENSE[] SEC("license") = "GPL";
 
-#define RESOLVE_IN_ROOT 0x10
+#define RESOLVE_IN_ROOT 0x10 /* linux/openat2.h */
 
-/* A system call that returns. */
+/* A system call that is about to return. */
 struct call {
 	void *regs;
 	long result;
-	__u64 is32; /* 1 or 0 */
+	__u64 is32; /* 1 for a 32-bit call, else 0 */
 };
 
 #define ARGUMENT(i) select(-call->is32, load32(call->regs, OFF(regs_arg32[i])), load(call->regs, OFF(regs_arg[i])))
 
-/* The verifier wants each offset as a constant. */
+/* The argument with that index. The verifier needs each offset as a constant. */
 static __always_inline __u64 argument(struct call *call, __u32 index)
 {
 	switch (index) {
@@ -42,20 +49,21 @@ static __always_inline __u64 argument(struct call *call, __u32 index)
 #define AF_UNIX 1 /* linux/socket.h */
 #define ADDRESS_MAX 110 /* sizeof(struct sockaddr_un) */
 
-/* A system call that names a socket's address, and where that is in the process's memory. */
+/* The address of a socket in the process's memory. */
 struct address {
 	__u64 at;
 	__u64 len;
 };
 
-/* net/socket.c, sys_socketcall(): calls by number, with their arguments in memory. */
+/* The numbers of calls that socketcall(2) makes, with their arguments in memory: linux/net.h. */
 #define SOCKETCALL_BIND 2
 #define SOCKETCALL_CONNECT 3
 #define SOCKETCALL_SENDTO 11
 #define SOCKETCALL_SENDMSG 16
 #define SOCKETCALL_SENDMMSG 20
 
-/* The address of a call on a socket; none if it has none. Of sendmmsg(2) it is that of the first message. */
+/* Finds the socket address that a call names; `at` is 0 if it names none. For sendmmsg(2) it is the address of the first
+ * message. */
 static __always_inline struct address address_of(struct call *call, __u32 kind, __u32 index)
 {
 	struct address address = {};
@@ -79,7 +87,7 @@ static __always_inline struct address address_of(struct call *call, __u32 kind, 
 			return address;
 		}
 	}
-	/* struct msghdr begins with a pointer to the address, and its length as an int. */
+	/* struct msghdr begins with a pointer to the address and its length, which is an int. */
 	if (call->is32) {
 		bpf_probe_read_user(arguments, 8, (void *)address.at);
 		return (struct address){ arguments[0], arguments[1] };
@@ -89,8 +97,8 @@ static __always_inline struct address address_of(struct call *call, __u32 kind, 
 	return address;
 }
 
-/* Copies the path of the unix socket that a call names; returns its length. 0: the address is another one, has no path
- * (it is abstract, or to be chosen by the kernel), or there is none. See unix(7). */
+/* Copies the path of the unix socket that a call names, and returns its length. Returns 0 if there is no address, or if it is
+ * of another family or has no path: it may be abstract, or left to the kernel to choose. See unix(7). */
 static __always_inline long read_socket_path(struct scratch *s, struct call *call, __u32 kind, __u32 index)
 {
 	struct address address = address_of(call, kind, index);
@@ -101,7 +109,7 @@ static __always_inline long read_socket_path(struct scratch *s, struct call *cal
 	if (!address.at || address.len <= sizeof(family) || address.len > ADDRESS_MAX ||
 	    bpf_probe_read_user(&family, sizeof(family), (void *)address.at) || family != AF_UNIX)
 		return 0;
-	/* The path needs no NUL where the address ends; this helper adds one. */
+	/* The path may end with the address and without a NUL; the helper adds one. */
 	barrier_var(size);
 	size &= 127;
 	if (!size)
@@ -110,7 +118,7 @@ static __always_inline long read_socket_path(struct scratch *s, struct call *cal
 	return n > 0 ? n - 1 : 0;
 }
 
-/* Makes the access by one path of a syscall that succeeded; 0 if there is none. */
+/* Makes the access by one path of a syscall that succeeded. Returns 0 if the call has no such path. */
 static __always_inline int path_access(struct scratch *s, void *task, struct call *call,
 				       struct verdict *verdict, const volatile struct row *row,
 				       int which)
@@ -147,7 +155,7 @@ static __always_inline int path_access(struct scratch *s, void *task, struct cal
 		count(verdict->number, row->id, OUTCOME_UNREADABLE);
 		return 0;
 	}
-	if (!len) /* AT_EMPTY_PATH: the descriptor itself, not a path */
+	if (!len) /* AT_EMPTY_PATH names the descriptor itself. */
 		return 0;
 	a->len = len;
 	if (kind & ROW_HOW)
@@ -174,8 +182,10 @@ static __always_inline int path_access(struct scratch *s, void *task, struct cal
 	return 1;
 }
 
-/* A BTF raw tracepoint, whose arguments carry types: the registers are read by plain loads. The other hooks are
- * plain raw tracepoints, which load faster. */
+/* sys_exit(struct pt_regs *regs, long ret)
+ *
+ * This is a BTF raw tracepoint, whose arguments have types, so that plain loads read the registers. The other hooks are plain
+ * raw tracepoints, which load faster. */
 #ifdef SNOOP_LEGACY
 #define sys_exit_tails tails
 SEC("kprobe/raw_tp/sys_exit")
@@ -187,7 +197,7 @@ int sys_exit(__u64 *ctx)
 	struct call call = { .regs = (void *)ctx[0], .result = ctx[1] };
 	__u64 nr = load32(call.regs, OFF(regs_nr));
 
-	/* For the node's other processes most calls must end here. */
+	/* Most calls of all processes of the node must end here. */
 	if (nr >= SYSCALL_NUMBERS || !(config.table[nr].id | config.table[SYSCALL_NUMBERS + nr].id))
 		return 0;
 	void *task = current_task();
@@ -220,17 +230,9 @@ int sys_exit(__u64 *ctx)
 		count(verdict->number, id, OUTCOME_UNTRACED);
 		return 0;
 	}
-	clear_queue(first);
-	for (__u32 which = 0; which < SCRATCH_SLOTS; which++) {
-		if (which && row->path[1] == ARG_NONE) /* nearly always */
-			break;
-		struct scratch *s = scratch_slot(which);
-
-		if (s && (kind & ROW_ELF_INTERP ? elf_interp_access(s, task, verdict)
-					    : !(kind & ROW_EXEC) && path_access(s, task, &call, verdict, row,
-										which)))
-			queue_access(first, s, which, verdict);
-	}
+	QUEUE_ACCESSES(first, verdict, !which || row->path[1] != ARG_NONE,
+		       kind & ROW_ELF_INTERP ? elf_interp_access(s, task, verdict)
+					     : !(kind & ROW_EXEC) && path_access(s, task, &call, verdict, row, which));
 	if (kind & (ROW_CHDIR | ROW_CHROOT))
 		remember_task_dirs(task);
 	if (first->queued)
@@ -254,11 +256,11 @@ int sys_exit_send(__u64 *ctx)
 }
 #endif
 
-/* "/dev/fd/": execveat relative to a descriptor gets a name made up of this, the descriptor's number and
- * the path. The descriptor may be closed by now. */
+/* "/dev/fd/". When execveat(2) gets a descriptor, the kernel makes a path of this, the descriptor's number and the path that
+ * was given. The descriptor may be closed by now, so that such a path is of no use. */
 #define DEV_FD 0x2f64662f7665642fULL
 
-/* Makes the access by a name that the kernel holds. */
+/* Makes the access by a path in the kernel's memory. Returns 0 if it cannot be read. */
 static __always_inline int name_access(struct scratch *s, struct verdict *verdict, __u32 row,
 				       void *name, struct path_ref real)
 {
@@ -280,8 +282,10 @@ static __always_inline int name_access(struct scratch *s, struct verdict *verdic
 	return 1;
 }
 
-/* The program runs from here on. The kernel itself opened it, its interpreter (for "#!") and its
- * loader; no syscall shows them. */
+/* sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)
+ *
+ * The new program is about to run. The kernel itself opened it, its "#!" interpreter and its ELF interpreter; no syscall shows
+ * them. */
 SEC("kprobe/raw_tp/sched_process_exec")
 int sched_process_exec(__u64 *ctx)
 {
@@ -309,19 +313,15 @@ int sched_process_exec(__u64 *ctx)
 	remember_exec(verdict);
 	remember_task_dirs(task);
 	begin_interp_wait(first, task, verdict);
-	clear_queue(first);
-	for (__u32 which = 0; which < SCRATCH_SLOTS; which++) {
-		struct scratch *s = scratch_slot(which);
-
-		if (s && (which ? interp != filename && name_access(s, verdict, config.script_interp_id, interp, NO_PATH)
-				: name_access(s, verdict, config.exec_id, filename, program)))
-			queue_access(first, s, which, verdict);
-	}
+	QUEUE_ACCESSES(first, verdict, 1,
+		       which ? interp != filename && name_access(s, verdict, config.script_interp_id, interp, NO_PATH)
+			     : name_access(s, verdict, config.exec_id, filename, program));
 	if (first->queued)
 		bpf_tail_call(ctx, &tails, TAIL_DEDUP);
 	return 0;
 }
 
+/* cgroup_mkdir(struct cgroup *cgrp, const char *path) */
 SEC("kprobe/raw_tp/cgroup_mkdir")
 int cgroup_mkdir(__u64 *ctx)
 {
@@ -332,6 +332,7 @@ int cgroup_mkdir(__u64 *ctx)
 	return 0;
 }
 
+/* cgroup_rmdir(struct cgroup *cgrp, const char *path) */
 SEC("kprobe/raw_tp/cgroup_rmdir")
 int cgroup_rmdir(__u64 *ctx)
 {
@@ -342,6 +343,9 @@ int cgroup_rmdir(__u64 *ctx)
 	return 0;
 }
 
+/* io_uring_submit_req(struct io_kiocb *req)
+ *
+ * Since Linux 6.4: 2ad57931db64, "io_uring: rename trace_io_uring_submit_sqe() tracepoint". */
 SEC("kprobe/raw_tp/io_uring_submit_req")
 int io_uring_submit_req(__u64 *ctx)
 {
@@ -360,18 +364,15 @@ int io_uring_submit_req(__u64 *ctx)
 
 	if (!verdict)
 		return 0;
-	clear_queue(first);
-	for (__u32 which = 0; which < SCRATCH_SLOTS; which++) {
-		struct scratch *s = scratch_slot(which);
-
-		if (s && request_access(s, task, request, verdict, &config.request[opcode], which))
-			queue_access(first, s, which, verdict);
-	}
+	QUEUE_ACCESSES(first, verdict, 1, request_access(s, task, request, verdict, &config.request[opcode], which));
 	if (first->queued)
 		bpf_tail_call(ctx, &tails, TAIL_DEDUP);
 	return 0;
 }
 
+/* io_uring_complete(struct io_ring_ctx *ctx, void *req, ...)
+ *
+ * What follows differs between kernels and is not used. `req` is null for a result that belongs to no request. */
 SEC("kprobe/raw_tp/io_uring_complete")
 int io_uring_complete(__u64 *ctx)
 {
@@ -383,7 +384,7 @@ int io_uring_complete(__u64 *ctx)
 	return 0;
 }
 
-/* What the hooks above go on with. */
+/* The stages that follow the raw tracepoints above. */
 SEC("kprobe/raw_tp/dedup")
 int raw_tp_dedup(void *ctx)
 {
@@ -398,7 +399,10 @@ int raw_tp_send(void *ctx)
 	return 0;
 }
 
-/* Attached to sys_exit while user space asks, by its own call with the number of a child added to the cookie. */
+/* sys_exit(struct pt_regs *regs, long ret)
+ *
+ * This program is attached only while user space lists children. User space asks for each by its own call, and adds the number
+ * of the child to the cookie. */
 SEC("kprobe/raw_tp/list_children")
 int list_children(__u64 *ctx)
 {
@@ -409,7 +413,9 @@ int list_children(__u64 *ctx)
 	return 0;
 }
 
-/* Of every task, every mapping (Linux 5.12). */
+/* struct bpf_iter__task_vma { struct bpf_iter_meta *meta; struct task_struct *task; struct vm_area_struct *vma; }
+ *
+ * Every mapping of every task, since Linux 5.12: 3a7b35b899de, "bpf: Introduce task_vma bpf_iter". */
 SEC("kprobe/iter/task_vma")
 int task_vma(__u64 *ctx)
 {
@@ -421,7 +427,9 @@ int task_vma(__u64 *ctx)
 	return 0;
 }
 
-/* Of every task, its program: where there is no iterator over mappings (before Linux 5.12). */
+/* struct bpf_iter__task { struct bpf_iter_meta *meta; struct task_struct *task; }
+ *
+ * The program of every task, where the kernel has no iterator over mappings. Since Linux 5.8, like the next one. */
 SEC("kprobe/iter/task")
 int task(__u64 *ctx)
 {
@@ -433,7 +441,9 @@ int task(__u64 *ctx)
 	return 0;
 }
 
-/* Of every task, every open file (Linux 5.8). */
+/* struct bpf_iter__task_file { struct bpf_iter_meta *meta; struct task_struct *task; u32 fd; struct file *file; }
+ *
+ * Every open file of every task, since Linux 5.8: eaaacd23910f, "bpf: Add task and task/file iterator targets". */
 SEC("kprobe/iter/task_file")
 int task_file(__u64 *ctx)
 {

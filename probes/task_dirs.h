@@ -1,4 +1,5 @@
-/* Processes: which one it is, whether it is older than the tracing, and where it was before a change of directory. */
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Where a process was before a change of directory. */
 #ifndef SNOOP_TASK_DIRS_H
 #define SNOOP_TASK_DIRS_H
 
@@ -9,9 +10,9 @@ struct task_dirs {
 	struct path_ref pwd;
 };
 
-/* Process -> its directories at its last exec, chdir, fchdir or chroot. When such a call returns, the
- * directory its path started from is gone from the task, and only this map knows it. Full: the
- * processes that moved longest ago leave. */
+/* Process -> its directories after its last exec, chdir, fchdir or chroot. When such a call returns, the task no longer has
+ * the directory that the call's path started from, and only this map knows it. It holds more processes than change
+ * their directory at a time. When it is full, the process that was not looked up for the longest time leaves. */
 MAP(task_dirs) = { BPF_MAP_TYPE_LRU_HASH, sizeof(struct process), sizeof(struct task_dirs), 2048, 0 };
 
 static __always_inline struct task_dirs task_dirs_now(void *task)
@@ -29,10 +30,11 @@ static __always_inline void remember_task_dirs(void *task)
 	bpf_map_update_elem(&task_dirs, &process, &now, BPF_ANY);
 }
 
-/* How many forks without an exec or a move between them are looked through. */
+/* How many ancestors are looked up. Each step is a fork without an exec or a change of directory in between. */
 #define GENERATIONS 8
 
-/* A process that has not moved yet since it was forked is where its parent is. */
+/* The directories before the current call. A process that has not changed its directory since it was forked is where its
+ * parent is. */
 static __always_inline struct task_dirs task_dirs_before(void)
 {
 	__u64 task = bpf_get_current_task();

@@ -1,7 +1,8 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* The contract between the programs in this folder and user space.
  *
- * src/bpf/wire.rs mirrors this file; both sides assert the layout, and a test compares the two through
- * the type information of the compiled object. All numbers are in the machine's byte order. */
+ * src/bpf/wire.rs mirrors this file. Both sides assert the layout, and tests/wire.rs compares the two through the type
+ * information of the compiled object. All numbers are in the machine's byte order. */
 #ifndef SNOOP_WIRE_H
 #define SNOOP_WIRE_H
 
@@ -9,11 +10,11 @@
 
 /* ---- what user space tells the programs, once, before they are loaded ---- */
 
-#define SYSCALL_NUMBERS 512 /* numbers the table covers; the highest in use is 469 (Linux 6.17) */
-#define EXCLUDES 8   /* prefixes tested in the kernel; user space tests all of them again */
-#define EXCLUDE_WORDS 4 /* of 8 bytes: longer prefixes are left to user space */
+#define SYSCALL_NUMBERS 512 /* the numbers that the table covers; Linux 6.17 uses them up to 469 */
+#define EXCLUDES 8          /* the prefixes that the programs test; user space tests all of them again */
+#define EXCLUDE_WORDS 4     /* of 8 bytes each; longer prefixes are left to user space */
 
-/* An argument's index, or none. */
+/* No argument, where the index of one is expected. */
 #define ARG_NONE 0xff
 
 enum row_kind {
@@ -21,18 +22,19 @@ enum row_kind {
 	ROW_OPENS = 1 << 0,  /* the result is a descriptor of the opened file */
 	ROW_CHDIR = 1 << 1,  /* success has replaced the working directory */
 	ROW_CHROOT = 1 << 2, /* success has replaced the root directory */
-	ROW_EXEC = 1 << 3,   /* success replaces the process: see the exec hook */
+	ROW_EXEC = 1 << 3,   /* success replaces the program: sched_process_exec() makes the accesses */
 	ROW_HOW = 1 << 4,    /* the third argument is a struct open_how */
-	ROW_ELF_INTERP = 1 << 5, /* takes no path, but shows that the dynamic loader runs */
+	ROW_ELF_INTERP = 1 << 5, /* the call takes no path, but every ELF interpreter makes it soon after exec */
 	ROW_SELF = 1 << 6,    /* snoop's own call, if it carries the cookie */
 	ROW_UNTRACED = 1 << 7, /* success begins something that cannot be traced on this kernel */
 	ROW_ADDRESS = 1 << 8, /* the path is in a struct sockaddr, whose length is the next argument */
-	ROW_MESSAGE = 1 << 9, /* the same in a struct msghdr */
-	ROW_SOCKETCALL = 1 << 10, /* the same in the arguments that socketcall(2) of 32-bit programs takes */
+	ROW_MESSAGE = 1 << 9, /* the path is in a struct sockaddr, to which a struct msghdr points */
+	ROW_SOCKETCALL = 1 << 10, /* such an address is in the arguments of socketcall(2), a call of 32-bit programs */
 };
 
-/* One syscall. Both paths are relative to their own dir: a descriptor argument, or the working
- * directory. `id` is the row's place in `counts`; 0 means "takes no path, not our business". */
+/* One syscall: which of its arguments are paths, and which argument is the descriptor that each path is relative to. Without
+ * a descriptor a path is relative to the working directory. `id` is the row in `counts`; 0 means that the programs ignore
+ * this syscall. */
 struct row {
 	__u8 path[2];
 	__u8 dir[2];
@@ -40,8 +42,8 @@ struct row {
 	__u16 id;
 };
 
-/* A request of io_uring: where in it (bytes) each path is, as a pointer to a struct filename, and the descriptor
- * of the directory it is relative to. `id` is the row in `counts`; 0 means "takes no path". */
+/* A request of io_uring: the offset of each path in it, which is a pointer to a struct filename, and the offset of the
+ * descriptor that the path is relative to. `id` is the row in `counts`; 0 means that the request takes no path. */
 struct request {
 	__u8 path[2];
 	__u8 dir[2];
@@ -49,21 +51,22 @@ struct request {
 	__u16 id;
 };
 
-#define REQUESTS 64 /* opcodes; Linux 6.18 has 63 */
+#define REQUESTS 64 /* the opcodes that the table covers; Linux 6.18 has 63 */
 
-/* A prefix as words: it matches where (text ^ word) & mask is zero in all of them. */
+/* A prefix in words. A path begins with it if (text ^ word) & mask is zero for each word. */
 struct exclude {
 	__u64 word[EXCLUDE_WORDS];
 	__u64 mask[EXCLUDE_WORDS];
 };
 
+/* The kernel does not have this member. */
 #define OFFSET_NONE 0xffffffff
 
-/* Where the members of the kernel's structures are, in bytes. */
+/* The offsets of members of the kernel's structures, in bytes. src/bpf/layout.rs says which members they are. */
 struct offsets {
 	__u32 regs_nr;
 	__u32 regs_arg[6];
-	__u32 regs_arg32[6]; /* of a 32-bit call */
+	__u32 regs_arg32[6]; /* in a 32-bit call */
 	__u32 task_fs;
 	__u32 task_files;
 	__u32 task_mm;
@@ -73,7 +76,7 @@ struct offsets {
 	__u32 task_tgid;
 	__u32 task_leader;
 	__u32 task_start;
-	__u32 task_status; /* has the bit of 32-bit calls: see is_compat() */
+	__u32 task_status; /* see is_compat() */
 	__u32 fs_root;
 	__u32 fs_pwd;
 	__u32 path_mnt;
@@ -96,26 +99,26 @@ struct offsets {
 	__u32 fdt_max_fds;
 	__u32 file_path;
 	__u32 file_mode;
-	__u32 backing_path; /* of a file that stands for one of an overlay (since 6.6) */
+	__u32 backing_path; /* since Linux 6.7, see file_of_mapping() */
 	__u32 inode_mode;
 	__u32 sb_magic;
 	__u32 sb_type;
 	__u32 fs_type_name;
 	__u32 mm_exe_file;
 	__u32 mm_saved_auxv;
-	__u32 mm_mt;   /* the mappings as a maple tree (since 6.1) … */
-	__u32 mm_mmap; /* … or as a list (before); OFFSET_NONE is "not in this kernel" */
+	__u32 mm_mt;   /* the maple tree of mappings since Linux 6.1 */
+	__u32 mm_mmap; /* the list of mappings before Linux 6.1 */
 	__u32 vma_file;
 	__u32 vma_end;
 	__u32 vma_next;
 	__u32 maple_root;
-	__u32 maple_pivots;  /* of a leaf or range node */
+	__u32 maple_pivots;  /* in a leaf or range node, like maple_slots */
 	__u32 maple_slots;
-	__u32 maple_apivots; /* of an allocation range node */
+	__u32 maple_apivots; /* in an allocation range node, like maple_aslots */
 	__u32 maple_aslots;
 	__u32 bprm_filename;
 	__u32 bprm_interp;
-	__u32 task_cg_list; /* for list.h, like those up to cgroup_domains; OFFSET_NONE if one of them is missing */
+	__u32 task_cg_list; /* from here to cgroup_domains: for list.h; this one is OFFSET_NONE if any of them is missing */
 	__u32 css_set_tasks;
 	__u32 cgroup_self;
 	__u32 css_parent;
@@ -132,76 +135,75 @@ struct offsets {
 	__u32 kernfs_parent;
 	__u32 kernfs_name;
 	__u32 filename_name;
-	__u32 request_opcode; /* of io_uring; OFFSET_NONE if it cannot be traced */
+	__u32 request_opcode; /* OFFSET_NONE, like request_result, where io_uring cannot be traced */
 	__u32 request_result;
 };
 
-/* What this kernel allows, or has in a place that is known. What is missing is said in the report. */
+/* What the programs can do on this kernel. The report lists what they cannot do. */
 enum feature {
-	FEATURE_KERNEL_MEMORY = 1 << 0,   /* to read the kernel's memory: not with lockdown=confidentiality */
-	FEATURE_PATHS = 1 << 1,  /* to find the names of directories and files */
-	FEATURE_ELF_INTERP = 1 << 2, /* to find a new program's loader */
+	FEATURE_KERNEL_MEMORY = 1 << 0, /* read the kernel's memory, which lockdown=confidentiality forbids */
+	FEATURE_PATHS = 1 << 1,         /* find the names of directories and files */
+	FEATURE_ELF_INTERP = 1 << 2,    /* find the ELF interpreter of a new program */
 };
 
 #define FEATURE_NAMES (FEATURE_KERNEL_MEMORY | FEATURE_PATHS)
 
-/* Read-only and frozen before the programs are loaded: the verifier takes it as constants. */
+/* User space writes this and freezes the map before it loads the programs, so that the verifier takes it as constants. */
 struct config {
-	struct row table[2 * SYSCALL_NUMBERS]; /* the second half is of 32-bit calls, whose numbers are others */
+	struct row table[2 * SYSCALL_NUMBERS]; /* first by the numbers of 64-bit calls, then by those of 32-bit calls */
 	struct request request[REQUESTS];
 	struct exclude exclude[EXCLUDES];
-	__u64 seed;   /* makes the keys of `seen` unpredictable */
-	__u64 cookie; /* by which the programs know snoop's own call */
+	__u64 seed;   /* random, so that nobody can predict the keys in `known` */
+	__u64 cookie; /* random, so that the programs recognise snoop's own call */
 	struct offsets off;
-	__u32 typed;   /* 1: pointers of the current task carry types and are read by plain loads */
-	__u16 exec_id; /* rows of `counts` for what has no syscall of its own */
+	__u32 typed;   /* 1 if the current task has a type, and is read by plain loads */
+	__u16 exec_id; /* like the next three, a row of `counts` for what is no syscall */
 	__u16 script_interp_id;
 	__u16 elf_interp_id;
 	__u16 late_id;
-	__u32 mode_backing; /* the flag of file.f_mode for such a file; it moved in 6.14 */
+	__u32 mode_backing; /* FMODE_BACKING of file.f_mode, another bit since Linux 6.14 */
 	__u32 features; /* enum feature */
 };
 
-/* Numbers of containers. The last one is shared by those that found none. */
+/* How many containers have a number. Those that find no number share the last one. */
 #define CONTAINERS 1024
 
 /* ---- what user space may change while the programs run ---- */
 
 struct control {
 	__u32 generation; /* a verdict of another generation is void: the traced cgroups changed */
-	__u32 epoch;      /* counts up once a minute, from 1; ages the entries of `seen` */
+	__u32 epoch;      /* counts up every EPOCH_SECONDS, from 1; it ages the entries of `known` */
 	__u64 attached;   /* when tracing began, by the monotonic clock in nanoseconds */
-	__u64 listed;     /* the cgroup above snoop's own whose children list_children() lists */
+	__u64 listed;     /* the cgroup above snoop's own whose children list_children() lists, by its id */
 };
 
-/* A known name is offered again once its entry is this many epochs old, because it may have come to
- * mean another file. */
+/* A known access is sent again once its entry is this many epochs old, because its path may mean another file by then. */
 #define KNOWN_EPOCHS 5
 #define EPOCH_SECONDS 60
 
 /* ---- what the programs count, per CPU ---- */
 
 enum outcome {
-	OUTCOME_FAILED,     /* the kernel answered with an error */
-	OUTCOME_EXCLUDED,   /* below an excluded prefix */
-	OUTCOME_DUPLICATE,  /* known: nothing was sent */
+	OUTCOME_FAILED,     /* the call returned an error */
+	OUTCOME_EXCLUDED,   /* the path is excluded, or the process is a container runtime's */
+	OUTCOME_DUPLICATE,  /* the access is known; nothing was sent */
 	OUTCOME_SUBMITTED,  /* a record was sent */
 	OUTCOME_FULL,       /* lost: the ring buffer had no room */
 	OUTCOME_UNREADABLE, /* lost: the path could not be read from the process */
 	OUTCOME_UNTRACED,   /* lost: a ring of io_uring, on a kernel where requests cannot be traced */
-	OUTCOME_TOO_LONG,   /* lost: a directory deeper or a path longer than a record holds */
+	OUTCOME_TOO_LONG,   /* lost: a record has no room for the depth of a directory or the length of a path */
 	OUTCOMES,
 };
 
-#define ROWS 160 /* row 0 is of records that are no access */
+#define ROWS 160 /* row 0 is for records that are not accesses */
 
-/* Counters only grow: user space remembers what it has taken. */
+/* These counters only grow. User space remembers what it has read before. */
 struct counts {
 	__u64 of[ROWS][OUTCOMES];
 	__u64 events[CONTAINERS]; /* of each container, by its number */
 };
 
-/* The programs that a hook's program goes on with: indices of `tails` and `sys_exit_tails`, which user space fills. */
+/* The programs that a hook's program goes on with; see pipeline.h. */
 enum tail {
 	TAIL_DEDUP,
 	TAIL_SEND,
@@ -210,33 +212,33 @@ enum tail {
 
 /* ---- whose accesses count ---- */
 
-#define CGROUP_DEPTH 24  /* levels of cgroups that are looked at; a container's is at 5 or so */
-#define CGROUP_NAME_BYTES 256 /* the longest name that a file system has, with the NUL */
+#define CGROUP_DEPTH 24       /* the levels of cgroups that are looked at; a container is on level 5 or so */
+#define CGROUP_NAME_BYTES 256 /* NAME_MAX, with the NUL */
 #define TARGETS 1024
 
-/* What a cgroup that user space names means. The nearest one above a process counts. */
+/* What a cgroup means that user space names. The nearest one above a process decides. */
 enum target {
-	TARGET_PROCESSES = 1, /* all in it and below it count as one container */
-	TARGET_CONTAINER = 2, /* the same, but for what a container runtime does in it */
-	TARGET_POD = 3,       /* each cgroup in it is such a container */
+	TARGET_PROCESSES = 1, /* everything in it and below it counts as one container */
+	TARGET_CONTAINER = 2, /* it is a container, in which a container runtime's accesses do not count */
+	TARGET_POD = 3,       /* each cgroup in it is a container, as above */
 	TARGET_IGNORED = 4,   /* nothing in it counts */
-	TARGET_PARENT = 5,    /* each cgroup in it that a container runtime named is such a container;
-				 all else in it counts as one container */
+	TARGET_PARENT = 5,    /* each cgroup in it that a container runtime named is a container, as above;
+				 everything else in it counts as one container */
 };
 
-/* What is known about a cgroup: the container it belongs to (0 if none) and that one's number. */
+/* What is known about a cgroup: the container that it belongs to (0 if none), and the number of that container. */
 struct verdict {
 	__u64 cgroup;
 	__u64 container;
 	__u16 number;
-	__u16 has_runtime; /* a container runtime works in it too */
+	__u16 has_runtime; /* a container runtime works in the container too */
 	__u32 generation;
 };
 
 /* A container by its number. */
 struct container {
 	__u64 id;    /* of its cgroup */
-	__u32 path_sent; /* a record has brought its name to user space */
+	__u32 path_sent; /* a record has brought the path of its cgroup to user space */
 	__u32 pad;
 };
 
@@ -246,7 +248,7 @@ struct cgroup_path {
 	char name[CGROUP_NAME_BYTES];
 };
 
-/* What a cgroup becomes once it is created: a target, or, with 0 here, the parent of the next one that is expected. */
+/* What a cgroup becomes when it is created: a target, or, if `target` is 0, the parent of the next one that is expected. */
 struct expected {
 	__u32 target; /* enum target */
 	__u32 next;   /* index in `expected_below` */
@@ -260,15 +262,15 @@ struct expected_below {
 
 #define EXPECTED_BELOW 64
 
-#define LISTED_CHILDREN 512 /* of one cgroup: see list.h */
+#define LISTED_CHILDREN 512 /* the most children of one cgroup that are listed; see list.h */
 
-/* What the programs answer to snoop's own call: see self.h. */
+/* What the programs write when snoop makes its own call; see self.h. */
 struct self {
-	__u64 now; /* when it was seen last, by the monotonic clock in nanoseconds */
-	__u32 tgid;  /* in the first pid namespace */
+	__u64 now; /* the time of the last such call, by the monotonic clock in nanoseconds */
+	__u32 tgid;  /* of snoop, in the first pid namespace */
 	__u32 listed; /* list_children() found the child that it was asked for */
-	__u64 runtime; /* the mount namespace that snoop was started from, or its own */
-	__u64 ns;      /* its own */
+	__u64 runtime; /* the mount namespace that snoop was started from, or snoop's own */
+	__u64 ns;      /* snoop's own mount namespace */
 	__u64 id[CGROUP_DEPTH]; /* snoop's cgroup and those above it; 0 above the root */
 	char name[CGROUP_DEPTH][CGROUP_NAME_BYTES];
 };
@@ -277,62 +279,62 @@ struct self {
 
 enum part {
 	PART_REQUESTED, /* the path as the program gave it, without its NUL */
-	PART_BASE,  /* the directory a relative path starts from */
+	PART_BASE,  /* the directory that a relative path starts from */
 	PART_ROOT,  /* the process's root directory */
 	PART_REAL,  /* the file that was opened or executed */
 	PARTS,
 };
 
-/* All parts but the first are names from the leaf up, each followed by a slash: "b/a/" is /a/b. */
+/* Each part but the first consists of names from the leaf up, each followed by a slash: "b/a/" is /a/b. */
 
 enum record_flag {
-	RECORD_HAS_BASE = 1 << 0, /* the path is relative; without this flag its start is unknown */
-	RECORD_HAS_REAL = 1 << 1,
+	RECORD_HAS_BASE = 1 << 0, /* there is a base part; a relative path without one starts somewhere unknown */
+	RECORD_HAS_REAL = 1 << 1, /* there is a real part */
 	RECORD_IN_BASE = 1 << 2,  /* the base serves as the root directory too (RESOLVE_IN_ROOT) */
 	RECORD_CHDIR = 1 << 3,    /* a change of directory: the real part is where it led */
-	RECORD_REAL_ONLY = 1 << 4, /* there is no usable name: only the real part counts */
-	RECORD_CGROUP_CREATED = 1 << 5,  /* no access: the cgroup was made again */
-	RECORD_CGROUP_REMOVED = 1 << 6, /* no access: the cgroup was removed */
-	RECORD_PENDING = 1 << 8, /* whether it succeeds will be told by a record with the same key, or not at all */
-	RECORD_COMPLETE = 1 << 9, /* that record */
-	RECORD_LATE = 1 << 7, /* by a process that is older than the tracing */
-	RECORD_OWN_VIEW = 1 << 10, /* by a process in snoop's own mount namespace, and in no chroot */
+	RECORD_REAL_ONLY = 1 << 4, /* there is no usable requested path: only the real part counts */
+	RECORD_CGROUP_CREATED = 1 << 5, /* this is not an access: the cgroup was created */
+	RECORD_CGROUP_REMOVED = 1 << 6, /* this is not an access: the cgroup was removed */
+	RECORD_LATE = 1 << 7, /* the process is older than the tracing */
+	RECORD_PENDING = 1 << 8, /* the result is not known; RECORD_COMPLETE with the same key may bring it */
+	RECORD_COMPLETE = 1 << 9, /* this is not an access: it brings the result of a pending one */
+	RECORD_OWN_VIEW = 1 << 10, /* the process is in snoop's own mount namespace, and in no chroot */
 };
 
-/* The type of a file system, as mount(8) shows it; a longer one is cut. */
+/* The name of a file system's type, as mount(8) shows it. A longer one is cut. */
 #define FS_NAME_BYTES 16
 
 struct record {
 	__u64 container; /* id of the traced cgroup */
-	__u64 key;       /* the access's key in `seen` */
+	__u64 key;       /* of the access, in `known` */
 	__s32 result;
 	__u32 pid;
 	__u16 row;
 	__u16 flags;
 	__u16 len[PARTS];
-	__u16 mount; /* the bytes of the real part from here on are the name of the mount point it lies on */
-	__u16 cgroup; /* bytes behind the parts: the names of the container's cgroup, if user space lacks them */
-	char fs[FS_NAME_BYTES]; /* what is mounted there; empty without a real part */
+	__u16 mount; /* where in the real part the name of the mount point begins that the file lies on */
+	__u16 cgroup; /* the length of what follows the parts: the names of the container's cgroup, if they were not sent yet */
+	char fs[FS_NAME_BYTES]; /* the file system that is mounted there; empty without a real part */
 };
 
 #define PATH_MAX_BYTES 4096 /* PATH_MAX, with the NUL */
 #define NAME_MAX_BYTES 255
-#define DATA_MAX 16384 /* four parts of PATH_MAX; a power of two. A record's data is shorter. */
+#define DATA_MAX 16384 /* four parts of PATH_MAX bytes, and a power of two; the data of a record is shorter */
 
-/* 4 MiB hold 20,000 records of 200 bytes (64 of header, the rest path and real path): what one core
- * opening new files as fast as it can produces in 40 ms. */
+/* 4 MiB hold 20,000 records of 200 bytes: 8 bytes of the ring's own header, 56 of struct record, the rest path and real path.
+ * One core that opens new files as fast as it can produces that many in 40 ms. */
 #define RING_BYTES (4 << 20)
 
 /* Records wait in the ring for a moment so that user space takes many at once. A record that makes the ring this full wakes
  * user space up at once. */
 #define RING_URGENT (RING_BYTES / 4)
 
-/* The set of known accesses: buckets of one cache line. 2^15 * 8 = 262,144 keys in 2 MiB. */
+/* The set of known accesses. A bucket has the size of a cache line, and 2^15 buckets of 8 keys are 262,144 keys in 2 MiB. */
 #define KNOWN_BITS 15
 #define KNOWN_WAYS 8
 
 struct bucket {
-	__u64 slot[KNOWN_WAYS]; /* 48 bits of key, 16 bits of epoch; 0 is empty */
+	__u64 slot[KNOWN_WAYS]; /* 48 bits of a key and 16 bits of an epoch; 0 is empty */
 };
 
 _Static_assert(sizeof(struct row) == 8, "one load per row");
