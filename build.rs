@@ -76,9 +76,12 @@ fn compile(clang: &str, object: &Path, extra: &[&str]) {
     let mut command = compiler(clang);
     command.args(extra).args(["-S", "probes/snoop.bpf.c", "-o"]);
     run(command.arg(&text));
-    // Without the dot each jump's target becomes a symbol: a fifth of the object, which is part of the binary.
-    let assembly = fs::read_to_string(&text).expect("clang wrote it");
-    fs::write(&text, assembly.replace("LBB", ".LBB")).expect("OUT_DIR can be written");
+    // Without the dot each jump's target becomes a symbol. With it the two objects have 361,384 bytes in place of 440,040,
+    // and 84,076 in place of 118,109 once they are packed: 4 % of the static binary.
+    if env::var_os("CARGO_FEATURE_DROP_LABELS").is_some() {
+        let assembly = fs::read_to_string(&text).expect("clang wrote it");
+        fs::write(&text, assembly.replace("LBB", ".LBB")).expect("OUT_DIR can be written");
+    }
     let mut command = Command::new(clang);
     command.args(["-target", "bpf", "-c"]).arg(&text);
     run(command.arg("-o").arg(object));

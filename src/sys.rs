@@ -11,6 +11,7 @@ pub mod files;
 pub mod limits;
 #[allow(unsafe_code)]
 pub mod mapping;
+#[cfg(feature = "short-copies")]
 #[allow(unsafe_code)]
 mod memcpy;
 #[allow(unsafe_code)]
