@@ -311,10 +311,13 @@ impl Tracer {
 
     /// Goes on with a client's connection.
     fn serve(&mut self, token: u64, epoll: &Epoll, now: Instant) {
-        // The answers need all of self but the server.
-        if let Some(mut server) = self.server.take() {
-            server.ready(token, epoll, now, &mut |path| self.answer(path));
-            self.server = Some(server);
+        let server = self.server.as_mut();
+        let Some((slot, path)) = server.and_then(|server| server.ready(token, epoll, now)) else {
+            return;
+        };
+        let response = self.answer(&path);
+        if let Some(server) = &mut self.server {
+            server.respond(slot, response, epoll);
         }
     }
 

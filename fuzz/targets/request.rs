@@ -1,7 +1,7 @@
 //! What a client of the listener sends.
 #![no_main]
 
-use snoop::http::{Parsed, parse};
+use snoop::http::request::{Parsed, parse};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     if let Parsed::Complete(request) = parse(bytes) {

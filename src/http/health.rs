@@ -1,4 +1,5 @@
-//! `snoop health`: asks the snoop that runs here, for health checks of containers, whose image holds no other program.
+//! `snoop health`: asks the snoop that runs here how it is. The image of a container holds no other program that a health
+//! check could use.
 
 use crate::error::{Error, FAILED, Result};
 use crate::http::Address;
@@ -6,28 +7,33 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-/// How long to wait for a connection, and then for each piece of the answer. Docker, Podman and the kubelet give up by
-/// themselves after a time that the user sets, which is often longer.
+/// How long to wait for a connection, and then for each piece of the response. Docker, Podman and the kubelet have a
+/// timeout of their own, which the user sets and which is often longer.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The answer is a line or two.
-const ANSWER_MAX: u64 = 64 << 10;
+/// How many bytes of a response are read. It is a line or two.
+const RESPONSE_MAX: u64 = 64 << 10;
 
-/// Returns what the listener at that address says of itself, and the exit status: 0 if that is "ok".
+/// Returns what the listener at that address says about itself, and the exit status: 0 if it is healthy.
+///
+/// # Errors
+///
+/// Nobody listens there, or what listens there is not snoop.
 pub fn ask(address: &Address) -> Result<(String, u8)> {
     let cannot = |e: io::Error| {
         Error::failed(format!(
-            "-metrics-addr={address}: cannot ask snoop for its health: {e}; give the address that the running snoop was given"
+            "-metrics-addr={address}: cannot ask snoop for its health: {e}; give the address on which the running snoop listens"
         ))
     };
-    let answer = exchange(address).map_err(cannot)?;
-    let (status, body) = read(&answer).ok_or_else(|| cannot(io::ErrorKind::InvalidData.into()))?;
+    let response = exchange(address).map_err(cannot)?;
+    let (status, body) =
+        read(&response).ok_or_else(|| cannot(io::ErrorKind::InvalidData.into()))?;
     Ok((body.into(), if status == 200 { 0 } else { FAILED }))
 }
 
-/// Where a listener on that address can be reached from here.
+/// Returns the addresses at which a listener on `address` can be reached from here.
 fn reachable(address: &Address) -> io::Result<Vec<SocketAddr>> {
     if address.host.is_empty() {
-        // On all addresses, of which the loopback ones are always there.
+        // It listens on all addresses, and the loopback addresses are always among them.
         let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
         return Ok(loopback.map(|ip| SocketAddr::new(ip, address.port)).into());
     }
@@ -53,14 +59,14 @@ fn exchange(address: &Address) -> io::Result<String> {
     stream.set_write_timeout(Some(PATIENCE))?;
     let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     stream.write_all(request.as_bytes())?;
-    let mut answer = String::new();
-    stream.take(ANSWER_MAX).read_to_string(&mut answer)?;
-    Ok(answer)
+    let mut response = String::new();
+    stream.take(RESPONSE_MAX).read_to_string(&mut response)?;
+    Ok(response)
 }
 
-/// Status and body of an answer of our own listener.
-fn read(answer: &str) -> Option<(u16, &str)> {
-    let (head, body) = answer.split_once("\r\n\r\n")?;
+/// Returns the status and the body of a response from snoop's own listener.
+fn read(response: &str) -> Option<(u16, &str)> {
+    let (head, body) = response.split_once("\r\n\r\n")?;
     let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
     Some((status, body))
 }
@@ -70,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_taken_apart() {
+    fn a_response_is_taken_apart() {
         assert_eq!(
             read("HTTP/1.1 200 OK\r\nA: b\r\n\r\nok\n"),
             Some((200, "ok\n"))

@@ -1,0 +1,289 @@
+//! Reads a request: RFC 9112.
+
+/// Bytes of request line and headers; clients of this listener send a few hundred.
+pub const REQUEST_MAX: usize = 8 << 10;
+
+/// A request whose last header has arrived.
+#[derive(Debug, PartialEq)]
+pub struct Request<'a> {
+    /// The path of the target, without the query.
+    pub path: &'a str,
+    /// The method is HEAD: the response has no body.
+    pub head_only: bool,
+    /// The client may send another request over this connection.
+    pub keep_alive: bool,
+    /// The length of the request in bytes, including the empty line at its end.
+    pub len: usize,
+}
+
+/// What the bytes that have arrived so far are.
+#[derive(Debug, PartialEq)]
+pub enum Parsed<'a> {
+    /// The beginning of a request.
+    Partial,
+    Complete(Request<'a>),
+    /// Not a request that this listener serves: the status to answer with before closing.
+    Bad(u16),
+}
+
+/// Reads a request from the front of `bytes`.
+///
+/// # Limits
+///
+/// A request has at most [`REQUEST_MAX`] bytes; more are answered with 431. Each other status that it returns is 400
+/// (malformed), 405 (neither GET nor HEAD) or 505 (not HTTP/1.0 or 1.1). A request with a body is accepted, but its
+/// connection is not kept alive, because nobody reads the body.
+pub fn parse(bytes: &[u8]) -> Parsed<'_> {
+    let complete = split_lines(bytes);
+    if complete
+        .as_ref()
+        .map_or(bytes.len() >= REQUEST_MAX, |(_, len)| *len > REQUEST_MAX)
+    {
+        return Parsed::Bad(431);
+    }
+    let Some((lines, len)) = complete else {
+        return Parsed::Partial;
+    };
+    match parse_lines(&lines, len) {
+        Ok(request) => Parsed::Complete(request),
+        Err(status) => Parsed::Bad(status),
+    }
+}
+
+/// Returns the lines before the first empty line, and the number of bytes with that one; `None` if it has not arrived.
+///
+/// Lines end with CR LF. A bare LF is accepted, as the RFC allows. Empty lines before the first line are left over from the
+/// request before.
+fn split_lines(bytes: &[u8]) -> Option<(Vec<&[u8]>, usize)> {
+    let mut lines = Vec::new();
+    let mut start = 0;
+    for (i, byte) in bytes.iter().enumerate() {
+        if *byte != b'\n' {
+            continue;
+        }
+        let line = &bytes[start..i];
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        start = i + 1;
+        match (line.is_empty(), lines.is_empty()) {
+            (true, true) => (),
+            (true, false) => return Some((lines, start)),
+            (false, _) => lines.push(line),
+        }
+    }
+    None
+}
+
+/// Reads the lines of a request; the error is the status to answer with.
+fn parse_lines<'a>(lines: &[&'a [u8]], len: usize) -> Result<Request<'a>, u16> {
+    let (first, headers) = lines.split_first().ok_or(400u16)?;
+    let line = RequestLine::parse(first)?;
+    let headers = Headers::parse(headers)?;
+    if line.version == Version::Http11 && !headers.has_host {
+        return Err(400);
+    }
+    if !matches!(line.method, "GET" | "HEAD") {
+        return Err(405);
+    }
+    // HTTP/1.1 keeps a connection unless the client says otherwise, HTTP/1.0 only if it asks for it.
+    let wants_more = match line.version {
+        Version::Http11 => !headers.close,
+        Version::Http10 => headers.keep_alive,
+    };
+    Ok(Request {
+        path: line.path,
+        head_only: line.method == "HEAD",
+        keep_alive: wants_more && !headers.has_body,
+        len,
+    })
+}
+
+#[derive(PartialEq)]
+enum Version {
+    Http10,
+    Http11,
+}
+
+struct RequestLine<'a> {
+    method: &'a str,
+    path: &'a str,
+    version: Version,
+}
+
+impl<'a> RequestLine<'a> {
+    fn parse(line: &'a [u8]) -> Result<RequestLine<'a>, u16> {
+        let line = std::str::from_utf8(line).map_err(|_| 400u16)?;
+        let words: Vec<_> = line.split(' ').collect();
+        let [method, target, version] = words[..] else {
+            return Err(400);
+        };
+        if !is_token(method.as_bytes()) || target.bytes().any(|c| c.is_ascii_control()) {
+            return Err(400);
+        }
+        let version = match version {
+            "HTTP/1.1" => Version::Http11,
+            "HTTP/1.0" => Version::Http10,
+            _ if version.starts_with("HTTP/") => return Err(505),
+            _ => return Err(400),
+        };
+        // A target may be absolute, as proxies send it.
+        let path = match target.strip_prefix("http://") {
+            Some(rest) => rest.find('/').map_or("/", |slash| &rest[slash..]),
+            None => target,
+        };
+        if !path.starts_with('/') {
+            return Err(400);
+        }
+        Ok(RequestLine {
+            method,
+            path: path.split(['?', '#']).next().unwrap_or(path),
+            version,
+        })
+    }
+}
+
+/// What the headers say, as far as it matters to this listener.
+#[derive(Default)]
+struct Headers {
+    close: bool,
+    keep_alive: bool,
+    has_body: bool,
+    has_host: bool,
+}
+
+impl Headers {
+    fn parse(lines: &[&[u8]]) -> Result<Headers, u16> {
+        let mut headers = Headers::default();
+        for line in lines {
+            let colon = line.iter().position(|b| *b == b':').ok_or(400u16)?;
+            let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+            if !is_token(name) {
+                return Err(400);
+            }
+            headers.note(name, value);
+        }
+        Ok(headers)
+    }
+
+    fn note(&mut self, name: &[u8], value: &[u8]) {
+        if name.eq_ignore_ascii_case(b"connection") {
+            for option in value.split(|b| *b == b',').map(<[u8]>::trim_ascii) {
+                if option.eq_ignore_ascii_case(b"close") {
+                    (self.close, self.keep_alive) = (true, false);
+                } else if option.eq_ignore_ascii_case(b"keep-alive") {
+                    self.keep_alive = true;
+                }
+            }
+        } else if name.eq_ignore_ascii_case(b"host") {
+            self.has_host = true;
+        } else if name.eq_ignore_ascii_case(b"content-length") {
+            self.has_body |= value != b"0";
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            self.has_body = true;
+        }
+    }
+}
+
+/// Returns whether this is a token, which is what methods and names of headers are.
+fn is_token(word: &[u8]) -> bool {
+    let is_token_char = |c: &u8| c.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(c);
+    !word.is_empty() && word.iter().all(is_token_char)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complete(request: &str) -> (String, bool, bool, usize) {
+        match parse(request.as_bytes()) {
+            Parsed::Complete(r) => (r.path.into(), r.head_only, r.keep_alive, r.len),
+            other => panic!("{request:?}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn requests() {
+        let request = "GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: */*\r\n\r\n";
+        assert_eq!(
+            complete(request),
+            ("/metrics".into(), false, true, request.len())
+        );
+        assert_eq!(
+            complete("HEAD / HTTP/1.0\r\n\r\n"),
+            ("/".into(), true, false, 19)
+        );
+        assert_eq!(complete("\r\nGET /a?b HTTP/1.1\nhost:x\n\n").0, "/a");
+        assert_eq!(
+            complete("GET http://h:1/p HTTP/1.1\r\nHost: h\r\n\r\n").0,
+            "/p"
+        );
+        let keep = |version: &str, header: &str| {
+            complete(&format!("GET / {version}\r\nHost: x\r\n{header}\r\n\r\n")).2
+        };
+        assert!(!keep("HTTP/1.1", "Connection: Close"));
+        assert!(keep("HTTP/1.0", "connection: Keep-Alive"));
+        assert!(!keep("HTTP/1.1", "Content-Length: 5"));
+        assert!(!keep("HTTP/1.1", "Transfer-Encoding: chunked"));
+        assert!(keep("HTTP/1.1", "Content-Length: 0"));
+    }
+
+    #[test]
+    fn every_beginning_of_a_request_is_partial() {
+        let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+        for end in 0..request.len() {
+            assert_eq!(parse(&request[..end]), Parsed::Partial, "{end}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_request() {
+        for (bytes, status) in [
+            (&b"\x16\x03\x01\x02\x00\x01\n\n"[..], 400),
+            (b"GET /\r\n\r\n", 400),
+            (b"GET  / HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+            (b"GET metrics HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+            (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", 400),
+            (b"GET / HTTP/1.1\r\nbad name: x\r\n\r\n", 400),
+            (b"GET / HTTP/1.1\r\n\r\n", 400),
+            (b"GET / HTTP/2.0\r\nHost: x\r\n\r\n", 505),
+            (b"GET / FTP/1\r\n\r\n", 400),
+            (b"POST /metrics HTTP/1.1\r\nHost: x\r\n\r\n", 405),
+            (b"G\xc3\x28T / HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        ] {
+            assert_eq!(
+                parse(bytes),
+                Parsed::Bad(status),
+                "{}",
+                String::from_utf8_lossy(bytes)
+            );
+        }
+        assert_eq!(parse(&[b'a'; REQUEST_MAX - 1]), Parsed::Partial);
+        assert_eq!(parse(&[b'a'; REQUEST_MAX]), Parsed::Bad(431));
+        let long = format!(
+            "GET / HTTP/1.1\r\nHost: {}\r\n\r\n",
+            "x".repeat(REQUEST_MAX)
+        );
+        assert_eq!(parse(long.as_bytes()), Parsed::Bad(431));
+    }
+
+    proptest::proptest! {
+        /// Whatever arrives, the parser returns something that makes sense.
+        #[test]
+        fn any_bytes(bytes: Vec<u8>, cut in 0usize..40, byte: u8) {
+            // A request with one byte changed, and noise behind it or alone.
+            let mut request = b"GET /metrics HTTP/1.1\r\nHost: x\r\nA: b\r\n\r\n".to_vec();
+            request[cut] = byte;
+            request.extend(&bytes);
+            for bytes in [&request, &bytes] {
+                match parse(bytes) {
+                    Parsed::Complete(r) => {
+                        assert!(r.len <= bytes.len() && r.len <= REQUEST_MAX);
+                        assert!(r.path.starts_with('/'));
+                        assert!(r.path.bytes().all(|b| !b.is_ascii_control() && b != b' '));
+                    }
+                    Parsed::Bad(status) => assert!([400, 405, 431, 505].contains(&status)),
+                    Parsed::Partial => assert!(bytes.len() < REQUEST_MAX),
+                }
+            }
+        }
+    }
+}
