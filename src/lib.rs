@@ -57,5 +57,5 @@ pub mod preflight;
 /// The command line.
 pub mod args;
 
-/// The loop.
+/// The steps before the loop, and the loop.
 pub mod tracer;

@@ -158,7 +158,8 @@ fn health_sees_programs_that_do_not_run() {
     let mut strace = sidecar.inject("getcpu", "error=ENOSYS");
     wait_until(|| {
         let (head, body) = get(sidecar.port, "/healthz");
-        status(&head) == 503 && body == "the BPF programs do not run: nothing is traced\n"
+        status(&head) == 503
+            && body == "the BPF programs are not running: nothing is being traced\n"
     });
     common::signal(&strace, "INT");
     strace.wait().unwrap();

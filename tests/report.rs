@@ -129,7 +129,7 @@ fn a_snoop_that_is_killed_goes_on_where_it_was() {
     let log = sidecar.stop("TERM");
     assert!(
         log.iter()
-            .any(|(_, said)| said.starts_with("going on with the report"))
+            .any(|(_, said)| said.starts_with("resuming the report"))
     );
     let last = Report::read(&report);
     assert_eq!(last.json["started_at"], began);
@@ -261,7 +261,7 @@ fn reports_that_cannot_be_written() {
     }
     let warnings: Vec<_> = log.iter().filter(|(level, _)| level == "warn").collect();
     assert!(
-        matches!(&warnings[..], [(_, said)] if said.contains("something else writes")),
+        matches!(&warnings[..], [(_, said)] if said.contains("written by another process")),
         "{warnings:?}"
     );
 }
@@ -325,7 +325,9 @@ fn two_that_write_the_same_file() {
     }
     let warned = |log: Vec<(String, String)>| {
         let warned = log.iter().filter(|(level, said)| {
-            level == "warn" && said.contains("something else writes") && said.contains("-report")
+            level == "warn"
+                && said.contains("written by another process")
+                && said.contains("-report")
         });
         warned.count()
     };

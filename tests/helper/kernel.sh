@@ -159,7 +159,7 @@ start -cgroup=/c
 stop
 says '"attached_late": true' && says '"complete": false' && says '"late_attach":1' &&
 	if [ "$iterators" ]; then has /tmp/d/two /bin/busybox; else
-		logs "what is open already is not all listed: this kernel has no BPF iterator"
+		logs "cannot list all files that were already open: this kernel has no BPF iterator"
 	fi
 verdict "late attach" $?
 

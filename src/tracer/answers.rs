@@ -1,0 +1,169 @@
+//! The three paths of the listener: `/metrics`, `/healthz` and `/report`.
+
+use super::Tracer;
+use crate::bpf::probe::Counts;
+use crate::error::{Result, cannot};
+use crate::http::{Body, Response};
+use crate::log::{self, Level};
+use crate::metrics::{self, Scrape};
+use crate::report::file::Destination;
+use crate::sys::files;
+use std::fs::File;
+use std::io::{self, Seek};
+
+/// The number of intervals in which records may wait without one being taken.
+const STUCK_AFTER: u32 = 3;
+
+/// Tells whether the ring buffer is read. Noted once an interval.
+#[derive(Default)]
+pub struct Progress {
+    taken: u64,
+    /// Intervals in a row in which records waited and none was taken.
+    stalled_intervals: u32,
+}
+
+impl Progress {
+    /// Notes how many records the programs have sent by now, and how many have been taken.
+    pub fn note(&mut self, sent: u64, taken: u64) {
+        let is_stalled = sent > taken && taken == self.taken;
+        self.stalled_intervals = if is_stalled {
+            self.stalled_intervals + 1
+        } else {
+            0
+        };
+        self.taken = taken;
+    }
+
+    fn is_stuck(&self) -> bool {
+        self.stalled_intervals >= STUCK_AFTER
+    }
+}
+
+impl Tracer {
+    /// Answers a request for a path.
+    pub(super) fn answer(&mut self, path: &str) -> Response {
+        if let Err(e) = self.take_all() {
+            log::error(e);
+        }
+        let response = match path {
+            "/metrics" => self.metrics(),
+            "/healthz" => Ok(self.health()),
+            "/report" => self.report(),
+            _ => Ok(Response::text(
+                404,
+                "not found: there are /metrics, /healthz and /report",
+            )),
+        };
+        response.unwrap_or_else(|e| {
+            log::error(format_args!("cannot answer a request for {path}: {e}"));
+            Response::text(500, "snoop cannot answer; its log says why")
+        })
+    }
+
+    fn metrics(&mut self) -> Result<Response> {
+        let counts = self.count()?;
+        let text = metrics::render(&Scrape {
+            collector: &self.collector,
+            counts: &counts,
+            report_writes: self.writes.done,
+            report_write_errors: self.writes.failed,
+            started_at: self.started_at,
+        });
+        Ok(Response {
+            status: 200,
+            content_type: metrics::CONTENT_TYPE,
+            body: Body::Bytes(text.into_bytes()),
+        })
+    }
+
+    fn health(&self) -> Response {
+        if !self.probe.is_alive() {
+            return Response::text(
+                503,
+                "the BPF programs are not running: nothing is being traced",
+            );
+        }
+        if let Some(why) = &self.writes.failure {
+            let why = format!("the last report could not be written: {why}");
+            return Response::text(503, &why);
+        }
+        if self.progress.is_stuck() {
+            return Response::text(503, "the ring buffer is not being drained");
+        }
+        let lost = self.probe.lost().iter();
+        let lost: String = lost
+            .map(|lost| format!("; without {}: {}", lost.feature.name(), lost.why))
+            .collect();
+        Response::text(200, &format!("ok{lost}"))
+    }
+
+    /// The current report: the file, brought up to date, or a copy in memory if the file cannot be.
+    fn report(&mut self) -> Result<Response> {
+        let counts = self.count()?;
+        // The level keeps clients from filling the log.
+        self.write_if_changed(&counts, Level::Debug);
+        let written = match &self.config.report {
+            Destination::File(file) if self.writes.failure.is_none() => file.open_written(),
+            _ => None,
+        };
+        let file = match written {
+            Some(file) => file,
+            None => self
+                .copy(&counts)
+                .map_err(|e| cannot("make a copy of the report", e))?,
+        };
+        Ok(Response {
+            status: 200,
+            content_type: "application/json",
+            body: Body::File(file),
+        })
+    }
+
+    fn copy(&self, counts: &Counts) -> io::Result<File> {
+        let mut file = files::memory_file()?;
+        self.snapshot(counts)
+            .write(&mut io::BufWriter::new(&mut file))?;
+        file.rewind()?;
+        Ok(file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Notes each pair, and returns whether the ring was stuck after it.
+    fn stuck_after(notes: &[(u64, u64)]) -> Vec<bool> {
+        let mut progress = Progress::default();
+        let mut note = |(sent, taken): &(u64, u64)| {
+            progress.note(*sent, *taken);
+            progress.is_stuck()
+        };
+        notes.iter().map(&mut note).collect()
+    }
+
+    #[test]
+    fn an_idle_ring_is_not_stuck() {
+        assert_eq!(stuck_after(&[(0, 0); 5]), [false; 5]);
+        assert_eq!(stuck_after(&[(9, 9); 5]), [false; 5]);
+    }
+
+    #[test]
+    fn a_ring_that_is_behind_but_moves_is_not_stuck() {
+        let notes = [(20, 12), (30, 25), (40, 26), (50, 27), (60, 28)];
+        assert_eq!(stuck_after(&notes), [false; 5]);
+    }
+
+    #[test]
+    fn a_ring_that_is_not_read_is_stuck_after_three_intervals() {
+        let notes = [(30, 25), (30, 25), (31, 25), (40, 25), (40, 25)];
+        assert_eq!(stuck_after(&notes), [false, false, false, true, true]);
+    }
+
+    #[test]
+    fn a_ring_that_is_read_again_is_forgiven() {
+        let notes = [(30, 25), (30, 25), (31, 25), (40, 25), (40, 26), (40, 40)];
+        let stuck = stuck_after(&notes);
+        assert_eq!(stuck, [false, false, false, true, false, false]);
+    }
+}

@@ -1,0 +1,154 @@
+//! Writing the report: when something has changed, on demand, and at the end; and what the log says about it.
+
+use super::Tracer;
+use crate::bpf::probe::Counts;
+use crate::bpf::syscalls;
+use crate::collect::gaps::{Gap, Gaps};
+use crate::error::{Result, cannot};
+use crate::log::{self, Level};
+use crate::report::Snapshot;
+use crate::report::file::Destination;
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+/// How long the log does not mention further gaps of the report after it has mentioned some.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// How the writes of the report went.
+#[derive(Default)]
+pub struct Writes {
+    pub done: u64,
+    pub failed: u64,
+    /// Why the last write failed, if it did.
+    pub failure: Option<String>,
+    /// The log has mentioned that another process writes there.
+    foreign_writer_warned: bool,
+}
+
+/// The gaps of the report that the log has mentioned.
+#[derive(Default)]
+pub struct GapWarnings {
+    counts: Gaps,
+    last: Option<Instant>,
+}
+
+impl Tracer {
+    /// Writes a report of everything that has happened until now.
+    pub(super) fn write_now(&mut self) -> Result<()> {
+        self.take_all()?;
+        let counts = self.count()?;
+        self.collector.set_changed();
+        self.write_if_changed(&counts, Level::Info);
+        Ok(())
+    }
+
+    /// Writes the report if something has changed since the last time, and logs the success at that level.
+    pub(super) fn write_if_changed(&mut self, counts: &Counts, level: Level) {
+        self.warn_of_gaps(counts);
+        if !self.collector.take_changed() {
+            return;
+        }
+        let failed_before = self.writes.failure.take();
+        match self.write(counts) {
+            Ok(()) => log::line(
+                level,
+                format_args!(
+                    "report written: {} files, {}",
+                    self.collector.files(),
+                    self.collector.totals(counts)
+                ),
+            ),
+            Err(e) => {
+                self.collector.set_changed();
+                if failed_before != self.writes.failure {
+                    log::error(format_args!(
+                        "cannot write the report: {e}; trying again later"
+                    ));
+                }
+            }
+        }
+    }
+
+    /// Warns of what the report lacks and the log has not mentioned, but not so often that it floods the log.
+    fn warn_of_gaps(&mut self, counts: &Counts) {
+        let GapWarnings {
+            counts: warned,
+            last,
+        } = &mut self.gap_warnings;
+        if last.is_some_and(|last| last.elapsed() < SILENCE) {
+            return;
+        }
+        let gaps = self.collector.gaps(counts);
+        for (gap, n) in gaps.iter() {
+            if n > warned.get(gap) {
+                let new = n - warned.get(gap);
+                if gap == Gap::NothingSeen {
+                    log::info("0 containers seen: nothing has happened in what is traced");
+                } else {
+                    log::warn(format_args!("the report is not complete: {gap}: {new}"));
+                }
+                warned.set(gap, n);
+                *last = Some(Instant::now());
+            }
+        }
+    }
+
+    fn write(&mut self, counts: &Counts) -> io::Result<()> {
+        if let Destination::File(file) = &self.config.report
+            && !self.writes.foreign_writer_warned
+            && file.is_replaced()
+        {
+            self.writes.foreign_writer_warned = true;
+            log::warn(format_args!(
+                "{0} is also being written by another process, whose version will be overwritten; give each snoop its own -report",
+                self.config.report
+            ));
+        }
+        let snapshot = self.snapshot(counts);
+        let written = self.config.report.write(|out| snapshot.write(out));
+        match &written {
+            Ok(()) => self.writes.done += 1,
+            Err(_) => self.writes.failed += 1,
+        }
+        self.writes.failure = written.as_ref().err().map(io::Error::to_string);
+        written
+    }
+
+    pub(super) fn snapshot(&self, counts: &Counts) -> Snapshot<'_> {
+        self.collector
+            .snapshot(&self.config.metadata, &self.first_started_at, counts)
+    }
+
+    /// Writes the last report and says what is in it.
+    pub(super) fn finish(mut self) -> Result<()> {
+        let counted = self.count();
+        if counted.is_err() {
+            self.collector.set_uncounted();
+        }
+        let counts = self.counts.clone();
+        self.write(&counts)
+            .map_err(|e| cannot("write the report", e))?;
+        let totals = self.collector.totals(&counts);
+        let files = self.collector.files();
+        let summary = format!(
+            "{files} files used; {totals}; report: {}",
+            self.config.report
+        );
+        match self.running.take() {
+            Some(running) => {
+                running.evacuate();
+                if io::stderr().is_terminal() {
+                    let _ = writeln!(io::stderr(), "snoop: {summary}");
+                } else {
+                    log::info(summary);
+                }
+            }
+            None => log::info(summary),
+        }
+        for (row, name) in syscalls::counted_rows() {
+            log::debug(format_args!("{name}: {:?}", counts.of(row)));
+        }
+        self.warn_of_gaps(&counts);
+        counted.map(|_| ())
+    }
+}

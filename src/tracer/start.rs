@@ -1,0 +1,228 @@
+//! The steps before the loop. Each returns the state from which alone the next one can be taken: [`Loaded`], [`Attached`],
+//! [`Resumed`], [`Listed`], [`Confined`].
+
+use super::{FIRST_CONNECTION, SIGNALS, Tracer};
+use crate::args::Config;
+use crate::bpf::kernel::{Feature, ITERATORS};
+use crate::bpf::probe::{Probe, Settings};
+use crate::bpf::syscalls;
+use crate::bpf::wire::RING_BYTES;
+use crate::cgroup::selection::{Scope, Selection};
+use crate::collect::Collector;
+use crate::error::{Result, cannot};
+use crate::http::Server;
+use crate::log;
+use crate::preflight::{self, Plan};
+use crate::report::file::Destination;
+use crate::report::previous;
+use crate::ring::Records;
+use crate::sys::capabilities::{CAP_BPF, CAP_DAC_OVERRIDE, CAP_SYS_ADMIN};
+use crate::sys::signals::SignalFd;
+use crate::sys::{limits, sandbox};
+
+/// Makes each signal of the loop mean "stop, and write the last report" from now on.
+pub fn receive_signals() -> Result<SignalFd> {
+    SignalFd::new(&SIGNALS).map_err(|e| cannot("receive signals", e))
+}
+
+/// The ids of [`ITERATORS`] in the kernel's type information, as far as it has them.
+type IteratorIds = [Option<u32>; ITERATORS.len()];
+
+/// The programs are loaded and the listener is open. Nothing is traced.
+pub struct Loaded {
+    pub(super) probe: Probe,
+    pub(super) records: Records<bpf_sys::direct::Map>,
+    pub(super) server: Option<Server>,
+    iterator_ids: IteratorIds,
+    plan: Plan,
+}
+
+impl Loaded {
+    pub fn load(config: &Config, plan: Plan) -> Result<Loaded> {
+        let layout = preflight::layout(plan.buffer)?;
+        let (probe, map) = Probe::load(&Settings {
+            layout: &layout,
+            quirks: plan.quirks,
+            buffer: plan.buffer,
+            excludes: &config.excludes,
+        })?;
+        let records = Records::open(map, plan.buffer)?;
+        let listen = |address| Server::listen(address, FIRST_CONNECTION);
+        Ok(Loaded {
+            probe,
+            records,
+            server: config.metrics_addr.as_ref().map(listen).transpose()?,
+            iterator_ids: layout.iterator_ids,
+            plan,
+        })
+    }
+
+    /// Begins to trace the selection, and starts the command if there is one.
+    pub fn attach(mut self, config: Config, selection: Selection) -> Result<Attached> {
+        self.probe.attach()?;
+        let scope = selection.at(&mut self.probe)?;
+        log::info(format_args!(
+            "attached: {} syscalls and exec; {} of {} MiB; tracing {}; listening on {}",
+            syscalls::counted_rows().count(),
+            self.plan.buffer,
+            RING_BYTES >> 20,
+            scope.shown,
+            self.server
+                .as_ref()
+                .map_or("nothing".into(), Server::address)
+        ));
+        if let Some(warning) = scope.warning {
+            log::warn(warning);
+        }
+        let running = selection.start()?;
+        // The command would inherit this, so that it comes after the start.
+        limits::outlive_file_size_limit();
+        let (excludes, capacity) = (config.excludes.clone(), config.max_unique_files);
+        let mut collector = Collector::new(scope.containers.clone(), excludes, capacity);
+        for lost in self.probe.lost() {
+            let (feature, why) = (lost.feature.name(), &lost.why);
+            log::warn(format_args!(
+                "{feature} is not available on this kernel: {why}"
+            ));
+        }
+        collector.mark_late(&scope.late);
+        collector.set_unable(self.probe.lost().iter().map(|lost| lost.feature).collect());
+        let iterator_ids = self.iterator_ids;
+        Ok(Attached {
+            tracer: Tracer::new(config, self, collector, running),
+            scope,
+            iterator_ids,
+        })
+    }
+}
+
+/// The programs trace, and records arrive.
+pub struct Attached {
+    tracer: Tracer,
+    scope: Scope,
+    iterator_ids: IteratorIds,
+}
+
+impl Attached {
+    /// Resumes the report of an earlier run, if the user wants that and the report is of the same pod and image.
+    pub fn resume(mut self) -> Result<Resumed> {
+        let tracer = &mut self.tracer;
+        let Destination::File(report) = &tracer.config.report else {
+            return Ok(Resumed(self));
+        };
+        if !tracer.config.resume {
+            return Ok(Resumed(self));
+        }
+        // Each command has a cgroup of its own, so that earlier ones had others.
+        let any = tracer.running.is_some();
+        let covers = |cgroup: &[u8]| any || self.scope.covers(cgroup);
+        let found = previous::find(report, &tracer.config.metadata, covers)?;
+        if let Some((earlier, mut file)) = found {
+            let collector = &mut tracer.collector;
+            let places = collector.resume(&earlier);
+            earlier.files(&mut file, |i, path| collector.add_earlier(places[i], path))?;
+            log::info(format_args!(
+                "resuming the report started at {}: {} files",
+                earlier.started_at,
+                collector.files()
+            ));
+            tracer.first_started_at = earlier.started_at;
+        }
+        Ok(Resumed(self))
+    }
+}
+
+/// The report of an earlier run is taken over.
+pub struct Resumed(Attached);
+
+impl Resumed {
+    /// Lists what the traced processes have open already, as far as it can be seen. The processes of a command have
+    /// nothing open yet.
+    pub fn list_open(mut self) -> Result<Listed> {
+        let Attached {
+            tracer,
+            scope,
+            iterator_ids,
+        } = &mut self.0;
+        if tracer.running.is_none() && can_list(&tracer.probe) {
+            list_children(tracer, &scope.parents)?;
+            // The iterators show the pid namespace that snoop is in. The first process of a namespace is alone in it, or
+            // only snoop's own processes are beside it.
+            if std::process::id() != 1 {
+                list_files(tracer, iterator_ids)?;
+            }
+        }
+        tracer.probe.all_loaded();
+        Ok(Listed(self.0.tracer))
+    }
+}
+
+/// Returns whether the iterators work: they read the kernel's memory and need paths.
+fn can_list(probe: &Probe) -> bool {
+    let needed = [Feature::KernelMemory, Feature::Paths];
+    let is_lost = |feature| probe.lost().iter().any(|lost| lost.feature == feature);
+    !needed.into_iter().any(is_lost)
+}
+
+/// Lists the containers that run already below `parents`, cgroups above snoop's own.
+fn list_children(tracer: &mut Tracer, parents: &[u64]) -> Result<()> {
+    for parent in parents {
+        if let Err(e) = tracer.probe.list_children(*parent) {
+            log::warn(format_args!(
+                "cannot list all containers that were already running: {e}"
+            ));
+        }
+        tracer.take_all()?;
+    }
+    Ok(())
+}
+
+fn list_files(tracer: &mut Tracer, ids: &IteratorIds) -> Result<()> {
+    let mut failed = false;
+    for (iterator, id) in ITERATORS.iter().zip(ids) {
+        if iterator.stands_in && !failed {
+            continue;
+        }
+        let listed = tracer.probe.list(iterator, *id);
+        failed = listed.is_err();
+        if let Err(e) = listed {
+            log::warn(format_args!(
+                "cannot list all files that were already open: {e}"
+            ));
+        }
+        // Loading an iterator takes time, while records arrive.
+        tracer.take_all()?;
+    }
+    Ok(())
+}
+
+/// Everything is known of the time before the tracing, and no program is loaded from now on.
+pub struct Listed(Tracer);
+
+impl Listed {
+    /// Gives up what the loop does not need. With a command snoop keeps everything, because the command would lose it too.
+    pub fn confine(self) -> Result<Confined> {
+        let tracer = &self.0;
+        if tracer.running.is_none() {
+            let kept = sandbox::drop_capabilities(&[
+                // Before Linux 5.19, where unprivileged users may not use bpf(2).
+                (&[CAP_BPF, CAP_SYS_ADMIN], &|| tracer.probe.counts().is_ok()),
+                // In a directory of another user.
+                (&[CAP_DAC_OVERRIDE], &|| tracer.config.report.is_permitted()),
+            ])?;
+            log::debug(format_args!("capabilities that are kept: {kept:#x}"));
+            sandbox::confine()?;
+        }
+        Ok(Confined(self.0))
+    }
+}
+
+/// The process can do what the loop does, and nothing else.
+pub struct Confined(Tracer);
+
+impl Confined {
+    /// Traces until the end, and writes the last report however it comes. Returns the exit status.
+    pub fn run(self, signals: &SignalFd) -> Result<u8> {
+        self.0.run(signals)
+    }
+}
