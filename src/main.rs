@@ -32,7 +32,7 @@ fn obey(command: Command) -> Result<u8> {
     let (text, status) = match command {
         Command::Help(text) => (text, 0),
         Command::Version => (format!("snoop {}\n", env!("CARGO_PKG_VERSION")), 0),
-        Command::Check => preflight::check(),
+        Command::Check => preflight::check::check(),
         Command::Health(address) => health::ask(&address)?,
         Command::Trace(config) => return trace(config, None),
         Command::Run(config, words) => return trace(config, Some(words)),
@@ -48,7 +48,7 @@ fn obey(command: Command) -> Result<u8> {
 fn trace(config: Config, command: Option<Vec<OsString>>) -> Result<u8> {
     log::set_level(config.log_level);
     config.report.check()?;
-    let facts = preflight::look(Path::new("/"));
+    let facts = preflight::facts::look(Path::new("/"));
     let plan = preflight::plan(&facts, config.buffer)?;
     let signals = start::receive_signals()?;
     let selection = Selection::find(&config.cgroups, command, plan.cgroup_mount())?;

@@ -199,7 +199,7 @@ fn a_kernel_without_type_information() {
     assert_refused(
         &in_private_mounts(script),
         1,
-        &["not known to snoop", "magic number"],
+        &["unsupported kernel", "magic number"],
     );
 }
 

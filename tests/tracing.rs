@@ -292,7 +292,7 @@ fn probe_on(cgroup: &TestCgroup) -> (Probe, Records<bpf_sys::direct::Map>) {
 fn probe_on_kernel(cgroup: &TestCgroup, btf: &[u8]) -> (Probe, Records<bpf_sys::direct::Map>) {
     let wanted = env::var("SNOOP_BUFFER").ok();
     let wanted = wanted.and_then(|name| Buffer::parse(&name));
-    let plan = preflight::plan(&preflight::look(Path::new("/")), wanted).unwrap();
+    let plan = preflight::plan(&preflight::facts::look(Path::new("/")), wanted).unwrap();
     let layout = kernel::layout(&mut Cursor::new(btf), plan.buffer).unwrap();
     let excludes = Excludes::default();
     let settings = Settings {
@@ -311,7 +311,8 @@ fn probe_on_kernel(cgroup: &TestCgroup, btf: &[u8]) -> (Probe, Records<bpf_sys::
 /// As Linux 5.4 under lockdown=confidentiality: there the programs load, and read zeroes.
 #[test]
 fn programs_that_read_zeroes_are_noticed() {
-    let plan = preflight::plan(&preflight::look(Path::new("/")), Some(Buffer::Perf)).unwrap();
+    let plan =
+        preflight::plan(&preflight::facts::look(Path::new("/")), Some(Buffer::Perf)).unwrap();
     let mut layout = preflight::layout(plan.buffer).unwrap();
     // A pointer that is null outside of file systems.
     let null = Member {
