@@ -1,14 +1,17 @@
-//! The one error type: what was attempted, on what, and what to change, in one line.
+//! The one error type. In one line it says what was attempted, on what, and what to change. An error about a flag has the
+//! form `-flag=value: why; what to do`.
 
 use std::fmt;
 
-/// Exit status for "it failed while running".
+/// The exit status if something fails while snoop runs.
 pub const FAILED: u8 = 1;
-/// Exit status for "wrong usage or configuration".
+/// The exit status if the command line or the configuration is wrong.
 pub const USAGE: u8 = 2;
 
+/// A failure, told in one line for people.
 #[derive(Debug)]
 pub struct Error {
+    /// The exit status that it leads to.
     pub status: u8,
     message: String,
 }
@@ -16,7 +19,7 @@ pub struct Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// The user's words are wrong: names the flag, the value and what would be right.
+    /// What the user gave is wrong. The message names the flag, the value, and what would be right.
     pub fn usage(message: impl Into<String>) -> Error {
         Error {
             status: USAGE,
@@ -24,7 +27,7 @@ impl Error {
         }
     }
 
-    /// The machine did not do it: names what was attempted, the cause and the remedy.
+    /// The machine refused something. The message names what was attempted, the cause, and the remedy.
     pub fn failed(message: impl Into<String>) -> Error {
         Error {
             status: FAILED,
@@ -32,6 +35,7 @@ impl Error {
         }
     }
 
+    /// Returns the same error with another exit status.
     pub fn with_status(self, status: u8) -> Error {
         Error { status, ..self }
     }
@@ -45,7 +49,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// The kernel refused something that nobody can change by a flag.
+/// Makes the error for something that the kernel refused and that no flag can change.
 pub fn cannot(what: &str, e: std::io::Error) -> Error {
     Error::failed(format!("cannot {what}: {e}"))
 }

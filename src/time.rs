@@ -2,11 +2,11 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Seconds in UTC, as RFC 3339 writes them. A clock before 1970 reads as 1970.
+/// Returns the time in UTC as RFC 3339 writes it, to the second. A time before 1970 becomes the beginning of 1970.
 pub fn rfc3339(time: SystemTime) -> String {
     let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // Count years from March, so that the leap day comes last; an era of 400 years has 146,097 days.
+    // Years begin in March here, so that the leap day comes last. An era of 400 years has 146,097 days.
     let day = days + 719_468;
     let (era, day) = (day / 146_097, day % 146_097);
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;

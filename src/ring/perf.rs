@@ -1,6 +1,6 @@
-//! Consumer of perf buffers, which stand in for the ring buffer before Linux 5.10: one for each CPU, a page with the
-//! positions and then the data (perf_event_open(2)). Hands out the bytes of each record, in the order in which the
-//! programs sent them: the records carry their time.
+//! Reads perf buffers, which replace the ring buffer before Linux 5.10: there is one for each CPU, a page with the positions
+//! and then the data (perf_event_open(2)). Hands out the bytes of each record, in the order in which the programs sent
+//! them: each record carries its time.
 
 use crate::sys::epoll::{Epoll, Interest};
 use crate::sys::mapping::{Mapping, page_size};
@@ -9,22 +9,25 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Where the positions are in the first page: struct perf_event_mmap_page of linux/perf_event.h.
+/// The offsets of the positions in the first page: struct perf_event_mmap_page of linux/perf_event.h.
 const HEAD: usize = 1024;
 const TAIL: usize = 1032;
 
+/// The type of the records that programs send: PERF_RECORD_SAMPLE.
 const RECORD_SAMPLE: u32 = 9;
 
-/// Type, flags and size of a record; then, in a sample, its time and the size of what the program sent.
+/// The lengths of a record's header (its type, flags and size), and of what follows in a sample: its time, and the size of
+/// what the program sent.
 const HEADER: usize = 8;
 const TIME: usize = 8;
 const SIZE: usize = 4;
 
-/// Has to hold the longest record, and some more.
+/// The least size of a buffer, which must hold the longest record and some more.
 const LEAST: usize = 64 << 10;
 
+/// The perf buffers of all CPUs.
 pub struct PerfBuffers<F> {
-    /// Kept open: the kernel takes out what was entered by a descriptor that is closed.
+    /// Kept open, because the kernel removes the entries that were made through a descriptor when it is closed.
     _map: F,
     cpus: Vec<Buffer>,
     /// Reports all of them as one descriptor.
@@ -32,6 +35,7 @@ pub struct PerfBuffers<F> {
     record: Vec<u8>,
 }
 
+/// The perf buffer of one CPU.
 struct Buffer {
     mapping: Mapping,
     _event: OwnedFd,
@@ -39,8 +43,8 @@ struct Buffer {
 }
 
 impl<F> PerfBuffers<F> {
-    /// One for each CPU that is there, with `size` bytes in all if they are not too many. `enter` enters the CPU's
-    /// number and the descriptor into the map.
+    /// Opens a buffer for each CPU that is there. Together they have `size` bytes, unless there are so many CPUs that each
+    /// would have less than [`LEAST`]. `enter` enters the CPU's number and the descriptor into the map.
     pub fn new(
         map: F,
         size: usize,
@@ -52,7 +56,7 @@ impl<F> PerfBuffers<F> {
         let (epoll, mut buffers) = (Epoll::new()?, Vec::new());
         for cpu in 0..cpus as u32 {
             let event = match perf_event::open_bpf_output(cpu, of_one / 4) {
-                // Possible, and not there.
+                // This CPU is possible, but not there.
                 Err(e) if e.raw_os_error() == Some(libc::ENODEV) => continue,
                 event => event?,
             };
@@ -73,10 +77,12 @@ impl<F> PerfBuffers<F> {
         })
     }
 
+    /// Returns how many bytes have been read so far.
     pub fn position(&self) -> usize {
         self.cpus.iter().map(|cpu| cpu.at(TAIL)).sum()
     }
 
+    /// Returns how many bytes have been written so far.
     pub fn end(&self) -> usize {
         self.cpus.iter().map(|cpu| cpu.at(HEAD)).sum()
     }
@@ -88,16 +94,16 @@ impl<F> PerfBuffers<F> {
             count += self.read_in_order(limit - count, &mut record, &mut each);
         }
         self.record = record;
-        // The descriptors stay ready until they are asked.
+        // The descriptors stay ready until somebody asks which of them are.
         let _ = self
             .epoll
             .wait(&mut Vec::new(), Some(std::time::Duration::ZERO));
         count
     }
 
-    /// Looks at all buffers twice, and takes only what the first look found: whatever was sent before one of those records
-    /// is there at the second look, so that the earliest of all is the next one. The first record that came between the
-    /// looks ends it.
+    /// Looks at all buffers twice, and takes only what the first look found. Whatever was sent before one of those records is
+    /// there at the second look, so that the earliest record of all is the next one. The first record that arrived between
+    /// the looks ends the reading.
     fn read_in_order(
         &self,
         limit: usize,
@@ -135,7 +141,7 @@ impl<F> AsFd for PerfBuffers<F> {
     }
 }
 
-/// A record that waits: when it was sent, and the position behind it.
+/// A record that waits: the time at which it was sent, and the position behind it.
 #[derive(Clone, Copy)]
 struct Next {
     time: u64,
@@ -146,8 +152,8 @@ fn is_sample(record: &[u8]) -> bool {
     record.starts_with(&RECORD_SAMPLE.to_ne_bytes())
 }
 
-/// What a program sent, if the record is of one; with a few bytes behind it that make its size a multiple of
-/// eight. Records that were lost are counted by the programs.
+/// Returns what a program sent, if the record is from a program. A few bytes follow that make the size a multiple of
+/// eight. The programs themselves count the records that are lost.
 fn sent(record: &[u8]) -> Option<&[u8]> {
     let (size, bytes) = record.get(HEADER + TIME..)?.split_at_checked(SIZE)?;
     let size = u32::from_ne_bytes(size.try_into().ok()?);
@@ -175,17 +181,17 @@ impl Buffer {
         let mut head = Vec::with_capacity(HEADER + TIME);
         self.copy(from, HEADER + TIME, &mut head);
         let size = usize::from(u16::from_ne_bytes([head[6], head[7]]));
-        // Whatever it says, it is no longer than what was written, and no shorter than its header.
+        // Whatever the header says, the record is not longer than what was written, and not shorter than its header.
         let size = size.clamp(HEADER, (end - from).max(HEADER));
         let time = u64::from_ne_bytes(head[HEADER..].try_into().expect("eight bytes"));
         Some(Next {
-            // What is not a program's has no time, and is passed over at once.
+            // A record that is not from a program has no time, and is passed over at once.
             time: if is_sample(&head) { time } else { 0 },
             end: from + size,
         })
     }
 
-    /// Copies the next record, and gives its place back to the kernel.
+    /// Copies the next record, and gives its space back to the kernel.
     fn take(&self, next: Next, record: &mut Vec<u8>) {
         let from = self.at(TAIL);
         record.clear();
@@ -214,7 +220,7 @@ mod tests {
     use std::io::Write;
     use std::os::unix::fs::FileExt;
 
-    /// A buffer of a page in a file, as the kernel fills one.
+    /// A buffer of a page in a file, which the test fills as the kernel does.
     struct Cpu {
         file: File,
         head: u64,

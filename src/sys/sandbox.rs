@@ -200,3 +200,156 @@ fn filter() -> Vec<Instruction> {
     program.push(decide(REFUSE));
     program
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    /// A syscall as seccomp(2) shows it to a filter: struct seccomp_data.
+    #[derive(Clone, Copy)]
+    struct Call {
+        arch: u32,
+        number: u32,
+        arguments: [u64; 6],
+    }
+
+    impl Call {
+        fn new(number: c_long) -> Call {
+            Call {
+                arch: arch::NAME,
+                number: number as u32,
+                arguments: [0; 6],
+            }
+        }
+
+        fn with(mut self, argument: usize, value: u64) -> Call {
+            self.arguments[argument] = value;
+            self
+        }
+
+        /// Returns the word at an offset of the structure.
+        fn word(&self, offset: u32) -> u32 {
+            let mut words = vec![self.number, self.arch, 0, 0];
+            for argument in self.arguments {
+                words.extend([argument as u32, (argument >> 32) as u32]);
+            }
+            assert_eq!(offset % 4, 0);
+            words[offset as usize / 4]
+        }
+
+        /// Runs the filter as the kernel does, and returns whether it allows the call. It must refuse with EPERM.
+        fn is_allowed(&self) -> bool {
+            let (program, mut at, mut accumulator) = (filter(), 0, 0);
+            loop {
+                let Instruction { code, jt, jf, k } = program[at];
+                at += 1;
+                let code = u32::from(code);
+                if code == BPF_LD | BPF_W | BPF_ABS {
+                    accumulator = self.word(k);
+                } else if code == BPF_RET | BPF_K {
+                    assert!([SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO | EPERM as u32].contains(&k));
+                    return k == SECCOMP_RET_ALLOW;
+                } else {
+                    let holds = if code == BPF_JMP | BPF_JEQ | BPF_K {
+                        accumulator == k
+                    } else {
+                        assert_eq!(code, BPF_JMP | BPF_JSET | BPF_K);
+                        accumulator & k != 0
+                    };
+                    at += usize::from(if holds { jt } else { jf });
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_loop_calls_is_allowed() {
+        for number in [
+            SYS_read,
+            SYS_write,
+            SYS_epoll_pwait,
+            SYS_openat,
+            SYS_exit_group,
+        ] {
+            assert!(Call::new(number).is_allowed(), "{number}");
+        }
+    }
+
+    #[test]
+    fn what_an_attacker_would_call_is_refused() {
+        for number in [
+            SYS_execve,
+            SYS_execveat,
+            SYS_clone,
+            SYS_clone3,
+            SYS_socket,
+            SYS_connect,
+            SYS_ptrace,
+            SYS_kill,
+            SYS_mount,
+            SYS_setns,
+            SYS_io_uring_setup,
+            SYS_perf_event_open,
+        ] {
+            assert!(!Call::new(number).is_allowed(), "{number}");
+        }
+    }
+
+    /// No number is allowed that is in no rule, whatever the arguments are.
+    #[test]
+    fn only_what_has_a_rule_is_allowed() {
+        let numbers = RULES.iter().chain(arch::RULES).map(|rule| match rule {
+            Always(number) | OneOf(number, ..) | Without(number, ..) => *number,
+        });
+        let numbers: HashSet<_> = numbers.collect();
+        for number in (0..1000).filter(|number| !numbers.contains(number)) {
+            for argument in [0, 1, u64::MAX] {
+                let mut call = Call::new(number);
+                call.arguments = [argument; 6];
+                assert!(!call.is_allowed(), "{number}");
+            }
+        }
+    }
+
+    #[test]
+    fn bpf_reads_and_writes_maps_and_does_nothing_else() {
+        let allowed: Vec<_> = (0..40)
+            .filter(|command| Call::new(SYS_bpf).with(0, *command).is_allowed())
+            .collect();
+        assert_eq!(allowed, [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn memory_is_never_executable() {
+        for number in [SYS_mmap, SYS_mprotect] {
+            let with = |protection: c_int| Call::new(number).with(2, protection as u64);
+            assert!(with(PROT_READ | PROT_WRITE).is_allowed());
+            assert!(!with(PROT_EXEC).is_allowed());
+            assert!(!with(PROT_READ | PROT_EXEC).is_allowed());
+        }
+    }
+
+    #[test]
+    fn a_terminal_may_be_recognised_and_not_typed_into() {
+        let with = |request: u32| Call::new(SYS_ioctl).with(1, request.into());
+        assert!(with(TCGETS as u32).is_allowed());
+        assert!(with(FIONBIO as u32).is_allowed());
+        assert!(!with(TIOCSTI as u32).is_allowed());
+    }
+
+    #[test]
+    fn calls_of_another_architecture_are_refused() {
+        /// AUDIT_ARCH_I386 of linux/audit.h.
+        const I386: u32 = 0x4000_0003;
+        /// The bit in the number of a call of x32.
+        const X32: u32 = 0x4000_0000;
+        let mut call = Call::new(SYS_read);
+        assert!(call.is_allowed());
+        call.arch = I386;
+        assert!(!call.is_allowed());
+        let mut call = Call::new(SYS_read);
+        call.number |= X32;
+        assert!(!call.is_allowed());
+    }
+}
