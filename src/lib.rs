@@ -3,8 +3,8 @@
 //! Each room is a module and the folder of its name. The list begins with the lowest room: a room uses only rooms above
 //! it in this list, as tests/rooms.rs checks. The blank lines keep rustfmt from sorting it.
 //!
-//! Unsafe code stands only where the kernel's memory or a system call makes it necessary: each such module has an
-//! `allow` where it is declared.
+//! Unsafe code is denied, except in the modules that share memory with the kernel or call libc: an `allow` precedes their
+//! declaration.
 
 #![deny(unsafe_code)]
 

@@ -74,7 +74,7 @@ pub fn line(level: Level, message: impl Display) {
         form,
         SystemTime::now(),
     );
-    // If standard error is closed, nobody can be told.
+    // If standard error is closed, there is no other place to report it.
     let _ = err.write_all(text.as_bytes());
 }
 

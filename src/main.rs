@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     let words = env::args_os().skip(1);
     let done = args::parse(words, |name| env::var_os(name)).and_then(obey);
     let status = done.unwrap_or_else(|e| {
-        // If standard error is closed, nobody can be told; the status still says it.
+        // If standard error is closed, the exit status still tells that it failed.
         let _ = writeln!(io::stderr(), "snoop: {e}");
         e.status
     });

@@ -29,7 +29,7 @@ impl Plan {
     pub fn cgroup_mount(&self) -> Result<&Path> {
         self.cgroup_mount.as_deref().ok_or_else(|| {
             Error::failed(
-                "no cgroup v2 is mounted: mount it (mount -t cgroup2 none /sys/fs/cgroup), or boot with systemd.unified_cgroup_hierarchy=1",
+                "no cgroup v2 is mounted; mount it (mount -t cgroup2 none /sys/fs/cgroup), or boot with systemd.unified_cgroup_hierarchy=1",
             )
         })
     }
@@ -68,7 +68,7 @@ fn require_types(facts: &Facts) -> Result<()> {
             "/{BTF} is masked: something is mounted over it, or sysfs is not mounted; run snoop without a mask over /sys/kernel (Docker and Podman: --security-opt unmask=/sys/kernel)"
         ))),
         (Btf::Missing, Some(Guest::Kata)) => Err(Error::failed(
-            "this is the kernel of a Kata container, which was built without type information: use a guest kernel with CONFIG_DEBUG_INFO_BTF=y, or another runtime class",
+            "this is the kernel of a Kata container, which was built without type information; use a guest kernel with CONFIG_DEBUG_INFO_BTF=y, or another runtime class",
         )),
         (Btf::Missing, _) => {
             let version = |(major, minor)| format!("it is Linux {major}.{minor}, and ");
@@ -114,7 +114,7 @@ fn require_capabilities(facts: &Facts) -> Result<()> {
         return Ok(());
     }
     Err(Error::failed(format!(
-        "missing capabilities: {}: run as root, or add them to the container (securityContext.capabilities.add; Docker before 23 does not know these names, and needs SYS_ADMIN)",
+        "missing capabilities: {}; run as root, or add them to the container (securityContext.capabilities.add; Docker before 23 does not know these names, and needs SYS_ADMIN)",
         missing.join(", ")
     )))
 }
@@ -263,22 +263,22 @@ mod tests {
             ),
             (
                 |f| f.capabilities = Some(CAP_PERFMON),
-                "missing capabilities: BPF:",
+                "missing capabilities: BPF;",
                 "capabilities.add",
             ),
             (
                 |f| f.capabilities = Some(CAP_BPF),
-                "missing capabilities: PERFMON:",
+                "missing capabilities: PERFMON;",
                 "capabilities.add",
             ),
             (
                 |f| f.capabilities = Some(0),
-                "missing capabilities: BPF, PERFMON:",
+                "missing capabilities: BPF, PERFMON;",
                 "capabilities.add",
             ),
             (
                 |f| f.last_capability = Some(37),
-                "missing capabilities: SYS_ADMIN:",
+                "missing capabilities: SYS_ADMIN;",
                 "run as root",
             ),
         ];

@@ -117,7 +117,7 @@ impl Tracer {
         signals::end_at_once(&[libc::SIGTERM, libc::SIGINT]);
         let taken = self.take_all();
         if taken.is_err() {
-            // The programs need not be told any more what follows from the other records.
+            // What follows from the other records does not matter to the programs any more.
             let end = self.records.end();
             while self.records.position() < end && self.read_records() > 0 {}
         }

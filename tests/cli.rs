@@ -151,7 +151,7 @@ fn missing_capabilities() {
             .arg(snoop().get_program());
         setpriv.args(["-cgroup=/", "-report=-"]).output().unwrap()
     };
-    let said = &["missing capabilities: BPF:", "capabilities.add"];
+    let said = &["missing capabilities: BPF;", "capabilities.add"];
     assert_refused(&with("-sys_admin,-bpf"), 1, said);
     let said = &["missing capabilities: BPF, PERFMON"];
     assert_refused(&with("-all"), 1, said);

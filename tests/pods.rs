@@ -516,11 +516,11 @@ fn bad_surroundings() {
     let cases: [(Change, &[&str]); 4] = [
         (
             &|container| lacking(container, "CAP_BPF"),
-            &["missing capabilities: BPF:", "capabilities.add"],
+            &["missing capabilities: BPF;", "capabilities.add"],
         ),
         (
             &|container| lacking(container, "CAP_PERFMON"),
-            &["missing capabilities: PERFMON:", "capabilities.add"],
+            &["missing capabilities: PERFMON;", "capabilities.add"],
         ),
         (
             &|container| container.config["linux"]["seccomp"] = refusing.clone(),

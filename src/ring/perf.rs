@@ -94,7 +94,7 @@ impl<F> PerfBuffers<F> {
             count += self.read_in_order(limit - count, &mut record, &mut each);
         }
         self.record = record;
-        // The descriptors stay ready until somebody asks which of them are.
+        // The descriptors stay ready until epoll_wait(2) asks which of them are.
         let _ = self
             .epoll
             .wait(&mut Vec::new(), Some(std::time::Duration::ZERO));

@@ -51,10 +51,10 @@ impl Confinement {
     pub fn forbids(&self) -> Option<&'static str> {
         match (self.guest, self.user_namespace) {
             (Some(Guest::Gvisor), _) => Some(
-                "this is gVisor, whose kernel has no BPF and hides the node's: run the pod with another runtime class",
+                "this is gVisor, whose kernel has no BPF and hides the node's; run the pod with another runtime class",
             ),
             (_, Some(true)) => Some(
-                "snoop runs in a user namespace, where the kernel lets nobody load BPF programs: run it as root of the host (no rootless engine; in Kubernetes no hostUsers: false)",
+                "snoop runs in a user namespace, where the kernel lets no process load BPF programs; run it as root of the host (no rootless engine; in Kubernetes no hostUsers: false)",
             ),
             _ => None,
         }
