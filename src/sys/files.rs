@@ -42,7 +42,7 @@ pub fn file_system(path: &Path) -> io::Result<u64> {
         check(libc::statfs(path.as_ptr(), &mut statfs))?;
         statfs
     };
-    // Of another width and sign on each architecture.
+    // The field has another width and sign on each architecture.
     Ok(statfs.f_type as u64 & 0xffff_ffff)
 }
 

@@ -75,7 +75,7 @@ impl Loaded {
             log::warn(warning);
         }
         let running = selection.start()?;
-        // The command would inherit this, so that it comes after the start.
+        // This comes after the start, because the command would inherit it.
         limits::outlive_file_size_limit();
         let (excludes, capacity) = (config.excludes.clone(), config.max_unique_files);
         let mut collector = Collector::new(scope.containers.clone(), excludes, capacity);
