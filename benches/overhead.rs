@@ -9,7 +9,7 @@ mod common;
 
 use bpf_sys::direct;
 use common::TestCgroup;
-use snoop::bpf::kernel::{self, Buffer, HOOKS};
+use snoop::bpf::hooks::{self, Buffer, HOOKS};
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -289,7 +289,7 @@ impl Floor {
 
     fn attach(&self) -> Vec<OwnedFd> {
         let attach = |(program, fd): &(&str, OwnedFd)| {
-            let name = kernel::raw_tracepoint(program).map(|name| CString::new(name).unwrap());
+            let name = hooks::raw_tracepoint(program).map(|name| CString::new(name).unwrap());
             direct::raw_tracepoint_open(fd.as_fd(), name.as_deref()).unwrap()
         };
         self.0.iter().map(attach).collect()

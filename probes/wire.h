@@ -62,11 +62,12 @@ struct exclude {
 /* The kernel does not have this member. */
 #define OFFSET_NONE 0xffffffff
 
-/* The offsets of members of the kernel's structures, in bytes. src/bpf/layout.rs says which members they are. */
+/* The offsets of members of the kernel's structures, in bytes. src/bpf/offsets.rs says which members they are. */
 struct offsets {
-	__u32 regs_nr;
 	__u32 regs_arg[6];
 	__u32 regs_arg32[6]; /* in a 32-bit call */
+	__u32 regs_nr;
+	__u32 task_status; /* see is_compat() */
 	__u32 task_fs;
 	__u32 task_files;
 	__u32 task_mm;
@@ -76,7 +77,6 @@ struct offsets {
 	__u32 task_tgid;
 	__u32 task_leader;
 	__u32 task_start;
-	__u32 task_status; /* see is_compat() */
 	__u32 fs_root;
 	__u32 fs_pwd;
 	__u32 path_mnt;

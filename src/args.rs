@@ -1,6 +1,6 @@
 //! Flags and environment to a [`Command`]: one table of commands, one parse function.
 
-use crate::bpf::kernel::Buffer;
+use crate::bpf::hooks::Buffer;
 use crate::error::{Error, Result};
 use crate::http::Address;
 use crate::image::closure::{Closure, Format};

@@ -5,8 +5,8 @@ pub mod container;
 pub mod gaps;
 mod io_uring;
 
-use crate::bpf::kernel::Feature;
-use crate::bpf::probe::Counts;
+use crate::bpf::counts::Counts;
+use crate::bpf::features::Feature;
 use crate::bpf::syscalls;
 use crate::bpf::wire::{
     Outcome, RECORD_CGROUP_CREATED, RECORD_CGROUP_REMOVED, RECORD_COMPLETE, RECORD_LATE,

@@ -1,6 +1,6 @@
 //! The metrics: one table, and its text in the Prometheus exposition format 0.0.4.
 
-use crate::bpf::probe::Counts;
+use crate::bpf::counts::Counts;
 use crate::bpf::syscalls;
 use crate::collect::container::Container;
 use crate::collect::{Collector, Totals};

@@ -3,7 +3,9 @@
 pub mod check;
 pub mod facts;
 
-use crate::bpf::kernel::{self, Buffer, KernelFeatures, Layout, Quirks};
+use crate::bpf::features::{self, KernelFeatures, Quirks};
+use crate::bpf::hooks::Buffer;
+use crate::bpf::layout::{self, Layout};
 use crate::error::{Error, Result};
 use crate::sys::capabilities::{CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN};
 use crate::sys::confinement::Guest;
@@ -51,7 +53,7 @@ pub fn plan(facts: &Facts, wanted: Option<Buffer>) -> Result<Plan> {
     let quirks = Quirks::of(&features);
     // Linux 5.4 loads the programs under lockdown, and then lets them read zeroes.
     if facts.lockdown.as_deref() == Some("confidentiality") && !quirks.bears_lockdown(buffer) {
-        return Err(kernel::locked_down());
+        return Err(features::locked_down());
     }
     Ok(Plan {
         quirks,
@@ -128,7 +130,7 @@ pub fn layout(buffer: Buffer) -> Result<Layout> {
             "cannot read the kernel's type information {shown}: {e}"
         ))
     })?;
-    kernel::layout(&mut file, buffer)
+    layout::layout(&mut file, buffer)
         .map_err(|why| Error::failed(format!("unsupported kernel ({shown}): {why}")))
 }
 

@@ -8,7 +8,7 @@
 
 pub mod perf;
 
-use crate::bpf::kernel::Buffer;
+use crate::bpf::hooks::Buffer;
 use crate::bpf::wire::RING_BYTES;
 use crate::error::{Error, Result};
 use crate::ring::perf::PerfBuffers;

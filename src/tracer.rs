@@ -5,7 +5,8 @@ mod reporting;
 pub mod start;
 
 use crate::args::Config;
-use crate::bpf::probe::{Counts, Probe};
+use crate::bpf::counts::Counts;
+use crate::bpf::probe::Probe;
 use crate::bpf::wire::{EPOCH_SECONDS, Outcome, RING_URGENT};
 use crate::cgroup::command::Running;
 use crate::cgroup::kubernetes_name;

@@ -362,13 +362,15 @@ fn a_report_on_standard_output() {
 
 #[test]
 fn the_verifiers_words_are_passed_on() {
-    use snoop::bpf::kernel::{Buffer, KernelFeatures, Quirks};
+    use snoop::bpf::features::{KernelFeatures, Quirks};
+    use snoop::bpf::hooks::Buffer;
+    use snoop::bpf::settings::Settings;
     use snoop::{bpf::probe, path::Excludes, preflight};
     let mut layout = preflight::layout(Buffer::Ring).unwrap();
     // A member outside of its structure: no typed load reaches it.
     layout.offsets.task_fs = 1 << 20;
     let excludes = Excludes::default();
-    let settings = probe::Settings {
+    let settings = Settings {
         buffer: Buffer::Ring,
         layout: &layout,
         quirks: Quirks::of(&KernelFeatures::ALL),

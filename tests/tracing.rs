@@ -6,8 +6,11 @@ use common::{
     Files, Report, TestCgroup, assert_has, assert_same, bytes, helper, run, run_quietly, show,
 };
 use snoop::bpf::btf::{self, Member};
-use snoop::bpf::kernel::{self, Buffer, Feature};
-use snoop::bpf::probe::{Probe, Settings};
+use snoop::bpf::features::Feature;
+use snoop::bpf::hooks::Buffer;
+use snoop::bpf::layout;
+use snoop::bpf::probe::Probe;
+use snoop::bpf::settings::Settings;
 use snoop::bpf::syscalls;
 use snoop::bpf::wire::{Outcome, Record, Target};
 use snoop::collect::access_paths::AccessPaths;
@@ -293,7 +296,7 @@ fn probe_on_kernel(cgroup: &TestCgroup, btf: &[u8]) -> (Probe, Records<bpf_sys::
     let wanted = env::var("SNOOP_BUFFER").ok();
     let wanted = wanted.and_then(|name| Buffer::parse(&name));
     let plan = preflight::plan(&preflight::facts::look(Path::new("/")), wanted).unwrap();
-    let layout = kernel::layout(&mut Cursor::new(btf), plan.buffer).unwrap();
+    let layout = layout::layout(&mut Cursor::new(btf), plan.buffer).unwrap();
     let excludes = Excludes::default();
     let settings = Settings {
         layout: &layout,

@@ -3,10 +3,12 @@
 
 use object::{Object, ObjectSection};
 use snoop::bpf::btf::{self, Member};
-use snoop::bpf::kernel::Feature;
+use snoop::bpf::features::Feature;
+use snoop::bpf::hooks::{self, Buffer};
+use snoop::bpf::offsets::{OFFSET_NONE, Offsets};
 use snoop::bpf::wire::{
-    self, CgroupPath, Config, Container, Control, Exclude, Expected, ExpectedBelow, Offsets,
-    Outcome, RecordHeader, Request, Row, SelfInfo, Target,
+    self, CgroupPath, Config, Container, Control, Exclude, Expected, ExpectedBelow, Outcome,
+    RecordHeader, Request, Row, SelfInfo, Target,
 };
 use std::fs;
 use std::io::Cursor;
@@ -44,17 +46,23 @@ fn structures() {
         "expected_below" ExpectedBelow { then, name }
         "self" SelfInfo { now, tgid, listed, runtime, ns, id, name }
         "record" RecordHeader { container, key, result, pid, row, flags, len, mount, cgroup, fs }
-        "offsets" Offsets {
-            regs_nr, regs_arg, regs_arg32, task_fs, task_files, task_mm, task_nsproxy, task_cgroups,
-            task_parent, task_tgid, task_leader, task_start, task_status, fs_root, fs_pwd, path_mnt, path_dentry,
-            dentry_parent, dentry_name, dentry_inode, dentry_sb, dentry_hash, qstr_hash_len,
-            qstr_name, vfsmount_root, mount_mnt, mount_parent, mount_mountpoint, mount_ns,
-            nsproxy_mnt_ns, files_fdt, fdt_fd, fdt_max_fds, file_path, file_mode, backing_path, inode_mode, sb_magic, sb_type, fs_type_name,
-            mm_exe_file, mm_saved_auxv, mm_mt, mm_mmap, vma_file, vma_end, vma_next, maple_root,
-            maple_pivots, maple_slots, maple_apivots, maple_aslots, bprm_filename, bprm_interp, task_cg_list, css_set_tasks, cgroup_self, css_parent, css_children, css_sibling, cgroup_cset_links, cset_link_node, cset_link_cset, cgroup_csets, cgroup_domains, css_set_dfl_cgrp, cgroup_kn,
-            kernfs_id, kernfs_parent, kernfs_name, filename_name, request_opcode, request_result,
-        }
     );
+    let fields = Offsets::FIELDS
+        .iter()
+        .map(|(name, at)| (*name, Some(*at as u32)));
+    let (names, ours): (Vec<_>, Vec<_>) = fields.unzip();
+    let member = |name: &'static &'static str| Member {
+        structure: "offsets",
+        names: std::slice::from_ref(name),
+    };
+    let members: Vec<_> = Offsets::FIELDS
+        .iter()
+        .map(|(name, _)| member(name))
+        .collect();
+    let found = btf::find(&mut Cursor::new(btf), &members, &[]).unwrap();
+    for ((name, theirs), ours) in names.iter().zip(found.members).zip(ours) {
+        assert_eq!(theirs, ours, "offsets.{name}");
+    }
 }
 
 #[test]
@@ -84,11 +92,22 @@ fn constants() {
     equal("EXCLUDES", wire::EXCLUDES);
     equal("EXCLUDE_WORDS", wire::EXCLUDE_WORDS);
     equal("ARG_NONE", wire::ARG_NONE.into());
-    equal("OFFSET_NONE", wire::OFFSET_NONE as usize);
+    equal("OFFSET_NONE", OFFSET_NONE as usize);
     equal("ROWS", wire::ROWS);
     equal("CONTAINERS", wire::CONTAINERS);
     equal("sizeof(struct counts)", size_of::<wire::Counts>());
     equal("PARTS", wire::PARTS);
+    equal("TAILS", wire::TAILS);
+    for tails in hooks::tails(Buffer::Ring) {
+        let index = |stage: &str| {
+            let mut programs = tails.programs.iter();
+            programs
+                .position(|program| program.ends_with(stage))
+                .unwrap()
+        };
+        equal("TAIL_DEDUP", index("/dedup"));
+        equal("TAIL_SEND", index("/send"));
+    }
     equal(
         "FEATURE_KERNEL_MEMORY",
         Feature::KernelMemory.bit() as usize,

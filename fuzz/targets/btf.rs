@@ -4,5 +4,5 @@
 use std::io::Cursor;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    let _ = snoop::bpf::kernel::layout(&mut Cursor::new(bytes), snoop::bpf::kernel::Buffer::Ring);
+    let _ = snoop::bpf::layout::layout(&mut Cursor::new(bytes), snoop::bpf::hooks::Buffer::Ring);
 });

@@ -3,7 +3,7 @@
 //! The format is documented in the kernel's `Documentation/bpf/btf.rst`: a header, the types one
 //! after the other, then their names. It is read as a stream, several times over (5 MB on a
 //! distribution's kernel), so that it does not set the memory's peak. The input is not trusted:
-//! whatever it holds, the answer is offsets or an error.
+//! whatever it holds, the result is offsets or an error.
 //!
 //! Linux 7.1 may add a section that says how long each kind of type is, so that kinds which are not known here can be
 //! skipped. Linux 7.2 widens two fields of each type (f7a6b9eaff3e, merged by 552ad802cad9): the number of members from
@@ -33,9 +33,9 @@ pub struct Found {
 #[derive(Debug)]
 pub enum Error {
     Io(io::Error),
-    /// What is wrong with the data.
+    /// The data is not BTF, or is damaged. The text says in which way.
     Malformed(&'static str),
-    /// A kind of type that is not known, and how long one is does not stand in the data either.
+    /// The data has a kind of type that is not known here, and does not say how long such a type is.
     UnknownKind(u32),
 }
 
@@ -76,11 +76,11 @@ struct Header {
     types_len: u64,
     names_at: u64,
     names_len: u64,
-    /// How long a type is, by its kind: as far as the input says so.
+    /// How long a type is, by its kind, for the kinds that the input describes.
     lengths: Vec<Length>,
 }
 
-/// What follows the twelve bytes that each type begins with.
+/// The length of what follows the twelve bytes that each type begins with.
 #[derive(Clone, Copy)]
 struct Length {
     once: u8,
@@ -100,7 +100,7 @@ impl Length {
     }
 }
 
-/// Those of the kinds that are known.
+/// The length of a type, for the kinds that are known here.
 fn known_length(kind: u32) -> Option<Length> {
     match kind {
         1 | 14 | 17 => Some(Length::new(4, 0)), // int, variable, declaration tag
@@ -117,9 +117,9 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 }
 
 const HEADER_LEN: u64 = 24;
-/// With the place of the section that says how long types are.
+/// The length of a header that says where the section with the lengths of types is.
 const HEADER_LEN_7_1: u64 = 32;
-/// Of `struct btf_layout`.
+/// The length of `struct btf_layout`.
 const LENGTH_LEN: u64 = 4;
 const KINDS: u64 = 128;
 
@@ -161,7 +161,7 @@ fn read_header<R: Read + Seek>(input: &mut R) -> Result<Header, Error> {
 struct Section<'a, R> {
     input: io::Take<&'a mut R>,
     window: Vec<u8>,
-    /// What of the window was not handed out yet.
+    /// The part of the window that was not returned yet.
     from: usize,
     to: usize,
 }
@@ -179,7 +179,7 @@ impl<R: Read + Seek> Section<'_, R> {
         })
     }
 
-    /// Reads on behind what is left, of which there is less than a window; answers whether there was more.
+    /// Reads more input behind what is left in the window, which is less than a window. Returns whether there was any.
     fn read_on(&mut self) -> Result<bool, Error> {
         self.window.copy_within(self.from..self.to, 0);
         (self.from, self.to) = (0, self.to - self.from);
@@ -188,7 +188,7 @@ impl<R: Read + Seek> Section<'_, R> {
         Ok(n > 0)
     }
 
-    /// The next `len` bytes, a window at most.
+    /// Returns the next `len` bytes, which are a window at most.
     fn take(&mut self, len: usize) -> Result<&[u8], Error> {
         while self.to - self.from < len {
             if !self.read_on()? {
@@ -213,8 +213,8 @@ impl<R: Read + Seek> Section<'_, R> {
         }
     }
 
-    /// The bytes up to the next NUL, and without it; `None` at the end. No name of the kernel is as long as the
-    /// window, and one that is comes in pieces.
+    /// Returns the bytes up to the next NUL, without it; `None` at the end. No name of the kernel is as long as the window. A
+    /// name that is so long is returned in pieces.
     fn name(&mut self) -> Result<Option<&[u8]>, Error> {
         loop {
             let left = &self.window[self.from..self.to];
@@ -232,7 +232,7 @@ impl<R: Read + Seek> Section<'_, R> {
     }
 }
 
-/// Where names are in the section of names.
+/// Names, and where each is in the section of names.
 type Places<'a> = HashMap<&'a [u8], Option<u32>, FxBuildHasher>;
 
 fn find_names<R: Read + Seek>(
@@ -254,8 +254,8 @@ fn find_names<R: Read + Seek>(
     Ok(())
 }
 
-/// One type as the stream shows it: its id, kind, name and, for a structure or union, the members. One with many
-/// comes in several pieces.
+/// One type of the stream: its id, kind, name and, for a structure or union, its members. A type with many members is visited
+/// several times, with some of its members each time.
 struct Type<'a> {
     id: u32,
     kind: u32,
@@ -264,7 +264,7 @@ struct Type<'a> {
     bitfields: bool,
 }
 
-/// Name, type id, offset in bits.
+/// A member consists of its name, the id of its type, and its offset in bits.
 const MEMBER_LEN: usize = 12;
 const MEMBERS_IN_A_PIECE: usize = 256;
 
@@ -328,7 +328,7 @@ fn each_type<R: Read + Seek>(
     Ok(())
 }
 
-/// Which of these names do types, members, enumerators or the like have?
+/// Returns for each of these names whether a type, member, enumerator or the like has it.
 pub fn find_known<R: Read + Seek>(input: &mut R, names: &[&str]) -> Result<Vec<bool>, Error> {
     let header = read_header(input)?;
     let mut places = Places::default();
@@ -336,6 +336,23 @@ pub fn find_known<R: Read + Seek>(input: &mut R, names: &[&str]) -> Result<Vec<b
     find_names(input, &header, &mut places)?;
     let is_known = |name: &&str| places[name.as_bytes()].is_some();
     Ok(names.iter().map(is_known).collect())
+}
+
+/// What is left to look into: a structure by its name, or one without a name by its id.
+struct Open {
+    /// The index of the member that is looked for.
+    member: usize,
+    name: Option<u32>,
+    id: u32,
+    /// How far this structure is from the start of the one that the member is looked for in.
+    bits: u32,
+}
+
+impl Open {
+    fn is(&self, structure: &Type) -> bool {
+        self.name
+            .map_or(self.id == structure.id, |name| name == structure.name)
+    }
 }
 
 /// Looks up members, and typedefs and functions, by name.
@@ -361,63 +378,62 @@ pub fn find<R: Read + Seek>(
         members: vec![None; members.len()],
         types: vec![None; types.len()],
     };
-    // What is left to look into: a type, by name or by id, and how far it is from the start of the
-    // structure that member number `member` is looked for in.
-    struct Open {
-        member: usize,
-        name: Option<u32>,
-        id: u32,
-        bits: u32,
-    }
-    let mut open: Vec<Open> = (0..members.len())
-        .filter_map(|member| {
-            let name = Some(place(&members[member].structure)?);
-            Some(Open {
-                member,
-                name,
-                id: 0,
-                bits: 0,
-            })
+    let by_name = |member: usize| {
+        let name = Some(place(&members[member].structure)?);
+        let (id, bits) = (0, 0);
+        Some(Open {
+            member,
+            name,
+            id,
+            bits,
         })
-        .collect();
+    };
+    let mut open: Vec<Open> = (0..members.len()).filter_map(by_name).collect();
     for depth in 0..ANONYMOUS_DEPTH {
         let mut deeper = Vec::new();
-        each_type(input, &header, |t| {
-            if matches!(t.kind, KIND_TYPEDEF | KIND_FUNCTION) && depth == 0 {
+        each_type(input, &header, |t| match t.kind {
+            KIND_TYPEDEF | KIND_FUNCTION if depth == 0 => {
                 for (slot, name) in found.types.iter_mut().zip(&types) {
                     if slot.is_none() && *name == Some(t.name) {
                         *slot = Some(t.id);
                     }
                 }
             }
-            if !matches!(t.kind, KIND_STRUCT | KIND_UNION) {
-                return;
-            }
-            let is = |o: &&Open| o.name.map_or(o.id == t.id, |name| name == t.name);
-            for o in open.iter().filter(is) {
-                let slot = &mut found.members[o.member];
-                for (name, id, bits) in t.members() {
-                    let bits = o.bits.saturating_add(bits);
-                    if name == 0 {
-                        deeper.push(Open {
-                            member: o.member,
-                            name: None,
-                            id,
-                            bits,
-                        });
-                    } else if slot.is_none() && names[o.member].contains(&name) {
-                        *slot = Some(bits / 8);
-                    }
+            KIND_STRUCT | KIND_UNION => {
+                for open in open.iter().filter(|open| open.is(&t)) {
+                    let slot = &mut found.members[open.member];
+                    deeper.extend(look_into(&t, open, &names[open.member], slot));
                 }
             }
+            _ => (),
         })?;
-        deeper.retain(|o| found.members[o.member].is_none());
+        deeper.retain(|open| found.members[open.member].is_none());
         if deeper.is_empty() {
             break;
         }
         open = deeper;
     }
     Ok(found)
+}
+
+/// Looks for a member with one of these names in a structure, and writes its offset to `slot`. Returns the members without a
+/// name, which may hold it too.
+fn look_into(structure: &Type, open: &Open, names: &[u32], slot: &mut Option<u32>) -> Vec<Open> {
+    let mut deeper = Vec::new();
+    for (name, id, bits) in structure.members() {
+        let bits = open.bits.saturating_add(bits);
+        if name == 0 {
+            deeper.push(Open {
+                member: open.member,
+                name: None,
+                id,
+                bits,
+            });
+        } else if slot.is_none() && names.contains(&name) {
+            *slot = Some(bits / 8);
+        }
+    }
+    deeper
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! `tests/wire.rs` compares the two through the type information of the compiled object.
 
+use crate::bpf::offsets::Offsets;
 use std::mem::{offset_of, size_of};
 
 pub const SYSCALL_NUMBERS: usize = 512;
@@ -9,13 +10,14 @@ pub const REQUESTS: usize = 64;
 pub const EXCLUDES: usize = 8;
 pub const EXCLUDE_WORDS: usize = 4;
 pub const ARG_NONE: u8 = 0xff;
-pub const OFFSET_NONE: u32 = u32::MAX;
 pub const CONTAINERS: usize = 1024;
 pub const ROWS: usize = 160;
 pub const CGROUP_DEPTH: usize = 24;
 pub const CGROUP_NAME_BYTES: usize = 256;
 pub const EXPECTED_BELOW: usize = 64;
 pub const LISTED_CHILDREN: u64 = 512;
+/// The programs of `enum tail`.
+pub const TAILS: usize = 2;
 pub const PARTS: usize = 4;
 pub const FS_NAME_BYTES: usize = 16;
 /// Bits of a key that choose its bucket.
@@ -73,84 +75,6 @@ pub struct Request {
 pub struct Exclude {
     pub word: [u64; EXCLUDE_WORDS],
     pub mask: [u64; EXCLUDE_WORDS],
-}
-
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Offsets {
-    pub regs_nr: u32,
-    pub regs_arg: [u32; 6],
-    pub regs_arg32: [u32; 6],
-    pub task_fs: u32,
-    pub task_files: u32,
-    pub task_mm: u32,
-    pub task_nsproxy: u32,
-    pub task_cgroups: u32,
-    pub task_parent: u32,
-    pub task_tgid: u32,
-    pub task_leader: u32,
-    pub task_start: u32,
-    pub task_status: u32,
-    pub fs_root: u32,
-    pub fs_pwd: u32,
-    pub path_mnt: u32,
-    pub path_dentry: u32,
-    pub dentry_parent: u32,
-    pub dentry_name: u32,
-    pub dentry_inode: u32,
-    pub dentry_sb: u32,
-    pub dentry_hash: u32,
-    pub qstr_hash_len: u32,
-    pub qstr_name: u32,
-    pub vfsmount_root: u32,
-    pub mount_mnt: u32,
-    pub mount_parent: u32,
-    pub mount_mountpoint: u32,
-    pub mount_ns: u32,
-    pub nsproxy_mnt_ns: u32,
-    pub files_fdt: u32,
-    pub fdt_fd: u32,
-    pub fdt_max_fds: u32,
-    pub file_path: u32,
-    pub file_mode: u32,
-    pub backing_path: u32,
-    pub inode_mode: u32,
-    pub sb_magic: u32,
-    pub sb_type: u32,
-    pub fs_type_name: u32,
-    pub mm_exe_file: u32,
-    pub mm_saved_auxv: u32,
-    pub mm_mt: u32,
-    pub mm_mmap: u32,
-    pub vma_file: u32,
-    pub vma_end: u32,
-    pub vma_next: u32,
-    pub maple_root: u32,
-    pub maple_pivots: u32,
-    pub maple_slots: u32,
-    pub maple_apivots: u32,
-    pub maple_aslots: u32,
-    pub bprm_filename: u32,
-    pub bprm_interp: u32,
-    pub task_cg_list: u32,
-    pub css_set_tasks: u32,
-    pub cgroup_self: u32,
-    pub css_parent: u32,
-    pub css_children: u32,
-    pub css_sibling: u32,
-    pub cgroup_cset_links: u32,
-    pub cset_link_node: u32,
-    pub cset_link_cset: u32,
-    pub cgroup_csets: u32,
-    pub cgroup_domains: u32,
-    pub css_set_dfl_cgrp: u32,
-    pub cgroup_kn: u32,
-    pub kernfs_id: u32,
-    pub kernfs_parent: u32,
-    pub kernfs_name: u32,
-    pub filename_name: u32,
-    pub request_opcode: u32,
-    pub request_result: u32,
 }
 
 #[repr(C)]
@@ -267,11 +191,19 @@ pub struct RecordHeader {
     pub fs: [u8; FS_NAME_BYTES],
 }
 
-// The sizes the C side asserts too: a field added on one side alone does not compile.
+// The C side asserts these sizes too: a field that is added on one side alone does not compile.
 const _: () = assert!(size_of::<Row>() == 8);
 const _: () = assert!(size_of::<RecordHeader>() == 56);
-const _: () = assert!(size_of::<Offsets>() == 83 * 4);
-const _: () = assert!(size_of::<Config>() == 2 * 4096 + 512 + 512 + 16 + 83 * 4 + 20);
+const _: () = assert!(
+    size_of::<Config>()
+        == size_of::<[[Row; SYSCALL_NUMBERS]; 2]>()
+            + size_of::<[Request; REQUESTS]>()
+            + size_of::<[Exclude; EXCLUDES]>()
+            + 2 * size_of::<u64>()
+            + size_of::<Offsets>()
+            + 3 * size_of::<u32>()
+            + 4 * size_of::<u16>()
+);
 
 /// Structures of integers without padding.
 ///

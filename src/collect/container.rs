@@ -1,6 +1,6 @@
 //! A container: its cgroup, its name, and what it used.
 
-use crate::bpf::probe::Counts;
+use crate::bpf::counts::Counts;
 use crate::cgroup::{Cgroup, short_name};
 use crate::files::file_set::FileSet;
 use crate::files::path_tree::PathTree;

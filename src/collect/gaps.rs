@@ -1,6 +1,6 @@
 //! What a report lacks: the reasons, and how many accesses, files or containers each of them cost.
 
-use crate::bpf::kernel::Feature;
+use crate::bpf::features::Feature;
 use std::fmt;
 
 /// A reason why something is missing in a report.

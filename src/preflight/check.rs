@@ -2,7 +2,8 @@
 
 use super::facts::{Btf, Facts, look};
 use super::{Plan, layout, plan};
-use crate::bpf::probe::{Probe, Settings};
+use crate::bpf::probe::Probe;
+use crate::bpf::settings::Settings;
 use crate::cgroup::{self, Pod, TempCgroup};
 use crate::error::{FAILED, Result};
 use crate::path::Excludes;

@@ -1,6 +1,6 @@
 //! What the host can do, looked up once.
 
-use crate::bpf::kernel::KernelFeatures;
+use crate::bpf::features::KernelFeatures;
 use crate::cgroup;
 use crate::sys::confinement::Confinement;
 use std::fs::{self, File};

@@ -1,7 +1,7 @@
 //! The three paths of the listener: `/metrics`, `/healthz` and `/report`.
 
 use super::Tracer;
-use crate::bpf::probe::Counts;
+use crate::bpf::counts::Counts;
 use crate::error::{Result, cannot};
 use crate::http::{Body, Response};
 use crate::log::{self, Level};

@@ -1,7 +1,7 @@
 //! Writing the report: when something has changed, on demand, and at the end; and what the log says about it.
 
 use super::Tracer;
-use crate::bpf::probe::Counts;
+use crate::bpf::counts::Counts;
 use crate::bpf::syscalls;
 use crate::collect::gaps::{Gap, Gaps};
 use crate::error::{Result, cannot};

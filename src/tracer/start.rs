@@ -3,8 +3,10 @@
 
 use super::{FIRST_CONNECTION, SIGNALS, Tracer};
 use crate::args::Config;
-use crate::bpf::kernel::{Feature, ITERATORS};
-use crate::bpf::probe::{Probe, Settings};
+use crate::bpf::features::Feature;
+use crate::bpf::hooks::ITERATORS;
+use crate::bpf::probe::Probe;
+use crate::bpf::settings::Settings;
 use crate::bpf::syscalls;
 use crate::bpf::wire::RING_BYTES;
 use crate::cgroup::selection::{Scope, Selection};

@@ -1,0 +1,41 @@
+//! What the programs counted.
+
+use crate::bpf::wire::{OUTCOMES, Outcome, ROWS};
+
+/// The programs' counters, summed over the CPUs.
+#[derive(Clone)]
+pub struct Counts {
+    /// The outcomes of accesses, by row of `counts`.
+    rows: Vec<[u64; OUTCOMES]>,
+    /// The number of events of each container, with the id of its cgroup.
+    events: Vec<(u64, u64)>,
+}
+
+impl Default for Counts {
+    /// Returns the counts before anything was counted.
+    fn default() -> Counts {
+        Counts::new(vec![[0; OUTCOMES]; ROWS], Vec::new())
+    }
+}
+
+impl Counts {
+    pub(crate) fn new(rows: Vec<[u64; OUTCOMES]>, events: Vec<(u64, u64)>) -> Counts {
+        Counts { rows, events }
+    }
+
+    /// Returns how often each outcome was counted for a row.
+    pub fn of(&self, row: u16) -> &[u64; OUTCOMES] {
+        &self.rows[row as usize]
+    }
+
+    /// Returns the events of a container, less those that [`Probe::release`](crate::bpf::probe::Probe::release) returned.
+    pub fn events_of(&self, container: u64) -> u64 {
+        let of = self.events.iter().filter(|(id, _)| *id == container);
+        of.map(|(_, n)| n).sum()
+    }
+
+    /// Returns how often an outcome was counted for all rows.
+    pub fn sum(&self, outcome: Outcome) -> u64 {
+        self.rows.iter().map(|row| row[outcome as usize]).sum()
+    }
+}

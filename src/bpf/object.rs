@@ -1,0 +1,47 @@
+//! The compiled programs, which are part of this binary.
+
+use crate::bpf::hooks::Buffer;
+use crate::bpf::lz4;
+use crate::bpf::maps::number_at_start;
+
+/// The compiled programs, packed by build.rs.
+static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/snoop.bpf.o.lz4"));
+static LEGACY_OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/snoop.legacy.bpf.o.lz4"));
+
+/// An unpacked object.
+pub(crate) struct Object {
+    /// The ELF reader looks at the bytes as if they were structures of eight-byte numbers.
+    words: Vec<u64>,
+    len: usize,
+}
+
+impl Object {
+    /// Returns the programs that send their records through this buffer.
+    pub(crate) fn of(buffer: Buffer) -> Object {
+        Object::unpack(match buffer {
+            Buffer::Ring => OBJECT,
+            Buffer::Perf => LEGACY_OBJECT,
+        })
+    }
+
+    fn unpack(packed: &[u8]) -> Object {
+        let (len, block) = packed.split_at(8);
+        let bytes = lz4::unpack(block, number_at_start(len) as usize).expect("build.rs packed it");
+        let mut words = vec![0u64; bytes.len().div_ceil(8)];
+        for (word, bytes) in words.iter_mut().zip(bytes.chunks(8)) {
+            let mut padded = [0; 8];
+            padded[..bytes.len()].copy_from_slice(bytes);
+            *word = u64::from_ne_bytes(padded);
+        }
+        Object {
+            words,
+            len: bytes.len(),
+        }
+    }
+
+    #[allow(unsafe_code)]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: the words hold at least `len` initialised bytes, and the slice borrows them.
+        unsafe { std::slice::from_raw_parts(self.words.as_ptr().cast(), self.len) }
+    }
+}
