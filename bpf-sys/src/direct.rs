@@ -1,123 +1,30 @@
 //! What redbpf has no word for, as safe functions.
-//!
-//! redbpf keeps the descriptors of its maps to itself and hands the verifier's log to a logger.
-//! While it loads an object, this module therefore takes notes, per thread: a descriptor of each
-//! map it creates, and why the last call failed.
 
 use crate::abi::*;
-use crate::libbpf::{Command, ElemAttr, bpf};
-use std::cell::RefCell;
+pub use crate::cpus::possible_cpus;
+use crate::notes;
+pub use crate::notes::{Failure, clear_notes, set_attach_id, take_failure};
+use crate::syscall::{Command, ElemAttr, bpf, owned};
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-#[derive(Default)]
-struct Notes {
-    maps: Vec<(String, Map)>,
-    attach_ids: Vec<(String, u32)>,
-    failure: Option<Failure>,
-}
-
-thread_local! {
-    static NOTES: RefCell<Notes> = RefCell::default();
-}
-
-/// Why a map could not be created or a program not be loaded.
-pub struct Failure {
-    /// `map NAME` or `program HOOK/TARGET`.
-    pub object: String,
-    pub cause: io::Error,
-    /// What the verifier said, empty if it was not asked.
-    pub verifier_log: String,
-}
-
-impl Failure {
-    /// Did the verifier refuse the program because it may not call that helper? Its log then says so in words that differ
-    /// between kernels, with `NAME#NUMBER` at the end. An instruction that calls the helper is in the log of any failure.
-    pub fn lacks_helper(&self, name: &str) -> bool {
-        let mut lines = self.verifier_log.lines();
-        lines.any(|line| {
-            let (complaint, called) = line.trim_end().rsplit_once(' ').unwrap_or(("", line));
-            let number = called.strip_prefix(name).and_then(|n| n.strip_prefix('#'));
-            number.is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
-                && !complaint.ends_with("call")
-        })
-    }
-}
-
-/// Forgets all notes, and closes the maps that were not taken. To be called when an object could not be loaded.
-pub fn clear_notes() {
-    NOTES.take();
-}
-
-pub(crate) fn remember_failure(object: String, verifier_log: String) {
-    let cause = io::Error::last_os_error();
-    let raw = cause.raw_os_error();
-    NOTES.with_borrow_mut(|notes| {
-        notes.failure = Some(Failure {
-            object,
-            cause,
-            verifier_log,
-        })
-    });
-    // redbpf looks at errno next; nothing above may have changed it for good.
-    // SAFETY: errno is this thread's own.
-    unsafe { *libc::__errno_location() = raw.unwrap_or(0) };
-}
-
-/// The last failure on this thread, handed out once.
-pub fn take_failure() -> Option<Failure> {
-    NOTES.with_borrow_mut(|notes| notes.failure.take())
-}
-
-/// Announces which kernel type (its BTF id) the program `HOOK/TARGET` attaches to. Must come before
-/// the program is loaded.
-pub fn set_attach_id(program: &str, btf_id: u32) {
-    NOTES.with_borrow_mut(|notes| notes.attach_ids.push((program.to_string(), btf_id)));
-}
-
-pub(crate) fn attach_id(program: &str) -> u32 {
-    NOTES.with_borrow(|notes| {
-        let known = notes.attach_ids.iter().rev().find(|(p, _)| p == program);
-        known.map_or(0, |(_, id)| *id)
-    })
-}
-
-/// A map with the sizes it was created with, so that no call can read or write past a slice.
+/// A map, with the sizes that it was created with, so that no call can read or write past a slice.
 pub struct Map {
     fd: OwnedFd,
     key_size: usize,
-    /// Bytes of a value as bpf(2) copies it: for a per-CPU map all CPUs' values in a row.
+    /// The bytes of a value as bpf(2) copies it: for a per-CPU map, all CPUs' values in a row.
     value_size: usize,
 }
 
-pub(crate) fn remember_map(name: &str, fd: i32, attr: &bpf_create_map_attr) -> bool {
-    // SAFETY: the descriptor was made by the caller just now and stays open during this call.
-    let Ok(fd) = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned() else {
-        return false;
-    };
-    let map = Map {
-        fd,
-        key_size: attr.key_size as usize,
-        value_size: match attr.map_type {
-            bpf_map_type_BPF_MAP_TYPE_PERCPU_ARRAY
-            | bpf_map_type_BPF_MAP_TYPE_PERCPU_HASH
-            | bpf_map_type_BPF_MAP_TYPE_LRU_PERCPU_HASH => {
-                (attr.value_size as usize).next_multiple_of(8) * possible_cpus()
-            }
-            _ => attr.value_size as usize,
-        },
-    };
-    NOTES.with_borrow_mut(|notes| notes.maps.push((name.to_string(), map)));
-    true
-}
-
-/// The map of that section name, if this thread's last object had one; handed out once.
+/// Returns the map of that section name, if this thread's last object had one. It is returned once.
 pub fn take_map(name: &str) -> Option<Map> {
-    NOTES.with_borrow_mut(|notes| {
-        let at = notes.maps.iter().rposition(|(n, _)| n == name)?;
-        Some(notes.maps.swap_remove(at).1)
+    let map = notes::take_noted_map(name)?;
+    Some(Map {
+        fd: map.fd,
+        key_size: map.key_size,
+        value_size: map.value_size,
     })
 }
 
@@ -128,7 +35,7 @@ impl AsFd for Map {
 }
 
 impl Map {
-    /// Bytes of one value as [`Map::lookup`] and [`Map::update`] take it.
+    /// Returns the bytes of one value as [`Map::lookup`] and [`Map::update`] take it.
     pub fn value_size(&self) -> usize {
         self.value_size
     }
@@ -193,8 +100,8 @@ impl Map {
     }
 }
 
-/// Attaches a program to a raw tracepoint; closing the answer detaches it. A BTF raw tracepoint's
-/// program knows its target already and takes no name.
+/// Attaches a program to a raw tracepoint. Closing the descriptor that is returned detaches it. The program of a BTF raw
+/// tracepoint knows its tracepoint already and takes no name.
 pub fn raw_tracepoint_open(program: BorrowedFd, name: Option<&CStr>) -> io::Result<OwnedFd> {
     #[repr(C)]
     struct Attr {
@@ -207,7 +114,7 @@ pub fn raw_tracepoint_open(program: BorrowedFd, name: Option<&CStr>) -> io::Resu
         prog_fd: program.as_raw_fd() as u32,
         pad: 0,
     };
-    // SAFETY: RAW_TRACEPOINT_OPEN's attribute; the name is null or a NUL-terminated string. The answer
+    // SAFETY: RAW_TRACEPOINT_OPEN's attribute; the name is null or a NUL-terminated string. The result
     // is a new descriptor that nobody else owns.
     unsafe { owned(bpf(Command::RawTracepointOpen, &mut attr)) }
 }
@@ -252,44 +159,11 @@ pub fn iterate(program: BorrowedFd) -> io::Result<()> {
     }
 }
 
-/// The descriptor that a call of bpf(2) answered, or why it did not.
-///
-/// # Safety
-/// Nobody else may own it.
-unsafe fn owned(fd: i32) -> io::Result<OwnedFd> {
-    match fd {
-        0.. => {
-            // SAFETY: the caller vouches for it.
-            Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-        }
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// CONFIG_NR_CPUS at most: where the number is not known, no smaller one is safe to make room for.
-const MOST_CPUS: usize = 8192;
-
-/// How many CPUs the kernel keeps per-CPU values for: the possible ones, not those online.
-pub fn possible_cpus() -> usize {
-    let list = std::fs::read_to_string("/sys/devices/system/cpu/possible").unwrap_or_default();
-    count_cpus(&list).unwrap_or(MOST_CPUS)
-}
-
-/// Counts a list such as `0-3,8-11`.
-fn count_cpus(list: &str) -> Option<usize> {
-    let mut count = 0;
-    for range in list.trim().split(',') {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last) = (first.parse::<usize>().ok()?, last.parse::<usize>().ok()?);
-        count += last.checked_sub(first)? + 1;
-    }
-    Some(count)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::libbpf::{bpf_create_map_xattr, bpf_load_program_xattr};
+    use std::os::fd::FromRawFd;
 
     /// How many maps this process holds open.
     fn open_maps() -> usize {
@@ -399,14 +273,5 @@ mod tests {
         ] {
             assert!(!failure(log).lacks_helper(name), "{log}");
         }
-    }
-
-    #[test]
-    fn cpu_lists() {
-        assert_eq!(count_cpus("0\n"), Some(1));
-        assert_eq!(count_cpus("0-127"), Some(128));
-        assert_eq!(count_cpus("0-3,8-11,16"), Some(9));
-        assert_eq!(count_cpus(""), None);
-        assert_eq!(count_cpus("3-1"), None);
     }
 }

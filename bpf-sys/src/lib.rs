@@ -10,14 +10,18 @@
 //!   becomes what its section name says (see [`libbpf::bpf_load_program_xattr`]).
 //! * [`direct`] holds what redbpf has no word for, as safe functions: freezing a map, raw
 //!   tracepoints, the verifier's log.
+//! * Below both are the modules for the call itself and for the notes that are taken while an object is loaded.
 //!
-//! Functions that redbpf names but snoop never reaches answer `ENOSYS`.
+//! Functions that redbpf names but snoop never reaches fail with `ENOSYS`.
 
 #![allow(non_camel_case_types, non_upper_case_globals)]
 
 pub mod abi;
+mod cpus;
 pub mod direct;
 pub mod libbpf;
+mod notes;
+mod syscall;
 pub mod uname;
 
 pub use abi::*;

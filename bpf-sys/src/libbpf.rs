@@ -3,44 +3,11 @@
 //! All of them return a descriptor or 0, or -1 with `errno` set, as libbpf did.
 
 use crate::abi::*;
-use crate::direct;
+use crate::cpus::possible_cpus;
+use crate::notes;
+use crate::syscall::{Command, ElemAttr, bpf};
 use libc::{c_char, c_int, c_void};
 use std::ffi::CStr;
-use std::mem;
-
-/// Commands of bpf(2): `linux/bpf.h`, `enum bpf_cmd`.
-#[derive(Clone, Copy)]
-pub(crate) enum Command {
-    MapCreate = 0,
-    MapLookupElem = 1,
-    MapUpdateElem = 2,
-    MapDeleteElem = 3,
-    MapGetNextKey = 4,
-    ProgLoad = 5,
-    ObjGetInfoByFd = 15,
-    RawTracepointOpen = 17,
-    BtfLoad = 18,
-    MapFreeze = 22,
-    LinkCreate = 28,
-    IterCreate = 33,
-}
-
-/// The one call of bpf(2). The kernel takes an attribute of any length as long as what it does not
-/// know is zero, so each command has a structure of its own that ends with its last member.
-///
-/// # Safety
-/// `T` must be the attribute of `command`, and the pointers in it must be valid as bpf(2) says.
-pub(crate) unsafe fn bpf<T>(command: Command, attr: &mut T) -> c_int {
-    // SAFETY: the attribute is a live structure of the stated size; the caller vouches for the rest.
-    unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command as c_int,
-            attr as *mut T,
-            mem::size_of::<T>(),
-        ) as c_int
-    }
-}
 
 const NAME_LEN: usize = 16;
 
@@ -70,7 +37,7 @@ struct MapCreateAttr {
     map_name: [u8; NAME_LEN],
 }
 
-/// Creates a map, and keeps a descriptor of it for [`direct::take_map`]: redbpf's own is private.
+/// Creates a map, and keeps a descriptor of it for [`take_map`](crate::direct::take_map): redbpf's own is private.
 ///
 /// # Safety
 /// `attr.name` must point to a NUL-terminated string.
@@ -85,7 +52,7 @@ pub unsafe fn bpf_create_map_xattr(attr: &bpf_create_map_attr) -> c_int {
         value_size: attr.value_size,
         // As in libbpf, 0 is one for each CPU.
         max_entries: match (attr.map_type, attr.max_entries) {
-            (bpf_map_type_BPF_MAP_TYPE_PERF_EVENT_ARRAY, 0) => direct::possible_cpus() as u32,
+            (bpf_map_type_BPF_MAP_TYPE_PERF_EVENT_ARRAY, 0) => possible_cpus() as u32,
             (_, max_entries) => max_entries,
         },
         map_flags: attr.map_flags,
@@ -95,8 +62,8 @@ pub unsafe fn bpf_create_map_xattr(attr: &bpf_create_map_attr) -> c_int {
     // SAFETY: MAP_CREATE's attribute, without pointers.
     let fd = unsafe { bpf(Command::MapCreate, &mut create) };
     if fd < 0 {
-        direct::remember_failure(format!("map {name}"), String::new());
-    } else if !direct::remember_map(&name, fd, attr) {
+        notes::remember_failure(format!("map {name}"), String::new());
+    } else if !notes::remember_map(&name, fd, attr) {
         // SAFETY: the descriptor was made above and nobody else has seen it.
         unsafe { libc::close(fd) };
         return -1;
@@ -134,7 +101,7 @@ struct ProgLoadAttr {
 /// redbpf knows no BTF raw tracepoints, so snoop's programs ride in sections named
 /// `kprobe/HOOK/TARGET`, of which redbpf passes on `HOOK/TARGET` as the name. Here
 /// `tp_btf/sys_exit` becomes a program of type TRACING for BPF_TRACE_RAW_TP, to be attached to the
-/// kernel type that was announced with [`direct::set_attach_id`], `iter/task_file` one for BPF_TRACE_ITER,
+/// kernel type that was announced with [`set_attach_id`](crate::direct::set_attach_id), `iter/task_file` one for BPF_TRACE_ITER,
 /// and `raw_tp/sys_exit` a plain raw tracepoint's. Others are loaded as redbpf asks.
 ///
 /// # Safety
@@ -162,7 +129,7 @@ pub unsafe fn bpf_load_program_xattr(
     let mut trace = |attach_type| {
         load.prog_type = bpf_prog_type_BPF_PROG_TYPE_TRACING;
         load.expected_attach_type = attach_type;
-        load.attach_btf_id = direct::attach_id(&section);
+        load.attach_btf_id = notes::attach_id(&section);
     };
     match hook {
         "tp_btf" => trace(bpf_attach_type_BPF_TRACE_RAW_TP),
@@ -184,19 +151,9 @@ pub unsafe fn bpf_load_program_xattr(
             let text = unsafe { CStr::from_ptr(log) };
             text.to_string_lossy().into_owned()
         };
-        direct::remember_failure(format!("program {section}"), text);
+        notes::remember_failure(format!("program {section}"), text);
     }
     fd
-}
-
-/// Attribute of the commands on one element; for MAP_GET_NEXT_KEY `value` is the next key.
-#[repr(C)]
-pub(crate) struct ElemAttr {
-    pub(crate) map_fd: u32,
-    pub(crate) pad: u32,
-    pub(crate) key: u64,
-    pub(crate) value: u64,
-    pub(crate) flags: u64,
 }
 
 /// # Safety
@@ -292,7 +249,7 @@ pub unsafe fn bpf_obj_get_info_by_fd(fd: c_int, info: *mut c_void, len: *mut u32
 /// What redbpf can do and snoop does not use.
 macro_rules! not_used {
     ($($name:ident($($argument:ty),*);)*) => {$(
-        /// Answers `ENOSYS`.
+        /// Fails with `ENOSYS`.
         ///
         /// # Safety
         /// None is needed.
