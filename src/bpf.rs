@@ -2,6 +2,9 @@
 //! they are loaded.
 
 pub mod btf;
+// The registers in the fixtures are those of x86-64.
+#[cfg(all(test, target_arch = "x86_64"))]
+mod btf_fixtures;
 pub mod counts;
 pub mod features;
 pub mod hooks;

@@ -62,20 +62,20 @@ impl std::fmt::Display for Error {
 }
 
 const MAGIC: u16 = 0xeb9f;
-const KIND_STRUCT: u32 = 4;
-const KIND_UNION: u32 = 5;
-const KIND_TYPEDEF: u32 = 8;
-const KIND_FUNCTION: u32 = 12;
+pub(super) const KIND_STRUCT: u32 = 4;
+pub(super) const KIND_UNION: u32 = 5;
+pub(super) const KIND_TYPEDEF: u32 = 8;
+pub(super) const KIND_FUNCTION: u32 = 12;
 
 /// Members of members without a name are looked into this deep; the kernel nests three at most.
 const ANONYMOUS_DEPTH: usize = 8;
 
 /// Where the sections are in the input.
-struct Header {
+pub(super) struct Header {
     types_at: u64,
     types_len: u64,
-    names_at: u64,
-    names_len: u64,
+    pub(super) names_at: u64,
+    pub(super) names_len: u64,
     /// How long a type is, by its kind, for the kinds that the input describes.
     lengths: Vec<Length>,
 }
@@ -123,7 +123,7 @@ const HEADER_LEN_7_1: u64 = 32;
 const LENGTH_LEN: u64 = 4;
 const KINDS: u64 = 128;
 
-fn read_header<R: Read + Seek>(input: &mut R) -> Result<Header, Error> {
+pub(super) fn read_header<R: Read + Seek>(input: &mut R) -> Result<Header, Error> {
     input.seek(SeekFrom::Start(0))?;
     let mut head = [0; HEADER_LEN as usize];
     input.read_exact(&mut head)?;
@@ -256,10 +256,10 @@ fn find_names<R: Read + Seek>(
 
 /// One type of the stream: its id, kind, name and, for a structure or union, its members. A type with many members is visited
 /// several times, with some of its members each time.
-struct Type<'a> {
-    id: u32,
-    kind: u32,
-    name: u32,
+pub(super) struct Type<'a> {
+    pub(super) id: u32,
+    pub(super) kind: u32,
+    pub(super) name: u32,
     members: &'a [u8],
     bitfields: bool,
 }
@@ -269,7 +269,7 @@ const MEMBER_LEN: usize = 12;
 const MEMBERS_IN_A_PIECE: usize = 256;
 
 impl Type<'_> {
-    fn members(&self) -> impl Iterator<Item = (u32, u32, u32)> + '_ {
+    pub(super) fn members(&self) -> impl Iterator<Item = (u32, u32, u32)> + '_ {
         self.members.chunks_exact(MEMBER_LEN).map(|member| {
             let offset = u32_at(member, 8);
             let bits = if self.bitfields {
@@ -282,7 +282,7 @@ impl Type<'_> {
     }
 }
 
-fn each_type<R: Read + Seek>(
+pub(super) fn each_type<R: Read + Seek>(
     input: &mut R,
     header: &Header,
     mut visit: impl FnMut(Type),

@@ -65,25 +65,27 @@ impl KernelFeatures {
         backing_is_bit_24: true,
     };
 
+    /// The names that tell, in the order in which [`KernelFeatures::read`] takes them.
+    pub(super) const NAMES: [&str; 6] = [
+        // 457f44363a88, "bpf: Implement BPF ring buffer and verifier support for it"
+        "BPF_MAP_TYPE_RINGBUF",
+        // e8c423fb31fa, "bpf: Add typecast to raw_tracepoints to help BTF generation"
+        "btf_trace_sys_exit",
+        // 9aa1206e8f48, "bpf: Add redirect_peer helper", came right behind what made the verifier keep bounds
+        // (5689d49b71ad and 75748837b7e5), which has left no name.
+        "BPF_FUNC_redirect_peer",
+        // 3ca1032ab7ab, "bpf: Implement get_current_task_btf and RET_PTR_TO_BTF_ID"
+        "BPF_FUNC_get_current_task_btf",
+        // Until 80ee81e0403c, "bpf: Eliminate rlimit-based memory accounting infra for bpf maps"
+        "bpf_map_memory",
+        // ebe559609d78, "fs: get rid of __FMODE_NONOTIFY kludge". The commit behind it, a94204f4d48e, moved the
+        // bit and has left no name that stayed.
+        "dentry_open_nonotify",
+    ];
+
     /// Reads the features from a kernel's BTF.
     pub fn read<R: Read + Seek>(input: &mut R) -> Result<KernelFeatures, btf::Error> {
-        let names = [
-            // 457f44363a88, "bpf: Implement BPF ring buffer and verifier support for it"
-            "BPF_MAP_TYPE_RINGBUF",
-            // e8c423fb31fa, "bpf: Add typecast to raw_tracepoints to help BTF generation"
-            "btf_trace_sys_exit",
-            // 9aa1206e8f48, "bpf: Add redirect_peer helper", came right behind what made the verifier keep bounds
-            // (5689d49b71ad and 75748837b7e5), which has left no name.
-            "BPF_FUNC_redirect_peer",
-            // 3ca1032ab7ab, "bpf: Implement get_current_task_btf and RET_PTR_TO_BTF_ID"
-            "BPF_FUNC_get_current_task_btf",
-            // Until 80ee81e0403c, "bpf: Eliminate rlimit-based memory accounting infra for bpf maps"
-            "bpf_map_memory",
-            // ebe559609d78, "fs: get rid of __FMODE_NONOTIFY kludge". The commit behind it, a94204f4d48e, moved the
-            // bit and has left no name that stayed.
-            "dentry_open_nonotify",
-        ];
-        let known = btf::find_known(input, &names)?;
+        let known = btf::find_known(input, &KernelFeatures::NAMES)?;
         let [
             ring,
             typed_tracepoints,

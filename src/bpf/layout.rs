@@ -102,9 +102,7 @@ pub struct Layout {
 
 /// Reads a kernel's layout from its BTF. The error says what is missing.
 pub fn layout<R: Read + Seek>(input: &mut R, buffer: Buffer) -> Result<Layout, String> {
-    let mut types = HOOKS.map(|hook| hook.btf_type).to_vec();
-    types.extend(ITERATORS.map(|iterator| iterator.function));
-    let found = btf::find(input, &members(), &types)
+    let found = btf::find(input, &members(), &type_names())
         .map_err(|e| format!("its type information cannot be used: {e}"))?;
     let (of_offsets, of_requests) = found.members.split_at(MEMBERS.len());
     let (hooks, iterators) = found.types.split_at(HOOKS.len());
@@ -136,8 +134,15 @@ pub fn layout<R: Read + Seek>(input: &mut R, buffer: Buffer) -> Result<Layout, S
     })
 }
 
-/// The members that [`layout`] asks for.
-pub fn members() -> Vec<Member> {
+/// The types that [`layout`] asks for: those of the hooks, then those of the iterators.
+pub(super) fn type_names() -> Vec<&'static str> {
+    let hooks = HOOKS.iter().map(|hook| hook.btf_type);
+    let iterators = ITERATORS.iter().map(|iterator| iterator.function);
+    hooks.chain(iterators).collect()
+}
+
+/// The members that [`layout`] asks for: those of the offsets, then those of the requests.
+pub(super) fn members() -> Vec<Member> {
     let mut members = MEMBERS.to_vec();
     members.extend(REQUEST_KINDS.iter().flat_map(RequestKind::members));
     members

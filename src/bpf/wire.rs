@@ -292,3 +292,152 @@ impl<'a> Record<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The bytes of a record: its header, then the parts, then the names of the cgroup.
+    fn encode(header: &RecordHeader, parts: [&[u8]; PARTS], cgroup: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bytes.extend(header.container.to_ne_bytes());
+        bytes.extend(header.key.to_ne_bytes());
+        bytes.extend(header.result.to_ne_bytes());
+        bytes.extend(header.pid.to_ne_bytes());
+        bytes.extend(header.row.to_ne_bytes());
+        bytes.extend(header.flags.to_ne_bytes());
+        for part in parts {
+            bytes.extend((part.len() as u16).to_ne_bytes());
+        }
+        bytes.extend(header.mount.to_ne_bytes());
+        bytes.extend((cgroup.len() as u16).to_ne_bytes());
+        bytes.extend(header.fs);
+        assert_eq!(bytes.len(), size_of::<RecordHeader>());
+        bytes.extend(parts.concat());
+        bytes.extend(cgroup);
+        bytes
+    }
+
+    fn header() -> RecordHeader {
+        RecordHeader {
+            container: 0x0123_4567_89ab_cdef,
+            key: 0xfedc_ba98_7654_3210,
+            result: -2,
+            pid: 4_000_000_000,
+            row: 65,
+            flags: 0,
+            len: [0; PARTS],
+            mount: 4,
+            cgroup: 0,
+            fs: *b"overlay\0after it",
+        }
+    }
+
+    const ASKED: &[u8] = b"conf";
+    const BASE: &[u8] = b"etc/";
+    const ROOT: &[u8] = b"rootfs/run/";
+    const REAL: &[u8] = b"conf/etc/data/";
+    const CGROUP: &[u8] = b"pod/slice/";
+
+    #[test]
+    fn every_part_is_found() {
+        let bytes = encode(&header(), [ASKED, BASE, ROOT, REAL], CGROUP);
+        let expected = Record {
+            container: 0x0123_4567_89ab_cdef,
+            key: 0xfedc_ba98_7654_3210,
+            result: -2,
+            pid: 4_000_000_000,
+            row: 65,
+            flags: 0,
+            asked: ASKED,
+            base: BASE,
+            root: ROOT,
+            real: REAL,
+            mount: b"/etc/data/",
+            fs: b"overlay",
+            cgroup: CGROUP,
+        };
+        assert_eq!(Record::decode(&bytes), Some(expected));
+    }
+
+    #[test]
+    fn every_flag_is_told_apart() {
+        let all = [
+            RECORD_HAS_BASE,
+            RECORD_HAS_REAL,
+            RECORD_IN_BASE,
+            RECORD_CHDIR,
+            RECORD_REAL_ONLY,
+            RECORD_CGROUP_CREATED,
+            RECORD_CGROUP_REMOVED,
+            RECORD_LATE,
+            RECORD_PENDING,
+            RECORD_COMPLETE,
+            RECORD_OWN_VIEW,
+        ];
+        for flags in all {
+            let header = RecordHeader { flags, ..header() };
+            let bytes = encode(&header, [&[]; PARTS], &[]);
+            let record = Record::decode(&bytes).unwrap();
+            let set: Vec<_> = all.into_iter().filter(|flag| record.has(*flag)).collect();
+            assert_eq!(set, [flags]);
+        }
+    }
+
+    #[test]
+    fn a_mount_point_that_is_not_in_the_real_part() {
+        // MOUNT_NONE of probes/path.h, and one past the end.
+        for (mount, name) in [(0xffff, &b""[..]), (15, b""), (14, b""), (0, REAL)] {
+            let header = RecordHeader { mount, ..header() };
+            let bytes = encode(&header, [ASKED, BASE, ROOT, REAL], &[]);
+            assert_eq!(Record::decode(&bytes).unwrap().mount, name);
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_file_system_may_fill_its_field() {
+        let fs = *b"sixteen letters!";
+        let bytes = encode(&RecordHeader { fs, ..header() }, [&[]; PARTS], &[]);
+        assert_eq!(Record::decode(&bytes).unwrap().fs, fs);
+    }
+
+    #[test]
+    fn bytes_behind_a_record() {
+        let whole = encode(&header(), [ASKED, BASE, ROOT, REAL], CGROUP);
+        let record = Record::decode(&whole);
+        // A perf buffer pads to multiples of eight bytes.
+        for padding in 1..8 {
+            let padded = [&whole[..], &vec![0; padding]].concat();
+            assert_eq!(Record::decode(&padded), record, "{padding}");
+        }
+        assert_eq!(Record::decode(&[&whole[..], &[0; 8]].concat()), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_truncated_record_is_refused(
+            parts in prop::array::uniform4(prop::collection::vec(any::<u8>(), 0..300)),
+            cgroup in prop::collection::vec(any::<u8>(), 0..100),
+            cut: prop::sample::Index,
+        ) {
+            let bytes = encode(&header(), std::array::from_fn(|i| &parts[i][..]), &cgroup);
+            let record = Record::decode(&bytes).unwrap();
+            let found = [record.asked, record.base, record.root, record.real, record.cgroup];
+            let sent = [&parts[0], &parts[1], &parts[2], &parts[3], &cgroup];
+            for (found, sent) in found.iter().zip(sent) {
+                prop_assert_eq!(found, sent);
+            }
+            prop_assert_eq!(Record::decode(&bytes[..cut.index(bytes.len())]), None);
+        }
+
+        #[test]
+        fn any_bytes_are_a_record_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            if let Some(record) = Record::decode(&bytes) {
+                let parts = [record.asked, record.base, record.root, record.real, record.cgroup];
+                let len: usize = parts.iter().map(|part| part.len()).sum();
+                prop_assert!(bytes.len() - size_of::<RecordHeader>() - len < 8);
+            }
+        }
+    }
+}
