@@ -1,4 +1,4 @@
-//! Compiles `probes/` with clang into OUT_DIR, and says what is missing if that cannot work.
+//! Compiles `probes/` with clang into OUT_DIR. If that cannot work, it says what is missing.
 
 use std::env;
 use std::fs;
@@ -32,7 +32,7 @@ fn main() {
     compile(&clang, &legacy, &["-DSNOOP_LEGACY"]);
     pack(&legacy);
     println!("cargo::rustc-env=SNOOP_LEGACY_OBJECT={}", legacy.display());
-    // With type information, for the test that compares the two sides of wire.h.
+    // This one has type information, for the test that compares the two sides of wire.h.
     let typed = Path::new(&out).join("snoop.debug.bpf.o");
     compile(&clang, &typed, &["-g", "-DSNOOP_TYPE_INFO"]);
     println!("cargo::rustc-env=SNOOP_DEBUG_OBJECT={}", typed.display());
@@ -59,7 +59,7 @@ fn compiler(clang: &str) -> Command {
             "{other} is not supported, only x86_64 and aarch64"
         )),
     });
-    // Debian keeps <asm/types.h> here, which is the same for both; the directories do not exist elsewhere.
+    // Debian keeps <asm/types.h> here, which is the same for both. Other distributions do not have these directories.
     for arch in [arch.as_str(), env::consts::ARCH] {
         command.arg(format!("-I/usr/include/{arch}-linux-gnu"));
     }
@@ -87,7 +87,7 @@ fn compile(clang: &str, object: &Path, extra: &[&str]) {
     run(command.arg("-o").arg(object));
 }
 
-/// Makes OBJECT.lz4: the object's length in eight bytes, then itself as src/bpf/lz4.rs reads it.
+/// Makes OBJECT.lz4: eight bytes with the length of the object, then the object in the format that src/bpf/lz4.rs unpacks.
 fn pack(object: &Path) {
     let bytes = fs::read(object).expect("clang wrote it");
     let mut packed = (bytes.len() as u64).to_le_bytes().to_vec();

@@ -23,7 +23,8 @@ const LOAD_MAP: u8 = 0x18;
 const CALL: u8 = 0x85;
 const MODE_ATOMIC: u8 = 0xc0;
 
-/// Instructions of eight bytes: operation, registers, offset, immediate value.
+/// Checks each instruction of a program, and returns how many calls it makes. An instruction has eight bytes: operation,
+/// registers, offset, immediate value.
 fn check_program(name: &str, code: &[u8]) -> usize {
     let mut calls = 0;
     let mut instructions = code.chunks_exact(8);
@@ -70,7 +71,7 @@ fn linux_5_4_has_all_that_is_used() {
         let name = section.name().unwrap();
         let data = section.data().unwrap();
         if let Some(program) = name.strip_prefix("kprobe/") {
-            // Not loaded before 5.8, where iterators came.
+            // Iterators are loaded since Linux 5.8 only.
             assert!(
                 program.starts_with("raw_tp/") || program.starts_with("iter/"),
                 "{program}"
@@ -88,14 +89,14 @@ fn linux_5_4_has_all_that_is_used() {
         programs >= 8 && maps >= 10,
         "{programs} programs, {maps} maps"
     );
-    // Every call is to a helper, not to a function of the kernel (Linux 5.13) or one that is linked later.
+    // Every call is to a helper, and not to a function of the kernel (Linux 5.13) or to one that is linked later.
     assert!(
         file.symbols()
             .all(|symbol| !symbol.is_undefined() || symbol.name() == Ok(""))
     );
 }
 
-/// What Linux 5.4's verifier knows of a number or an address, as far as this test follows it.
+/// What the verifier of Linux 5.4 knows about a number or an address, as far as this test follows it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Value {
     /// One number on each way through the program; `Some` if it is the same on all of them.
@@ -167,7 +168,7 @@ impl State {
     }
 }
 
-/// The state behind an operation on registers. Linux 5.4 forgets all about the result of an exclusive or and of a
+/// The state after an operation on registers. Linux 5.4 forgets all about the result of an exclusive or and of a
 /// negation.
 fn calculate(code: u8, a: Value, b: Value) -> Value {
     let (is_wide, operation) = (code & 7 == CLASS_ALU64, code & 0xf0);
@@ -327,7 +328,7 @@ fn find_unbounded(code: &[u8], addresses: &[usize]) -> Vec<String> {
     complaints.into_values().collect()
 }
 
-/// What is found in the programs of an object.
+/// Returns what the test finds wrong in the programs of an object.
 fn complaints(object: &[u8]) -> Vec<String> {
     let file = object::File::parse(object).unwrap();
     let mut complaints = Vec::new();
@@ -335,7 +336,7 @@ fn complaints(object: &[u8]) -> Vec<String> {
         let Some(program) = section.name().unwrap().strip_prefix("kprobe/") else {
             continue;
         };
-        // Where these tracepoints can be used the verifier forgets nothing: Linux 6.4.
+        // The kernels that have these tracepoints forget no bounds: they came with Linux 6.4.
         if program.starts_with("raw_tp/io_uring_") {
             continue;
         }
@@ -387,7 +388,7 @@ fn lost_bounds_are_found() {
         end(),
     ];
     assert_eq!(find(&other).len(), 1);
-    // An address lasts.
+    // The verifier does not forget an address.
     assert!(
         find(&[
             store(10, 1, -8),

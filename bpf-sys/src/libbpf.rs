@@ -11,8 +11,7 @@ use std::ffi::CStr;
 
 const NAME_LEN: usize = 16;
 
-/// A kernel object's name: 15 of the characters the kernel accepts (letters, digits, `_`, and `.`
-/// since 5.2).
+/// Returns a name that the kernel accepts for an object: up to 15 letters, digits and underscores.
 fn object_name(name: &str) -> [u8; NAME_LEN] {
     let mut out = [0; NAME_LEN];
     for (to, from) in out[..NAME_LEN - 1].iter_mut().zip(name.bytes()) {
@@ -37,7 +36,7 @@ struct MapCreateAttr {
     map_name: [u8; NAME_LEN],
 }
 
-/// Creates a map, and keeps a descriptor of it for [`take_map`](crate::direct::take_map): redbpf's own is private.
+/// Creates a map, and keeps a descriptor of it for [`take_map`](crate::direct::take_map), because redbpf's own is private.
 ///
 /// # Safety
 /// `attr.name` must point to a NUL-terminated string.
@@ -50,7 +49,7 @@ pub unsafe fn bpf_create_map_xattr(attr: &bpf_create_map_attr) -> c_int {
         map_type: attr.map_type,
         key_size: attr.key_size,
         value_size: attr.value_size,
-        // As in libbpf, 0 is one for each CPU.
+        // As in libbpf, 0 means one entry for each CPU.
         max_entries: match (attr.map_type, attr.max_entries) {
             (bpf_map_type_BPF_MAP_TYPE_PERF_EVENT_ARRAY, 0) => possible_cpus() as u32,
             (_, max_entries) => max_entries,
@@ -98,11 +97,11 @@ struct ProgLoadAttr {
 
 /// Loads a program as its section name says.
 ///
-/// redbpf knows no BTF raw tracepoints, so snoop's programs ride in sections named
-/// `kprobe/HOOK/TARGET`, of which redbpf passes on `HOOK/TARGET` as the name. Here
-/// `tp_btf/sys_exit` becomes a program of type TRACING for BPF_TRACE_RAW_TP, to be attached to the
-/// kernel type that was announced with [`set_attach_id`](crate::direct::set_attach_id), `iter/task_file` one for BPF_TRACE_ITER,
-/// and `raw_tp/sys_exit` a plain raw tracepoint's. Others are loaded as redbpf asks.
+/// redbpf knows no BTF raw tracepoints. snoop's programs are therefore in sections named `kprobe/HOOK/TARGET`, of which redbpf
+/// passes on `HOOK/TARGET` as the name. Here `tp_btf/...` becomes a program of type TRACING for BPF_TRACE_RAW_TP, and
+/// `iter/...` one for BPF_TRACE_ITER; each is attached to the kernel type that was announced with
+/// [`set_attach_id`](crate::direct::set_attach_id). `raw_tp/...` becomes the program of a plain raw tracepoint. Programs with
+/// other names are loaded as redbpf asks.
 ///
 /// # Safety
 /// `attr` must hold valid pointers, and `log` must have room for `log_size` bytes or be null.
@@ -246,7 +245,7 @@ pub unsafe fn bpf_obj_get_info_by_fd(fd: c_int, info: *mut c_void, len: *mut u32
     unsafe { bpf(Command::ObjGetInfoByFd, &mut attr) }
 }
 
-/// What redbpf can do and snoop does not use.
+/// The functions that redbpf can call, but does not call for snoop.
 macro_rules! not_used {
     ($($name:ident($($argument:ty),*);)*) => {$(
         /// Fails with `ENOSYS`.

@@ -51,7 +51,7 @@ impl Failure {
     }
 }
 
-/// Forgets all notes, and closes the maps that were not taken. To be called when an object could not be loaded.
+/// Forgets all notes, and closes the maps that were not taken. Call it when an object could not be loaded.
 pub fn clear_notes() {
     NOTES.take();
 }
@@ -71,13 +71,12 @@ pub(crate) fn remember_failure(object: String, verifier_log: String) {
     unsafe { *libc::__errno_location() = raw.unwrap_or(0) };
 }
 
-/// The last failure on this thread, handed out once.
+/// Returns the last failure on this thread. It is returned once.
 pub fn take_failure() -> Option<Failure> {
     NOTES.with_borrow_mut(|notes| notes.failure.take())
 }
 
-/// Announces which kernel type (its BTF id) the program `HOOK/TARGET` attaches to. Must come before
-/// the program is loaded.
+/// Announces the BTF id of the kernel type that the program `HOOK/TARGET` attaches to. Call it before the program is loaded.
 pub fn set_attach_id(program: &str, btf_id: u32) {
     NOTES.with_borrow_mut(|notes| notes.attach_ids.push((program.to_string(), btf_id)));
 }

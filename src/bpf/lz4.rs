@@ -1,14 +1,14 @@
-//! The block format of LZ4, which build.rs packs the BPF objects with: they are a quarter of their size in the binary.
+//! Unpacks the block format of LZ4. build.rs packs the BPF objects in this format, to a quarter of their size.
 //!
-//! <https://github.com/lz4/lz4/blob/dev/doc/lz4_Block_format.md>: sequences, each of a token, literals, and a match, which is
-//! a distance back and a length. The last one ends behind its literals.
+//! <https://github.com/lz4/lz4/blob/dev/doc/lz4_Block_format.md>: a block consists of sequences, and each of them of a
+//! token, literals, and a match. A match is a distance back and a length. The last sequence ends with its literals.
 
 /// A match has at least this length.
 const MATCH_MIN: usize = 4;
-/// A length of four bits with this value goes on in the bytes that follow.
+/// A length of four bits that has this value continues in the bytes that follow.
 const LONG: u8 = 15;
 
-/// Unpacks a block of which `len` bytes come; `None` if it does not make sense.
+/// Unpacks a block that holds `len` bytes; `None` if it is damaged.
 pub fn unpack(mut block: &[u8], len: usize) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(len);
     loop {
@@ -25,7 +25,7 @@ pub fn unpack(mut block: &[u8], len: usize) -> Option<Vec<u8>> {
         if matched > len - out.len().min(len) {
             return None;
         }
-        // It may reach into what it appends.
+        // The match may reach into what it appends.
         for at in from..from + matched {
             out.push(out[at]);
         }
@@ -38,7 +38,7 @@ fn take<'a>(block: &mut &'a [u8], n: usize) -> Option<&'a [u8]> {
     Some(taken)
 }
 
-/// A length that begins with four bits of the token.
+/// Reads a length whose first four bits, from the token, are `start`.
 fn length(block: &mut &[u8], start: u8) -> Option<usize> {
     let mut length = usize::from(start);
     let mut more = start == LONG;

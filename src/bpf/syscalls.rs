@@ -1,5 +1,5 @@
-//! The syscalls that take a path: name, number, where the paths are among the arguments, and what
-//! success means. The one table becomes the programs' own ([`tables`]) and names the counters.
+//! The syscalls that take a path: their names and numbers, which of their arguments are paths, and what success means. This one
+//! table becomes the programs' tables ([`by_number`]) and names the counters.
 
 use crate::bpf::wire::{
     ARG_NONE, ROW_ADDRESS, ROW_CHDIR, ROW_CHROOT, ROW_ELF_INTERP, ROW_EXEC, ROW_HOW, ROW_MESSAGE,
@@ -10,9 +10,9 @@ use libc::*;
 pub struct Syscall {
     pub name: &'static str,
     number: c_long,
-    /// Index of each path among the arguments.
+    /// The index of each argument that is a path.
     path: [u8; 2],
-    /// Index of the directory descriptor each path is relative to; none: the working directory.
+    /// The index of the descriptor that each path is relative to. Without one, a path is relative to the working directory.
     dir: [u8; 2],
     kind: u16,
 }
@@ -42,28 +42,28 @@ impl Syscall {
         }
     }
 
-    /// Does this row stand for file accesses, or only follow the process?
+    /// Returns whether this row counts accesses. Others only follow the process.
     pub fn is_counted(&self) -> bool {
         let is_access = self.path[0] != ARG_NONE || self.kind & (ROW_OPENS | ROW_UNTRACED) != 0;
         is_access && self.number != NO_NUMBER
     }
 }
 
-/// A path relative to the working directory.
+/// A call with a path that is relative to the working directory.
 const fn cwd(name: &'static str, number: c_long, path: u8) -> Syscall {
     let mut s = Syscall::new(name, number);
     s.path[0] = path;
     s
 }
 
-/// Two paths relative to the working directory.
+/// A call with two paths that are relative to the working directory.
 const fn cwd2(name: &'static str, number: c_long) -> Syscall {
     let mut s = Syscall::new(name, number);
     s.path = [0, 1];
     s
 }
 
-/// A directory descriptor and the path after it.
+/// A call with the descriptor of a directory, followed by a path.
 const fn at(name: &'static str, number: c_long, dir: u8) -> Syscall {
     let mut s = Syscall::new(name, number);
     s.dir[0] = dir;
@@ -71,7 +71,7 @@ const fn at(name: &'static str, number: c_long, dir: u8) -> Syscall {
     s
 }
 
-/// Descriptor, path, descriptor, path.
+/// A call with two pairs of a descriptor and a path.
 const fn at2(name: &'static str, number: c_long) -> Syscall {
     let mut s = Syscall::new(name, number);
     s.dir = [0, 2];
@@ -79,7 +79,7 @@ const fn at2(name: &'static str, number: c_long) -> Syscall {
     s
 }
 
-/// Numbers that libc does not have yet; the same on every architecture (since Linux 5.1).
+/// Numbers that libc does not have yet. They are the same on every architecture, like all since Linux 5.1.
 const SYS_FCHMODAT2: c_long = 452;
 const SYS_SETXATTRAT: c_long = 463;
 const SYS_GETXATTRAT: c_long = 464;
@@ -103,10 +103,11 @@ macro_rules! legacy {
     };
 }
 
-/// Of a call that is not there.
+/// The number of a call that this architecture does not have.
 const NO_NUMBER: c_long = -1;
 
-/// Linux 6.17. Left out, because what they name is no file of an image: `mount`'s source and the targets of `symlink`.
+/// The syscalls of Linux 6.17. The source of `mount` and the target of `symlink` are left out: what they name is not a file of
+/// an image.
 pub const SYSCALLS: &[Syscall] = &[
     // Opening and executing.
     cwd("open", legacy!(SYS_open), 0).is(ROW_OPENS),
@@ -196,13 +197,13 @@ pub const SYSCALLS: &[Syscall] = &[
     cwd("swapoff", SYS_swapoff, 0),
     cwd("quotactl", SYS_quotactl, 1),
     cwd("acct", SYS_acct, 0),
-    // No path, but every dynamic loader makes these calls first: its name can be read by then.
+    // These take no path, but every ELF interpreter makes them first, and its name can be read by then.
     Syscall::new("brk", SYS_brk).is(ROW_ELF_INTERP),
     Syscall::new("mmap", SYS_mmap).is(ROW_ELF_INTERP),
     Syscall::new("mprotect", SYS_mprotect).is(ROW_ELF_INTERP),
-    // Requests pass no syscall; the kernel tells of each where it can. See `tables`.
+    // The requests of such a ring pass no syscall. See `by_number`.
     Syscall::new("io_uring_setup", SYS_io_uring_setup).is(ROW_UNTRACED),
-    // By which snoop asks its programs.
+    // snoop asks its programs by this call.
     Syscall::new("getcpu", SYS_getcpu).is(ROW_SELF),
 ];
 
@@ -257,7 +258,7 @@ const TABLE32: &[(u16, &str, &str)] = &[
     (412, "utimensat_time64", "utimensat"),
 ];
 
-/// Those that have other numbers on the two, or are on one only.
+/// The calls whose numbers differ between the two, or that only one of them has.
 #[cfg(target_arch = "x86_64")]
 const TABLE32_HERE: &[(u16, &str, &str)] = &[
     (18, "oldstat", "stat"),
@@ -329,11 +330,11 @@ const TABLE32_HERE: &[(u16, &str, &str)] = &[
     (397, "statx", "statx"),
 ];
 
-/// From here on a number means the same on every architecture (Linux 5.1).
+/// From this number on, a number means the same call on every architecture (since Linux 5.1).
 const SAME_EVERYWHERE: usize = 424;
 
-/// What is no syscall: the `#!` interpreter and the ELF loader, which exec makes the kernel open itself, and
-/// what was open and mapped already when tracing began.
+/// The names of rows that are no syscall: the `#!` interpreter and the ELF interpreter, which the kernel itself opens at exec,
+/// and what was open or mapped already when tracing began.
 const NO_SYSCALL: [&str; 3] = ["interpreter", "loader", "late"];
 
 pub const SCRIPT_INTERP_ID: u16 = SYSCALLS.len() as u16 + 1;
@@ -342,13 +343,13 @@ pub const LATE_ID: u16 = SYSCALLS.len() as u16 + 3;
 
 const _: () = assert!((LATE_ID as usize) < ROWS);
 
-/// The row of a syscall by name. Row 0 means "none".
+/// Returns the row of a syscall. Row 0 is not the row of any.
 pub fn id_of(name: &str) -> Option<u16> {
     let at = SYSCALLS.iter().position(|s| s.name == name)?;
     Some(at as u16 + 1)
 }
 
-/// The rows that count accesses, with the name of each.
+/// Returns the rows that count accesses, with the name of each.
 pub fn counted_rows() -> impl Iterator<Item = (u16, &'static str)> {
     let rows = SYSCALLS.iter().zip(1..);
     let counted = rows.filter_map(|(s, id)| s.is_counted().then_some((id, s.name)));
@@ -360,15 +361,15 @@ pub fn name_of(row: u16) -> &'static str {
     found.map_or("unknown", |(_, name)| name)
 }
 
-/// Which arguments of a row's syscall are paths.
+/// Returns the indices of the arguments of a row's syscall that are paths.
 pub fn paths(row: u16) -> impl Iterator<Item = usize> {
     let row = SYSCALLS.get((row as usize).wrapping_sub(1));
     let paths = row.map_or([ARG_NONE; 2], |s| s.path).into_iter();
     paths.filter(|path| *path != ARG_NONE).map(usize::from)
 }
 
-/// The table by number, as the programs index it; of 64-bit calls, and of 32-bit ones. Where requests of
-/// io_uring can be traced their ring is not counted as something lost.
+/// Returns the tables by number, as the programs index them: of 64-bit calls and of 32-bit calls. Where requests of io_uring
+/// are traced, their ring does not count as lost.
 pub fn by_number(traces_requests: bool) -> [[Row; SYSCALL_NUMBERS]; 2] {
     let mut tables = [table(), table32()];
     for row in tables.iter_mut().flatten() {
@@ -400,7 +401,7 @@ fn table32() -> [Row; SYSCALL_NUMBERS] {
         let row = &mut rows[*number as usize];
         *row = s.row(id);
         match *name {
-            // Its mask of 64 bits takes two registers.
+            // Its mask has 64 bits and takes two registers.
             "fanotify_mark" => (row.dir[0], row.path[0]) = (4, 5),
             "socketcall" => row.kind |= ROW_SOCKETCALL,
             _ => (),

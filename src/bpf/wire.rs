@@ -1,4 +1,4 @@
-//! Mirror of `probes/wire.h`, where every field is explained; bytes to [`Record`].
+//! The mirror of `probes/wire.h`, which explains every field, and the decoder of records.
 //!
 //! `tests/wire.rs` compares the two through the type information of the compiled object.
 
@@ -16,11 +16,11 @@ pub const CGROUP_DEPTH: usize = 24;
 pub const CGROUP_NAME_BYTES: usize = 256;
 pub const EXPECTED_BELOW: usize = 64;
 pub const LISTED_CHILDREN: u64 = 512;
-/// The programs of `enum tail`.
+/// How many programs `enum tail` has.
 pub const TAILS: usize = 2;
 pub const PARTS: usize = 4;
 pub const FS_NAME_BYTES: usize = 16;
-/// Bits of a key that choose its bucket.
+/// How many bits of a key choose its bucket.
 pub const KNOWN_BITS: u32 = 15;
 pub const RING_BYTES: usize = 4 << 20;
 /// With this many bytes in the ring, records are taken at once.
@@ -104,7 +104,7 @@ pub struct Control {
     pub listed: u64,
 }
 
-/// What a cgroup that we name means to the programs.
+/// What a cgroup that snoop names means to the programs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Target {
     Processes = 1,
@@ -129,7 +129,7 @@ pub struct CgroupPath {
     pub name: [u8; CGROUP_NAME_BYTES],
 }
 
-/// What a cgroup becomes once it is created: a target, or the parent of another one that is expected.
+/// What a cgroup becomes when it is created: a target, or the parent of another one that is expected.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Expected {
@@ -155,7 +155,7 @@ pub struct SelfInfo {
     pub name: [[u8; CGROUP_NAME_BYTES]; CGROUP_DEPTH],
 }
 
-/// Why an access was not sent, or that it was: the columns of [`Counts`].
+/// What became of an access: it was sent, or why it was not. These are the columns of [`Counts`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Failed,
@@ -205,7 +205,7 @@ const _: () = assert!(
             + 4 * size_of::<u16>()
 );
 
-/// Structures of integers without padding.
+/// A structure of integers without padding.
 ///
 /// # Safety
 /// Every byte of the type must belong to a field.
@@ -227,7 +227,7 @@ unsafe impl Plain for ExpectedBelow {}
 // SAFETY: a u64 and bytes.
 unsafe impl Plain for CgroupPath {}
 
-/// A record, taken apart. The parts are as [`RecordHeader`] sends them.
+/// A decoded record. The programs make its parts, so that wire.h explains them.
 #[derive(Debug, PartialEq)]
 pub struct Record<'a> {
     pub container: u64,
@@ -240,15 +240,15 @@ pub struct Record<'a> {
     pub base: &'a [u8],
     pub root: &'a [u8],
     pub real: &'a [u8],
-    /// What of the real part is the name of its mount point.
+    /// The end of the real part: the name of the mount point that the file lies on.
     pub mount: &'a [u8],
-    /// What is mounted there; empty if it is not known.
+    /// The type of the file system that is mounted there; empty if it is not known.
     pub fs: &'a [u8],
-    /// The names of the container's cgroup, in the form of the parts; empty if they were sent before.
+    /// The names of the container's cgroup, from the leaf up; empty if they were sent before.
     pub cgroup: &'a [u8],
 }
 
-/// A string of C.
+/// Returns the bytes before the first NUL.
 pub fn until_nul(bytes: &[u8]) -> &[u8] {
     bytes.split(|b| *b == 0).next().unwrap_or_default()
 }
@@ -258,7 +258,7 @@ impl<'a> Record<'a> {
         self.flags & flag != 0
     }
 
-    /// `None` if the bytes are no record: too short, or of another length than its header says.
+    /// Decodes a record; `None` if the bytes are too few for the header, or have another length than it says.
     pub fn decode(bytes: &'a [u8]) -> Option<Record<'a>> {
         let (head, mut data) = bytes.split_at_checked(size_of::<RecordHeader>())?;
         let u64_at = |at: usize| Some(u64::from_ne_bytes(head.get(at..at + 8)?.try_into().ok()?));
@@ -274,7 +274,7 @@ impl<'a> Record<'a> {
             data.split_at_checked(u16_at(offset_of!(RecordHeader, cgroup))?.into())?;
         let fs = &head[offset_of!(RecordHeader, fs)..][..FS_NAME_BYTES];
         let mount = u16_at(offset_of!(RecordHeader, mount))?;
-        // A perf buffer holds multiples of eight bytes.
+        // A perf buffer pads records to multiples of eight bytes.
         (data.len() < 8).then_some(Record {
             container: u64_at(offset_of!(RecordHeader, container))?,
             key: u64_at(offset_of!(RecordHeader, key))?,
