@@ -4,6 +4,8 @@ pub mod access_paths;
 pub mod container;
 pub mod gaps;
 mod io_uring;
+#[cfg(test)]
+pub mod sample;
 
 use crate::bpf::counts::Counts;
 use crate::bpf::features::Feature;

@@ -21,11 +21,37 @@ pub struct Scrape<'a> {
     pub started_at: SystemTime,
 }
 
-/// The scrape, with what is the same for several metrics.
+/// What snoop's own process takes.
+struct Process {
+    cpu: Duration,
+    resident_bytes: u64,
+    virtual_bytes: u64,
+    open_fds: u64,
+    max_fds: u64,
+}
+
+impl Process {
+    fn look() -> Process {
+        let usage = sys::limits::usage();
+        // It counts pages.
+        let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+        let mut pages = statm.split(' ').map(|n| n.parse::<u64>().unwrap_or(0));
+        let mut bytes = || pages.next().unwrap_or(0) * sys::mapping::page_size() as u64;
+        Process {
+            cpu: usage.cpu,
+            virtual_bytes: bytes(),
+            resident_bytes: bytes(),
+            open_fds: fs::read_dir("/proc/self/fd").map_or(0, |fds| fds.count() as u64),
+            max_fds: usage.max_fds,
+        }
+    }
+}
+
+/// The scrape, and what several metrics need of it.
 struct Values<'a> {
     scrape: &'a Scrape<'a>,
     totals: Totals,
-    usage: sys::limits::Usage,
+    process: Process,
 }
 
 enum Kind {
@@ -138,23 +164,23 @@ pub const METRICS: &[Metric] = &[
     counter(
         "process_cpu_seconds_total",
         "User and system CPU time in seconds.",
-        |v| v.usage.cpu.as_secs_f64(),
+        |v| v.process.cpu.as_secs_f64(),
     ),
     gauge(
         "process_resident_memory_bytes",
         "Resident memory in bytes.",
-        |_| statm(1),
+        |v| v.process.resident_bytes as f64,
     ),
     gauge(
         "process_virtual_memory_bytes",
         "Virtual memory in bytes.",
-        |_| statm(0),
+        |v| v.process.virtual_bytes as f64,
     ),
-    gauge("process_open_fds", "Open file descriptors.", |_| {
-        fs::read_dir("/proc/self/fd").map_or(0.0, |fds| fds.count() as f64)
+    gauge("process_open_fds", "Open file descriptors.", |v| {
+        v.process.open_fds as f64
     }),
     gauge("process_max_fds", "Limit of open file descriptors.", |v| {
-        v.usage.max_fds as f64
+        v.process.max_fds as f64
     }),
     gauge(
         "process_start_time_seconds",
@@ -165,16 +191,6 @@ pub const METRICS: &[Metric] = &[
         },
     ),
 ];
-
-/// Number `field` of /proc/self/statm, which counts pages.
-fn statm(field: usize) -> f64 {
-    let text = fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = text
-        .split(' ')
-        .nth(field)
-        .and_then(|n| n.parse::<f64>().ok());
-    pages.unwrap_or(0.0) * sys::mapping::page_size() as f64
-}
 
 /// A series for each container that the report lists: each that is traced, and some that ended.
 fn by_container(values: &Values, value: fn(&Container, u64) -> u64) -> Vec<(String, f64)> {
@@ -214,11 +230,16 @@ fn by_syscall(values: &Values) -> Vec<(String, f64)> {
         .collect()
 }
 
+/// Returns the text of all metrics.
 pub fn render(scrape: &Scrape) -> String {
+    render_with(scrape, Process::look())
+}
+
+fn render_with(scrape: &Scrape, process: Process) -> String {
     let values = Values {
         scrape,
         totals: scrape.collector.totals(scrape.counts),
-        usage: sys::limits::usage(),
+        process,
     };
     let mut text = String::new();
     for metric in METRICS {
@@ -246,30 +267,71 @@ pub fn render(scrape: &Scrape) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::collect::sample;
+    use crate::report::golden::assert_golden;
 
     #[test]
     fn labels_hold_any_name() {
         assert_eq!(escaped("/a\"b\\c\nd"), "/a\\\"b\\\\c\\nd");
     }
 
+    /// The README's table has the metrics in the same order, each with the labels that it has.
     #[test]
-    fn the_readme_names_every_metric() {
+    fn the_readme_has_every_metric() {
         let readme = include_str!("../README.md");
-        let rows: Vec<_> = readme
-            .lines()
-            .filter(|line| line.starts_with("| `"))
+        let (_, table) = readme
+            .split_once("| metric | type | |\n| --- | --- | --- |\n")
+            .unwrap();
+        let rows = table.lines().take_while(|line| !line.is_empty());
+        let found: Vec<_> = rows
+            .map(|row| {
+                let mut cells = row.split(" | ");
+                let name = cells.next().unwrap().trim_matches(['|', ' ', '`']);
+                (name.split('{').next().unwrap(), cells.next().unwrap())
+            })
             .collect();
-        for metric in METRICS {
-            let name = |row: &&&str| row[3..].starts_with(metric.name);
-            let row = rows
-                .iter()
-                .find(name)
-                .unwrap_or_else(|| panic!("{}", metric.name));
-            let kind = match metric.kind {
-                Kind::Counter => "| counter |",
-                Kind::Gauge => "| gauge |",
-            };
-            assert!(row.contains(kind), "{row}");
-        }
+        let kind = |metric: &Metric| match metric.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+        };
+        let expected: Vec<_> = METRICS.iter().map(|m| (m.name, kind(m))).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn the_text_is_what_it_was() {
+        let collector = sample::collector();
+        let scrape = Scrape {
+            collector: &collector,
+            counts: &Counts::default(),
+            report_writes: 12,
+            report_write_errors: 1,
+            started_at: UNIX_EPOCH + Duration::from_millis(1_768_473_000_250),
+        };
+        let process = Process {
+            cpu: Duration::from_millis(1250),
+            resident_bytes: 5 << 20,
+            virtual_bytes: 9 << 20,
+            open_fds: 23,
+            max_fds: 1 << 20,
+        };
+        let text = render_with(&scrape, process);
+        let version = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
+        let text = text.replace(&version, "version=\"…\"");
+        assert_golden("metrics.txt", &text);
+        let of_syscalls = by_syscall(&Values {
+            scrape: &scrape,
+            totals: Totals::default(),
+            process: Process::look(),
+        });
+        let sum: f64 = of_syscalls.iter().map(|(_, n)| n).sum();
+        assert_eq!(sum, collector.totals(&Counts::default()).total as f64);
+    }
+
+    #[test]
+    fn the_process_is_looked_at() {
+        let process = Process::look();
+        assert!(process.resident_bytes > 0 && process.virtual_bytes > process.resident_bytes);
+        assert!(process.open_fds >= 3 && process.max_fds >= process.open_fds);
     }
 }

@@ -4,6 +4,8 @@
 //! serde_json.
 
 pub mod file;
+#[cfg(test)]
+pub mod golden;
 pub mod metadata;
 pub mod previous;
 pub mod reader;
@@ -143,5 +145,75 @@ fn escape(name: &[u8], to: &mut Vec<u8>) {
     } else {
         let string = Value::from(encode_name(name)).to_string();
         to.extend(&string.as_bytes()[1..string.len() - 1]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::golden::{Sample, assert_golden};
+    use crate::report::schema::{FIELDS, Kind, Object};
+    use crate::time::rfc3339;
+    use std::collections::HashSet;
+
+    #[test]
+    fn the_report_is_what_it_was() {
+        assert_golden("report.json", &Sample::make().written());
+    }
+
+    fn has_kind(value: &Value, kind: Kind) -> bool {
+        let all =
+            |is: fn(&Value) -> bool| value.as_array().is_some_and(|array| array.iter().all(is));
+        match kind {
+            Kind::Number => value.is_u64(),
+            Kind::Text => value.is_string(),
+            Kind::Time => value
+                .as_str()
+                .is_some_and(|text| text.len() == rfc3339(SystemTime::now()).len()),
+            Kind::Flag => value.is_boolean(),
+            Kind::Map => value.is_object(),
+            Kind::Texts => all(Value::is_string),
+            Kind::Objects => all(Value::is_object),
+        }
+    }
+
+    /// The sample has every field of the table, each in its objects and of its type, and no other.
+    #[test]
+    fn the_table_of_fields_is_true() {
+        let report: Value = serde_json::from_str(&Sample::make().written()).unwrap();
+        let mut objects = vec![(Object::Report, &report)];
+        for container in report[field::CONTAINERS].as_array().unwrap() {
+            objects.push((Object::Container, container));
+            let mounts = container[field::MOUNTS].as_array().unwrap();
+            objects.extend(mounts.iter().map(|mount| (Object::Mount, mount)));
+        }
+        let mut found = HashSet::new();
+        for (object, json) in objects {
+            for (name, value) in json.as_object().unwrap() {
+                let is_it = |f: &&schema::Field| f.name == name && f.objects.contains(&object);
+                let known = FIELDS.iter().find(is_it);
+                let known = known.unwrap_or_else(|| panic!("{object:?} has an unknown {name}"));
+                assert!(has_kind(value, known.kind), "{name} is {value}");
+                found.insert((known.name, format!("{object:?}")));
+            }
+        }
+        let listed: usize = FIELDS.iter().map(|field| field.objects.len()).sum();
+        assert_eq!(found.len(), listed, "{found:?}");
+    }
+
+    #[test]
+    fn nothing_at_all_is_a_report_too() {
+        let sample = Sample::make();
+        let snapshot = Snapshot {
+            containers: Vec::new(),
+            missing: Vec::new(),
+            ..sample.snapshot()
+        };
+        let mut bytes = Vec::new();
+        snapshot.write(&mut bytes).unwrap();
+        let report: Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(report[field::FILES], Value::Array(Vec::new()));
+        assert_eq!(report[field::CONTAINERS], Value::Array(Vec::new()));
+        assert_eq!(report[field::COMPLETE], true);
     }
 }

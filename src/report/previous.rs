@@ -83,8 +83,7 @@ impl PreviousReport {
         let Scanned { head, lists } = from_start(file, &mut |_, _| ()).map_err(Refusal::Damaged)?;
         let head = reader::report(head.as_bytes()).map_err(Refusal::Damaged)?;
         let earlier = PreviousReport::of(&head);
-        let earlier =
-            earlier.ok_or_else(|| Refusal::Damaged("its fields are not all there".into()))?;
+        let earlier = earlier.ok_or_else(|| Refusal::Damaged("it lacks fields".into()))?;
         earlier.check(&lists).map_err(Refusal::Damaged)?;
 
         let other = IDENTITY
@@ -102,7 +101,9 @@ impl PreviousReport {
             None => Ok(earlier),
             Some(container) => {
                 let path = String::from_utf8_lossy(&container.cgroup_path);
-                Err(Refusal::Other(format!("it tells of the cgroup {path}")))
+                Err(Refusal::Other(format!(
+                    "it covers the cgroup {path}, which is not traced"
+                )))
             }
         }
     }
@@ -171,4 +172,272 @@ fn from_start(
 ) -> std::result::Result<Scanned, String> {
     file.rewind().map_err(|e| e.to_string())?;
     scan(file, each)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::golden::{self, Sample};
+    use crate::report::schema::encode_name;
+    use serde_json::json;
+    use std::io::Cursor;
+
+    /// A small report that is whole.
+    fn small() -> Value {
+        json!({
+            "schema": 1,
+            "pod_name": "web-0",
+            "image": "nginx:1",
+            "started_at": golden::STARTED_AT,
+            "files": ["/a", "/b"],
+            "containers": [{
+                "name": "web",
+                "cgroup_id": 7,
+                "cgroup_path": "/web",
+                "mounts": [],
+                "total_events": 3,
+                "unique_files": 2,
+                "files": ["/a", "/b"],
+            }],
+            "total_events": 3,
+            "dropped_events": 0,
+            "evicted_files": 0,
+            "complete": true,
+            "missing": {},
+        })
+    }
+
+    fn metadata(known: &[(&'static str, &str)]) -> Metadata {
+        let known = known.iter().map(|(name, value)| (*name, value.to_string()));
+        Metadata {
+            known: known.collect(),
+            ..Metadata::default()
+        }
+    }
+
+    fn of_small() -> Metadata {
+        metadata(&[("pod_name", "web-0"), ("image", "nginx:1")])
+    }
+
+    fn read(
+        report: &str,
+        metadata: &Metadata,
+        covers: impl Fn(&[u8]) -> bool,
+    ) -> std::result::Result<PreviousReport, Refusal> {
+        PreviousReport::read(&mut Cursor::new(report), metadata, covers)
+    }
+
+    /// Reads the small report as `change` leaves it; returns why it is damaged.
+    fn damage(change: impl FnOnce(&mut Value)) -> String {
+        let mut report = small();
+        change(&mut report);
+        damage_of(&report.to_string())
+    }
+
+    fn damage_of(report: &str) -> String {
+        match read(report, &of_small(), |_| true) {
+            Err(Refusal::Damaged(why)) => why,
+            other => panic!("not damaged: {other:?}"),
+        }
+    }
+
+    /// Reads the small report for somebody else; returns why it is another's.
+    fn other(metadata: &Metadata, covers: impl Fn(&[u8]) -> bool) -> String {
+        match read(&small().to_string(), metadata, covers) {
+            Err(Refusal::Other(why)) => why,
+            other => panic!("not another's: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_golden_report_comes_back() {
+        let sample = Sample::make();
+        let mut file = File::open(golden::path("report.json")).unwrap();
+        let earlier = PreviousReport::read(&mut file, &sample.metadata, |_| false).unwrap();
+        assert_eq!(earlier.started_at, golden::STARTED_AT);
+        assert_eq!(earlier.totals, golden::TOTALS);
+        assert_eq!(earlier.containers, sample.entries);
+        let mut missing = golden::MISSING.map(|(reason, n)| (reason.to_string(), n));
+        missing.sort();
+        assert_eq!(earlier.missing, missing);
+
+        let mut files = vec![Vec::new(); 2];
+        let each = |at: usize, path: &[u8]| files[at].push(path.to_vec());
+        earlier.files(&mut file, each).unwrap();
+        let sorted = golden::FILES.map(|files| {
+            let mut files: Vec<_> = files.iter().map(|path| path.to_vec()).collect();
+            files.sort();
+            files
+        });
+        assert_eq!(files, sorted);
+    }
+
+    #[test]
+    fn a_report_of_the_same_pod_and_image_is_resumed() {
+        let earlier = read(&small().to_string(), &of_small(), |_| false).unwrap();
+        assert_eq!(earlier.containers.len(), 1);
+    }
+
+    #[test]
+    fn another_image_is_another_report() {
+        let newer = metadata(&[("pod_name", "web-0"), ("image", "nginx:2")]);
+        assert_eq!(
+            other(&newer, |_| true),
+            r#"its image is "nginx:1", not "nginx:2""#
+        );
+    }
+
+    #[test]
+    fn an_image_that_is_not_known_is_another_report() {
+        let unknown = metadata(&[("pod_name", "web-0")]);
+        assert_eq!(
+            other(&unknown, |_| true),
+            r#"its image is "nginx:1", not null"#
+        );
+    }
+
+    #[test]
+    fn another_pod_is_another_report() {
+        let pod = metadata(&[("pod_name", "web-1"), ("image", "nginx:1")]);
+        let why = other(&pod, |_| true);
+        assert!(why.contains("its pod_name is \"web-0\""), "{why}");
+    }
+
+    #[test]
+    fn another_namespace_is_another_report() {
+        let known = [
+            ("pod_name", "web-0"),
+            ("image", "nginx:1"),
+            ("namespace", "shop"),
+        ];
+        let why = other(&metadata(&known), |_| true);
+        assert_eq!(why, "its namespace is null, not \"shop\"");
+    }
+
+    #[test]
+    fn what_does_not_tell_pods_apart_does_not_matter() {
+        let known = [
+            ("pod_name", "web-0"),
+            ("image", "nginx:1"),
+            ("node_name", "elsewhere"),
+        ];
+        assert!(read(&small().to_string(), &metadata(&known), |_| false).is_ok());
+    }
+
+    #[test]
+    fn without_a_pod_the_cgroups_have_to_be_traced() {
+        let mut report = small();
+        report.as_object_mut().unwrap().remove("pod_name");
+        let (report, image) = (report.to_string(), metadata(&[("image", "nginx:1")]));
+        assert!(read(&report, &image, |cgroup| cgroup == b"/web").is_ok());
+        match read(&report, &image, |_| false) {
+            Err(Refusal::Other(why)) => {
+                assert_eq!(why, "it covers the cgroup /web, which is not traced");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_empty_file_is_damaged() {
+        assert!(damage_of("").contains("truncated"));
+    }
+
+    #[test]
+    fn half_a_report_is_damaged() {
+        let whole = small().to_string();
+        assert!(damage_of(&whole[..whole.len() / 2]).contains("truncated"));
+    }
+
+    #[test]
+    fn what_is_not_json_is_damaged() {
+        assert!(damage_of("root:x:0:0").contains("not JSON"));
+    }
+
+    #[test]
+    fn another_schema_is_damaged() {
+        let why = damage(|report| report["schema"] = json!(2));
+        assert!(why.contains("its schema is 2"), "{why}");
+    }
+
+    /// Without one of these fields a report is damaged.
+    #[test]
+    fn fields_that_a_report_needs() {
+        for name in [
+            "started_at",
+            "total_events",
+            "dropped_events",
+            "evicted_files",
+            "missing",
+            "containers",
+        ] {
+            damage(|report| report[name] = Value::Null);
+        }
+    }
+
+    #[test]
+    fn a_reason_without_a_count_is_damage() {
+        let why = damage(|report| report["missing"] = json!({"evicted": "some"}));
+        assert_eq!(why, "it lacks fields");
+    }
+
+    #[test]
+    fn a_file_less_than_counted_is_damage() {
+        let why = damage(|report| report["containers"][0]["files"] = json!(["/a"]));
+        assert_eq!(
+            why,
+            "its container \"web\" lists 1 files, and unique_files says 2"
+        );
+    }
+
+    #[test]
+    fn a_file_more_than_counted_is_damage() {
+        let why = damage(|report| report["containers"][0]["unique_files"] = json!(1));
+        assert!(
+            why.contains("lists 2 files, and unique_files says 1"),
+            "{why}"
+        );
+    }
+
+    #[test]
+    fn a_report_without_a_list_is_damaged() {
+        let why = damage(|report| report["containers"][0]["files"] = json!(7));
+        assert_eq!(why, "it lacks fields");
+        let why = damage(|report| report["files"] = Value::Null);
+        assert_eq!(why, "it lacks fields");
+    }
+
+    #[test]
+    fn a_list_that_stands_there_twice_is_damage() {
+        let whole = small().to_string();
+        let twice = whole.replacen("\"files\":", "\"files\":[],\"files\":", 1);
+        let why = damage_of(&twice);
+        assert!(why.contains("it has 3 lists of files"), "{why}");
+    }
+
+    #[test]
+    fn a_path_that_is_not_absolute_is_damage() {
+        for path in ["a", "/a/", "/a//b", "/a/../b", "/./a", ""] {
+            let why = damage(|report| report["files"] = json!([path]));
+            assert!(why.contains("not an absolute path"), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_report_that_shrinks_between_the_two_readings_is_an_error() {
+        let earlier = read(&small().to_string(), &of_small(), |_| true).unwrap();
+        let mut report = small();
+        report["containers"][0]["files"] = json!(["/a"]);
+        let failed = earlier.files(&mut Cursor::new(report.to_string()), |_, _| ());
+        let why = failed.unwrap_err().to_string();
+        assert!(why.contains("changed while it was read"), "{why}");
+    }
+
+    #[test]
+    fn names_of_cgroups_hold_any_bytes() {
+        let mut report = small();
+        report["containers"][0]["cgroup_path"] = json!(encode_name(b"/w\xffb"));
+        let earlier = read(&report.to_string(), &of_small(), |_| true).unwrap();
+        assert_eq!(earlier.containers[0].cgroup_path, b"/w\xffb");
+    }
 }

@@ -67,7 +67,7 @@ pub fn report(bytes: &[u8]) -> std::result::Result<Value, String> {
         _ => format!("it is not JSON: {e}"),
     })?;
     match &report[field::SCHEMA] {
-        Value::Null => Err("it is no report of snoop: it has no schema".into()),
+        Value::Null => Err("it is not a report of snoop: it has no schema".into()),
         schema if *schema == SCHEMA => Ok(report),
         schema => Err(format!(
             "its schema is {schema}; this snoop reads schema {SCHEMA}"
@@ -78,10 +78,10 @@ pub fn report(bytes: &[u8]) -> std::result::Result<Value, String> {
 /// The path that an element of a list of files stands for.
 pub fn path(file: &Value) -> std::result::Result<Vec<u8>, String> {
     let path = file.as_str().and_then(decode_name);
-    let path = path.ok_or_else(|| format!("it lists {file}, which is no name"))?;
+    let path = path.ok_or_else(|| format!("it lists {file}, which is not a name"))?;
     if !is_normal(&path) {
         return Err(format!(
-            "it lists {file}, which is no absolute path without \".\" and \"..\""
+            "it lists {file}, which is not an absolute path without \".\" and \"..\""
         ));
     }
     Ok(path)
@@ -117,7 +117,7 @@ mod tests {
             (r#"{"schema":2,"files":[]}"#, "its schema is 2"),
             (r#"{"schema":1}"#, "no list of files"),
             (r#"{"schema":1,"files":[7]}"#, "lists 7"),
-            (r#"{"schema":1,"files":["/\u0000zz"]}"#, "no name"),
+            (r#"{"schema":1,"files":["/\u0000zz"]}"#, "not a name"),
             (r#"{"schema":1,"files":["/a/../b"]}"#, "/a/../b"),
             (r#"{"schema":1,"files":["a"]}"#, "\"a\""),
             (r#"{"schema":1,"files":["/a//b"]}"#, "/a//b"),

@@ -314,7 +314,7 @@ mod tests {
             (r#"{"files": [, "/a"]}"#, "something else"),
             (r#"{"files": [7]}"#, "something else"),
             (r#"{"files": [["/a"]]}"#, "something else"),
-            (r#"{"files": ["a"]}"#, "no absolute path"),
+            (r#"{"files": ["a"]}"#, "not an absolute path"),
             (r#"{"files": ["/\u00zz"]}"#, "invalid escape"),
         ] {
             let said = scanned(report).unwrap_err();

@@ -1,0 +1,124 @@
+//! For tests: records as the ring buffer holds them, and a collector that took some.
+
+use crate::bpf::wire::{
+    FS_NAME_BYTES, RECORD_CGROUP_REMOVED, RECORD_HAS_BASE, RECORD_HAS_REAL, RECORD_LATE, Record,
+    RecordHeader,
+};
+use crate::cgroup::Cgroup;
+use crate::collect::Collector;
+use crate::path::Excludes;
+use std::mem::{offset_of, size_of};
+
+/// A record of container 1 that says nothing.
+pub const NOTHING: Record = Record {
+    container: 1,
+    key: 0,
+    result: 0,
+    pid: 1,
+    row: 1,
+    flags: 0,
+    asked: b"",
+    base: b"",
+    root: b"",
+    real: b"",
+    mount: b"",
+    fs: b"",
+    cgroup: b"",
+};
+
+/// Returns the bytes of a record. Its `mount` is the end of `real`.
+pub fn encode(record: &Record) -> Vec<u8> {
+    let mut head = [0; size_of::<RecordHeader>()];
+    let mut put = |at: usize, bytes: &[u8]| head[at..at + bytes.len()].copy_from_slice(bytes);
+    let len = |part: &[u8]| (part.len() as u16).to_ne_bytes();
+    put(
+        offset_of!(RecordHeader, container),
+        &record.container.to_ne_bytes(),
+    );
+    put(offset_of!(RecordHeader, key), &record.key.to_ne_bytes());
+    put(
+        offset_of!(RecordHeader, result),
+        &record.result.to_ne_bytes(),
+    );
+    put(offset_of!(RecordHeader, pid), &record.pid.to_ne_bytes());
+    put(offset_of!(RecordHeader, row), &record.row.to_ne_bytes());
+    put(offset_of!(RecordHeader, flags), &record.flags.to_ne_bytes());
+    let parts = [record.asked, record.base, record.root, record.real];
+    for (i, part) in parts.iter().enumerate() {
+        put(offset_of!(RecordHeader, len) + 2 * i, &len(part));
+    }
+    let mount = record.real.len() - record.mount.len();
+    put(
+        offset_of!(RecordHeader, mount),
+        &(mount as u16).to_ne_bytes(),
+    );
+    put(offset_of!(RecordHeader, cgroup), &len(record.cgroup));
+    assert!(record.fs.len() < FS_NAME_BYTES);
+    put(offset_of!(RecordHeader, fs), record.fs);
+    [&head[..], &parts.concat(), record.cgroup].concat()
+}
+
+/// A collector of two containers: one that was attached to late, and one with an odd name that ended. Of its accesses
+/// one each was known, excluded, unresolved and malformed.
+pub fn collector() -> Collector {
+    let cgroup = Cgroup {
+        id: 1,
+        path: b"/pod/web".to_vec(),
+    };
+    let mut collector = Collector::new(vec![cgroup], Excludes::parse(b"/tmp/"), 0);
+    let odd = Record {
+        container: 2,
+        cgroup: b"q\"u\\o\nte/pod",
+        ..NOTHING
+    };
+    for record in [
+        Record {
+            asked: b"/etc/conf",
+            ..NOTHING
+        },
+        Record {
+            asked: b"link",
+            base: b"etc/",
+            real: b"conf/etc/",
+            mount: b"etc/",
+            fs: b"ext4",
+            row: 2,
+            flags: RECORD_HAS_BASE | RECORD_HAS_REAL,
+            ..NOTHING
+        },
+        Record {
+            asked: b"/etc/.//conf",
+            ..NOTHING
+        },
+        Record {
+            asked: b"/tmp/x",
+            ..NOTHING
+        },
+        Record {
+            asked: b"relative",
+            ..NOTHING
+        },
+        Record {
+            asked: b"/bin/sh",
+            row: 3,
+            flags: RECORD_LATE,
+            ..NOTHING
+        },
+        Record {
+            asked: b"/etc/conf",
+            ..odd
+        },
+        Record {
+            flags: RECORD_CGROUP_REMOVED,
+            cgroup: b"",
+            ..odd
+        },
+    ] {
+        let bytes = encode(&record);
+        assert_eq!(Record::decode(&bytes), Some(record));
+        collector.record(&bytes);
+    }
+    collector.record(b"too short");
+    collector.name_containers(|_| None);
+    collector
+}

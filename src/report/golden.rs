@@ -1,0 +1,152 @@
+//! For tests: a report made by hand, and files that hold what a writer should write.
+
+use crate::files::file_set::{FileSet, NO_KEY};
+use crate::files::path_tree::PathTree;
+use crate::report::metadata::Metadata;
+use crate::report::schema::{ContainerEntry, ReportTotals, field};
+use crate::report::{ContainerSnapshot, Snapshot};
+use std::path::PathBuf;
+use std::time::{Duration, UNIX_EPOCH};
+use std::{env, fs};
+
+/// The variable that makes the files anew.
+const UPDATE: &str = "SNOOP_UPDATE_GOLDEN";
+
+pub fn path(name: &str) -> PathBuf {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    root.join("tests/fixtures/golden").join(name)
+}
+
+/// Compares a text with the file of that name.
+pub fn assert_golden(name: &str, text: &str) {
+    let path = path(name);
+    if env::var_os(UPDATE).is_some() {
+        fs::write(&path, text).unwrap();
+    }
+    let golden = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        text == golden,
+        "{} is not what was written; if the change is meant, {UPDATE}=1 cargo test --lib makes it anew:\n{text}",
+        path.display()
+    );
+}
+
+/// A report with every field, and with names of all kinds.
+pub struct Sample {
+    pub metadata: Metadata,
+    pub tree: PathTree,
+    pub entries: Vec<ContainerEntry>,
+    pub sets: Vec<FileSet>,
+}
+
+pub const STARTED_AT: &str = "2026-01-15T10:30:00Z";
+
+pub const TOTALS: ReportTotals = ReportTotals {
+    total: 1234,
+    dropped: 6,
+    evicted: 4,
+};
+
+pub const MISSING: [(&str, u64); 5] = [
+    ("buffer_full", 5),
+    ("io_uring", 1),
+    ("evicted", 4),
+    ("late_attach", 1),
+    ("loader", 1),
+];
+
+/// The files of each container.
+pub const FILES: [&[&[u8]]; 2] = [
+    &[
+        b"/",
+        b"/a",
+        b"/a-b",
+        b"/a/b",
+        b"/app/caf\xe9",
+        "/app/caf\u{e9}".as_bytes(),
+        b"/app/new\nline",
+        b"/app/quote\"back\\slash",
+        "/app/\u{1b}[2J\u{202e}\u{10ffff}".as_bytes(),
+        b"/app/\xed\xa0\x80",
+    ],
+    &[b"/a/b", b"/sh"],
+];
+
+impl Sample {
+    pub fn make() -> Sample {
+        let known = [
+            (field::CONTAINER_ID, "c-1"),
+            (field::IMAGE, "nginx:1"),
+            (field::IMAGE_DIGEST, "sha256:12ab"),
+            (field::POD_NAME, "web-0"),
+            (field::NAMESPACE, "shop"),
+            (field::POD_UID, "11b2c3d4-0000-1111-2222-333344445555"),
+            (field::NODE_NAME, "node \"7\""),
+        ];
+        let labels = [("app", "web"), ("a\"b", "c\\\n")];
+        let id = "0123456789ab".repeat(6)[..64].to_string();
+        let web = ContainerEntry {
+            name: "web".into(),
+            cgroup_id: 4711,
+            cgroup_path: format!("/kubepods/pod/cri-containerd-{id}.scope").into_bytes(),
+            mounts: vec![
+                (b"/".to_vec(), b"overlay".to_vec()),
+                (b"/data \"x\"\xff".to_vec(), b"ext4".to_vec()),
+            ],
+            total_events: 1200,
+            unique_files: FILES[0].len() as u64,
+            attached_late: true,
+            ..ContainerEntry::default()
+        };
+        let ended = ContainerEntry {
+            name: "x\u{0}ff".into(),
+            cgroup_path: b"/kubepods/pod/x\xff".to_vec(),
+            total_events: 34,
+            unique_files: FILES[1].len() as u64,
+            ended: true,
+            merged: 3,
+            ..ContainerEntry::default()
+        };
+        let mut tree = PathTree::default();
+        let sets = FILES.map(|files| {
+            let mut set = FileSet::new(0);
+            for file in files.iter().rev() {
+                set.add(&mut tree, file, NO_KEY, &mut Vec::new());
+            }
+            set
+        });
+        Sample {
+            metadata: Metadata {
+                known: known.map(|(name, value)| (name, value.into())).into(),
+                labels: labels.map(|(k, v)| (k.into(), v.into())).into(),
+            },
+            tree,
+            entries: vec![web, ended],
+            sets: sets.into(),
+        }
+    }
+
+    pub fn snapshot(&self) -> Snapshot<'_> {
+        let containers = self.entries.iter().zip(&self.sets);
+        Snapshot {
+            metadata: &self.metadata,
+            started_at: STARTED_AT,
+            updated_at: UNIX_EPOCH + Duration::from_secs(1_768_473_060),
+            containers: containers
+                .map(|(entry, files)| ContainerSnapshot {
+                    entry: entry.clone(),
+                    files,
+                })
+                .collect(),
+            tree: &self.tree,
+            totals: TOTALS,
+            missing: MISSING.into(),
+        }
+    }
+
+    pub fn written(&self) -> String {
+        let mut bytes = Vec::new();
+        self.snapshot().write(&mut bytes).unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+}
