@@ -2,25 +2,31 @@
 
 pub mod access_paths;
 pub mod container;
+mod containers;
 pub mod gaps;
 mod io_uring;
+mod mounts;
 #[cfg(test)]
 pub mod sample;
+mod totals;
+
+pub use totals::Totals;
 
 use crate::bpf::counts::Counts;
 use crate::bpf::features::Feature;
 use crate::bpf::syscalls;
 use crate::bpf::wire::{
-    Outcome, RECORD_CGROUP_CREATED, RECORD_CGROUP_REMOVED, RECORD_COMPLETE, RECORD_LATE,
-    RECORD_PENDING, ROWS, Record,
+    RECORD_CGROUP_CREATED, RECORD_CGROUP_REMOVED, RECORD_COMPLETE, RECORD_LATE, RECORD_PENDING,
+    ROWS, Record,
 };
 use crate::cgroup::Cgroup;
 use crate::collect::access_paths::AccessPaths;
-use crate::collect::container::{Container, PSEUDO};
+use crate::collect::container::Container;
+use crate::collect::containers::{Containers, Place};
 use crate::collect::gaps::{Gap, Gaps};
 use crate::collect::io_uring::Requests;
-use crate::files::file_set::{Added, FileSet, NO_KEY};
-use crate::files::path_tree::PathTree;
+use crate::collect::totals::{Fate, Tally};
+use crate::files::file_set::{Added, NO_KEY};
 use crate::log::{self, Level};
 use crate::path::{Excludes, is_below, path_from_leaf, seen_from};
 use crate::report::Snapshot;
@@ -28,436 +34,283 @@ use crate::report::metadata::Metadata;
 use crate::report::previous::PreviousReport;
 use crate::report::schema::ReportTotals;
 use std::ffi::OsStr;
-use std::fmt;
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::time::SystemTime;
 
-/// Containers without a cgroup that are told of one by one.
-const GONE_MAX: usize = 64;
-
 pub struct Collector {
-    containers: Vec<Container>,
-    /// The files of all of them.
-    tree: PathTree,
-    /// Of the record at hand.
-    named: AccessPaths,
+    containers: Containers,
+    /// The paths of the record that is being taken. Kept from record to record, because its buffers are.
+    paths: AccessPaths,
     requests: Requests,
-    /// Of each container's set of files.
-    capacity: usize,
     excludes: Excludes,
+    tally: Tally,
     /// What the programs cannot do on this kernel.
     unable: Vec<Feature>,
-    /// The programs' counters could not be read.
-    uncounted: bool,
-    /// Records of each row of the syscall table.
-    received: Vec<u64>,
-    processed: u64,
-    duplicate: u64,
-    excluded: u64,
-    unresolved: u64,
-    malformed: u64,
-    evicted: u64,
-    /// What runs before this one counted, and what their report lacks.
-    earlier: ReportTotals,
-    earlier_gaps: Gaps,
-    /// Something was added since [`Collector::take_changed`].
-    changed: bool,
-    /// What the programs are to be told: see [`Collector::take_orders`].
-    orders: Orders,
+    /// Could the programs' counters not be read?
+    is_uncounted: bool,
+    earlier: EarlierRuns,
+    /// Has anything changed since [`Collector::take_changed`] was called?
+    is_changed: bool,
+    /// The ids of containers that ended since [`Collector::take_orders`] was called.
+    release: Vec<u64>,
 }
 
+/// What the runs before this one counted, and what their report lacks.
+#[derive(Default)]
+struct EarlierRuns {
+    totals: ReportTotals,
+    gaps: Gaps,
+}
+
+/// What the programs have to be told.
 #[derive(Default)]
 pub struct Orders {
-    /// Ids of containers that ended.
+    /// The ids of containers that ended.
     pub release: Vec<u64>,
-    /// Keys of accesses to files that were evicted: their lower halves.
+    /// The lower halves of the keys of accesses to files that were evicted.
     pub forget: Vec<u32>,
 }
 
-/// Where a directory's name leads to, in snoop's own view of the files. A confined snoop does not see them.
+/// Returns where a directory's name leads to, in snoop's own view of the files. A confined snoop does not see them.
 fn resolve(directory: &[u8]) -> Option<Vec<u8>> {
     let real = fs::canonicalize(OsStr::from_bytes(directory)).ok()?;
     Some(real.into_os_string().into_vec())
 }
 
-fn path_of(cgroup: &[u8]) -> Vec<u8> {
-    let mut path = Vec::new();
-    path_from_leaf(cgroup, &mut path);
-    path
-}
-
-/// Where the events went. `total` is the sum of the five that follow it.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Totals {
-    pub total: u64,
-    pub processed: u64,
-    pub duplicate: u64,
-    pub excluded: u64,
-    pub failed: u64,
-    pub dropped: u64,
-    pub evicted: u64,
-}
-
-impl fmt::Display for Totals {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(
-            f,
-            "{} accesses: {} new, {} known, {} excluded, {} failed, {} lost",
-            self.total, self.processed, self.duplicate, self.excluded, self.failed, self.dropped
-        )
-    }
-}
-
 impl Collector {
     /// `capacity` is that of each container's set of files; 0 is unbounded.
     pub fn new(cgroups: Vec<Cgroup>, excludes: Excludes, capacity: usize) -> Collector {
-        let container = |cgroup| Container::new(cgroup, capacity);
         Collector {
-            containers: cgroups.into_iter().map(container).collect(),
-            tree: PathTree::default(),
-            named: AccessPaths::default(),
+            containers: Containers::new(cgroups, capacity),
+            paths: AccessPaths::default(),
             requests: Requests::default(),
-            capacity,
             excludes,
+            tally: Tally::default(),
             unable: Vec::new(),
-            uncounted: false,
-            received: vec![0; ROWS],
-            processed: 0,
-            duplicate: 0,
-            excluded: 0,
-            unresolved: 0,
-            malformed: 0,
-            evicted: 0,
-            earlier: ReportTotals::default(),
-            earlier_gaps: Gaps::default(),
-            changed: true,
-            orders: Orders::default(),
+            is_uncounted: false,
+            earlier: EarlierRuns::default(),
+            is_changed: true,
+            release: Vec::new(),
         }
     }
 
-    /// Goes on with an earlier report; answers which container is which of [`PreviousReport::containers`].
+    /// Resumes an earlier report, but for its files. Returns the place here of each of its containers, for
+    /// [`Collector::add_earlier`].
     pub fn resume(&mut self, earlier: &PreviousReport) -> Vec<usize> {
-        self.earlier = earlier.totals;
-        self.earlier_gaps = Gaps::from_report(&earlier.missing);
-        let mut places = Vec::new();
-        for container in &earlier.containers {
-            let path = &container.cgroup_path;
-            let known = self.containers.iter().position(|c| c.cgroup.path == *path);
-            let at = known.unwrap_or_else(|| {
-                self.add(0, path.clone());
-                self.containers.len() - 1
-            });
-            self.containers[at].resume(container, known.is_some());
-            places.push(at);
-        }
-        places
+        self.earlier = EarlierRuns {
+            totals: earlier.totals,
+            gaps: Gaps::from_report(&earlier.missing),
+        };
+        let containers = earlier.containers.iter();
+        containers.map(|c| self.containers.resume(c)).collect()
     }
 
-    /// Adds a file of an earlier report.
+    /// Adds a file of an earlier report to the container at that place.
     pub fn add_earlier(&mut self, at: usize, path: &[u8]) {
         if !self.excludes.matches(path) {
-            let (tree, forget) = (&mut self.tree, &mut self.orders.forget);
-            let added = self.containers[at].files.add(tree, path, NO_KEY, forget);
-            self.evicted += u64::from(added == Added::Evicting);
+            self.containers.add_file(at, path, NO_KEY);
         }
     }
 
-    pub fn set_unable(&mut self, parts: Vec<Feature>) {
-        self.unable = parts;
+    /// Notes what the programs cannot do on this kernel.
+    pub fn set_unable(&mut self, features: Vec<Feature>) {
+        self.unable = features;
     }
 
-    /// What the programs counted is older than what they did.
+    /// Notes that the counts are older than what the programs did.
     pub fn set_uncounted(&mut self) {
-        self.uncounted = true;
+        self.is_uncounted = true;
     }
 
     /// Takes one record as the ring buffer holds it.
     pub fn record(&mut self, bytes: &[u8]) {
-        let event = Record::decode(bytes);
-        let Some(event) = event.filter(|event| (event.row as usize) < ROWS) else {
-            self.malformed += 1;
-            return;
+        let record = Record::decode(bytes);
+        let Some(record) = record.filter(|record| (record.row as usize) < ROWS) else {
+            return self.tally.malformed();
         };
-        if event.has(RECORD_CGROUP_REMOVED | RECORD_CGROUP_CREATED) {
-            return self.lifecycle(&event);
-        }
-        if event.has(RECORD_PENDING) {
-            return self.requests.push(event.key, bytes);
-        }
-        let succeeded = event.result >= 0;
-        if !event.has(RECORD_COMPLETE) {
-            self.received[event.row as usize] += 1;
-            return self.access(&event);
-        }
-        self.received[event.row as usize] += u64::from(succeeded);
-        let request = self.requests.take(event.key);
-        if let Some(bytes) = request.filter(|_| succeeded) {
-            self.access(&Record::decode(&bytes).expect("it was one before"));
-        }
-    }
-
-    /// A container's cgroup was removed, or one made where we expected it.
-    fn lifecycle(&mut self, event: &Record) {
-        if event.has(RECORD_CGROUP_REMOVED) {
-            if let Some(container) = self.find(event.container) {
-                container.ended = true;
-                self.changed = true;
-            }
-            self.orders.release.push(event.container);
+        if record.has(RECORD_CGROUP_REMOVED) {
+            self.remove_cgroup(record.container);
+        } else if record.has(RECORD_CGROUP_CREATED) {
+            self.enter(&record);
+        } else if record.has(RECORD_PENDING) {
+            self.requests.push(record.key, bytes);
+        } else if record.has(RECORD_COMPLETE) {
+            self.complete(&record);
         } else {
-            self.enter(event);
+            self.tally.received(record.row);
+            self.access(&record);
         }
     }
 
-    /// The container of a cgroup that was not known; answers its place. It may be one that was here before.
-    fn enter(&mut self, event: &Record) -> usize {
-        let path = path_of(event.cgroup);
-        let again = |c: &Container| c.is_gone() && path.ends_with(&c.cgroup.path);
-        let at = self.containers.iter().position(again).unwrap_or_else(|| {
-            self.add(event.container, path);
-            self.containers.len() - 1
-        });
-        let container = &mut self.containers[at];
-        if container.ended {
-            // It was started again: from its first process on all of it is seen.
-            container.late = false;
-            container.root = None;
+    /// Takes the result of a request of io_uring, whose own record came before.
+    fn complete(&mut self, result: &Record) {
+        let request = self.requests.take(result.key);
+        if result.result < 0 {
+            return;
         }
-        container.cgroup.id = event.container;
-        container.ended = false;
-        self.changed = true;
-        at
+        self.tally.received(result.row);
+        if let Some(bytes) = request {
+            self.access(&Record::decode(&bytes).expect("it was decoded before it was kept"));
+        }
     }
 
-    /// Gives names to the containers that came since the last call. One with the name of a container that ended
+    fn remove_cgroup(&mut self, id: u64) {
+        if let Some(container) = self.containers.find_mut(id) {
+            container.ended = true;
+            self.is_changed = true;
+        }
+        self.release.push(id);
+    }
+
+    /// Returns the place of the container of a cgroup that was not known.
+    fn enter(&mut self, record: &Record) -> Place {
+        let mut path = Vec::new();
+        path_from_leaf(record.cgroup, &mut path);
+        self.is_changed = true;
+        self.containers.enter(record.container, path)
+    }
+
+    /// Resolves the names of the containers that came since the last call. One with the name of a container that ended
     /// is that one again.
     pub fn name_containers(&mut self, name_of: impl Fn(&Cgroup) -> Option<String>) {
-        while let Some(at) = self.containers.iter().position(|c| !c.is_named) {
-            let container = &mut self.containers[at];
-            container.is_named = true;
-            container.name = name_of(&container.cgroup);
-            let name = container.name.clone();
-            let same = |c: &Container| c.is_gone() && name.is_some() && c.name == name;
-            if let Some(before) = self.containers.iter().position(same) {
-                let new = self.containers.remove(at);
-                // Removing one may have moved the other.
-                let old = &mut self.containers[before - usize::from(before > at)];
-                (old.cgroup, old.ended) = (new.cgroup.clone(), new.ended);
-                self.evicted += old.absorb(new, &mut self.tree, &mut self.orders.forget);
-            }
-        }
+        self.containers.resolve_names(name_of);
     }
 
-    /// Makes one of the two that are gone for longest while there are many, or a pod whose container is restarted for
-    /// ever would make the report grow.
+    /// Makes one of the containers that ended longest ago, while there are many.
     pub fn merge_gone(&mut self) {
-        let mut gone = self.containers.iter().filter(|c| c.is_gone()).count();
-        while gone > GONE_MAX {
-            let is_gone = |c: &Container| c.is_gone();
-            let first = self.containers.iter().position(is_gone).expect("many are");
-            let older = self.containers.remove(first);
-            let next = self.containers[first..].iter_mut().find(|c| c.is_gone());
-            let next = next.expect("and one more");
-            next.merged += 1;
-            self.evicted += next.absorb(older, &mut self.tree, &mut self.orders.forget);
-            gone -= 1;
-        }
+        self.containers.merge_gone();
     }
 
-    fn find(&mut self, cgroup: u64) -> Option<&mut Container> {
-        self.containers.iter_mut().find(|c| c.cgroup.id == cgroup)
-    }
-
-    fn add(&mut self, id: u64, path: Vec<u8>) {
-        let cgroup = Cgroup { id, path };
-        self.containers.push(Container::new(cgroup, self.capacity));
-    }
-
-    /// Takes over the events that were counted for a cgroup which is gone.
+    /// Takes over the events that the programs counted for a cgroup which is gone.
     pub fn released(&mut self, cgroup: u64, events: u64) {
-        if let Some(container) = self.find(cgroup) {
+        if let Some(container) = self.containers.find_mut(cgroup) {
             container.past_events += events;
         }
     }
 
-    fn access(&mut self, event: &Record) {
-        let of = |c: &Container| c.cgroup.id == event.container;
-        let known = self.containers.iter().position(of);
-        let at = known.unwrap_or_else(|| self.enter(event));
-        let container = &mut self.containers[at];
-        container.records += 1;
-        if event.has(RECORD_LATE) && !container.late {
-            container.late = true;
-            self.changed = true;
+    fn access(&mut self, record: &Record) {
+        let known = self.containers.place_of(record.container);
+        let place = known.unwrap_or_else(|| self.enter(record));
+        let container = self.containers.get_mut(place);
+        self.is_changed |= container.count(record.has(RECORD_LATE));
+        let is_unresolved = self.paths.take(record, &resolve);
+        self.log_access(record);
+        // The root is taken out for as long as the container changes.
+        let root = self.containers.get_mut(place).root.take();
+        let root = root.unwrap_or_else(|| self.paths.root().into());
+        let point = self.paths.mount();
+        if let Some(point) = point.and_then(|point| mount_seen_from(&root, point)) {
+            self.containers.note_mount(place, point, record.fs);
         }
+        let fate = self.add_paths(place, &root, record.key);
+        self.containers.get_mut(place).root = Some(root);
+        self.tally.ended_as(match is_unresolved {
+            true => Fate::Unresolved,
+            false => fate,
+        });
+    }
 
-        let is_unresolved = self.named.take(event, &resolve);
-        let named = &self.named;
+    fn log_access(&self, record: &Record) {
         if log::is_on(Level::Debug) {
             log::debug(format_args!(
                 "process {}: {} asked {:?} real {:?}",
-                event.pid,
-                syscalls::name_of(event.row),
-                named.asked().map(String::from_utf8_lossy),
-                named.real().map(String::from_utf8_lossy),
+                record.pid,
+                syscalls::name_of(record.row),
+                self.paths.asked().map(String::from_utf8_lossy),
+                self.paths.real().map(String::from_utf8_lossy),
             ));
         }
-        let root = container.root.get_or_insert_with(|| named.root().into());
-        let point = named.mount().map(|point| match is_below(root, point) {
-            true => Some(&b"/"[..]),
-            false => seen_from(root, point),
-        });
-        if let Some(point) = point.flatten() {
-            // What was only looked at there, before the file system was known, has to go again.
-            if container.mounts.note(point, event.fs) && PSEUDO.contains(&event.fs) {
-                let mounts = &container.mounts;
-                let keep = |path: &[u8]| !mounts.is_pseudo(path);
-                container.files.retain(&mut self.tree, keep);
-            }
-        }
-        let (mut added, mut wanted) = (false, false);
-        for path in named.paths() {
+    }
+
+    /// Adds the paths of an access to the files of a container whose root directory is `root`.
+    fn add_paths(&mut self, place: Place, root: &[u8], key: u64) -> Fate {
+        let mut fate = Fate::Excluded;
+        for path in self.paths.paths() {
             // What is outside of the container's root directory has no name in it.
             let Some(path) = seen_from(root, path) else {
                 continue;
             };
-            if self.excludes.matches(path) || container.mounts.is_pseudo(path) {
+            let is_pseudo = self.containers.get_mut(place).mounts.is_pseudo(path);
+            if is_pseudo || self.excludes.matches(path) {
                 continue;
             }
-            wanted = true;
-            let (tree, forget) = (&mut self.tree, &mut self.orders.forget);
-            match container.files.add(tree, path, event.key as u32, forget) {
+            match self.containers.add_file(place, path, key as u32) {
+                Added::New | Added::Evicting => fate = Fate::New,
+                Added::Known if fate == Fate::Excluded => fate = Fate::Known,
                 Added::Known => (),
-                Added::New => added = true,
-                Added::Evicting => {
-                    added = true;
-                    self.evicted += 1;
-                }
             }
         }
-        self.changed |= added;
-        if is_unresolved {
-            self.unresolved += 1;
-        } else if added {
-            self.processed += 1;
-        } else if wanted {
-            self.duplicate += 1;
-        } else {
-            self.excluded += 1;
+        self.is_changed |= fate == Fate::New;
+        fate
+    }
+
+    /// Returns whether a file was added, or something else changed, since the last call.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.is_changed)
+    }
+
+    /// Notes that what was taken could not be written.
+    pub fn set_changed(&mut self) {
+        self.is_changed = true;
+    }
+
+    /// Returns what the programs have to be told since the last call.
+    pub fn take_orders(&mut self) -> Orders {
+        Orders {
+            release: std::mem::take(&mut self.release),
+            forget: self.containers.take_forget(),
         }
     }
 
-    /// Was a file added since the last call?
-    pub fn take_changed(&mut self) -> bool {
-        std::mem::take(&mut self.changed)
-    }
-
-    /// What the programs are to be told since the last call.
-    pub fn take_orders(&mut self) -> Orders {
-        std::mem::take(&mut self.orders)
-    }
-
-    /// What was taken could not be written.
-    pub fn set_changed(&mut self) {
-        self.changed = true;
-    }
-
-    /// The containers to tell of.
+    /// Returns the containers that the report lists.
     pub fn containers(&self) -> impl Iterator<Item = &Container> {
-        // A cgroup that was named may turn out to hold containers, and to be none itself.
-        let is_around = |c: &Container| {
-            let is_in = |other: &Container| {
-                c.cgroup != other.cgroup && is_below(&other.cgroup.path, &c.cgroup.path)
-            };
-            !c.was_seen() && self.containers.iter().any(is_in)
-        };
-        let all = self.containers.iter();
-        all.filter(move |c| !c.is_pause(&self.tree) && !is_around(c))
+        self.containers.listed()
     }
 
     /// Notes that processes ran in these cgroups before the tracing began.
     pub fn mark_late(&mut self, cgroups: &[Cgroup]) {
-        for cgroup in cgroups {
-            if self.find(cgroup.id).is_none() {
-                self.add(cgroup.id, cgroup.path.clone());
-            }
-            let container = self.find(cgroup.id).expect("it was added");
-            container.late = true;
-        }
+        self.containers.mark_late(cgroups);
     }
 
-    /// Files of all containers together, as the report lists them: one that several used counts once.
+    /// Returns how many files the report lists; one that several containers used counts once.
     pub fn files(&self) -> usize {
-        let sets: Vec<_> = self.containers().map(|c| &c.files).collect();
-        FileSet::union_len(&sets)
+        self.containers.files()
     }
 
-    /// Accesses of one row of the syscall table, whatever became of them. Over all rows this is
-    /// [`Totals::total`], but for records that make no sense.
+    /// Returns the accesses of one row of the syscall table, whatever became of them. Over all rows this is
+    /// [`Totals::total`] without the records that made no sense.
     pub fn accesses_of(&self, row: u16, counts: &Counts) -> u64 {
-        let here: u64 = counts.of(row).iter().sum();
-        self.received[row as usize] + here - counts.of(row)[Outcome::Submitted as usize]
+        self.tally.accesses_of(row, counts)
     }
 
-    /// Records that were taken.
+    /// Returns how many records were taken.
     pub fn records(&self) -> u64 {
-        self.received.iter().sum::<u64>() + self.malformed
+        self.tally.records()
     }
 
-    /// Records that made no sense; not one is expected.
+    /// Returns how many records made no sense; not one is expected.
     pub fn malformed(&self) -> u64 {
-        self.malformed
+        self.tally.malformed_records()
     }
 
-    /// Adds up what the programs counted and what their records became.
+    /// Adds up what the programs counted and what became of their records in this run.
     pub fn totals(&self, counts: &Counts) -> Totals {
-        let lost = self.lost(counts).iter().map(|(_, n)| n).sum();
-        let mut totals = Totals {
-            total: 0,
-            processed: self.processed,
-            duplicate: self.duplicate + counts.sum(Outcome::Duplicate),
-            excluded: self.excluded + counts.sum(Outcome::Excluded),
-            failed: counts.sum(Outcome::Failed),
-            dropped: lost,
-            evicted: self.evicted,
-        };
-        totals.total =
-            totals.processed + totals.duplicate + totals.excluded + totals.failed + totals.dropped;
-        totals
+        self.tally.totals(counts, self.containers.evicted())
     }
 
-    /// Returns how many accesses happened and are not in the report, by reason.
-    fn lost(&self, counts: &Counts) -> [(Gap, u64); 6] {
-        [
-            (Gap::BufferFull, counts.sum(Outcome::Full)),
-            (Gap::Unreadable, counts.sum(Outcome::Unreadable)),
-            (Gap::IoUring, counts.sum(Outcome::Untraced)),
-            (Gap::TooLong, counts.sum(Outcome::TooLong)),
-            (Gap::Unresolved, self.unresolved),
-            (Gap::Malformed, self.malformed),
-        ]
-    }
-
-    /// Returns all that the report lacks, those of earlier runs included.
+    /// Returns all that the report lacks, what earlier runs lost included.
     pub fn gaps(&self, counts: &Counts) -> Gaps {
         let mut gaps = Gaps::default();
-        for (gap, n) in self.lost(counts) {
+        for (gap, n) in self.tally.lost(counts) {
             gaps.set(gap, n);
         }
-        let late = self.containers().filter(|c| c.late).count();
-        let was_seen = |c: &Container| c.was_seen() || c.events(counts) > 0;
-        gaps.set(Gap::Evicted, self.evicted);
-        gaps.set(Gap::LateAttach, late as u64);
-        gaps.set(
-            Gap::NothingSeen,
-            u64::from(!self.containers().any(was_seen)),
-        );
+        self.containers.add_gaps(&mut gaps, counts);
         for feature in &self.unable {
             gaps.set(Gap::of(*feature), 1);
         }
-        gaps.set(Gap::Counters, u64::from(self.uncounted));
-        gaps.after(&self.earlier_gaps)
+        gaps.set(Gap::Counters, u64::from(self.is_uncounted));
+        gaps.after(&self.earlier.gaps)
     }
 
     /// Returns everything that a report says at this moment.
@@ -467,141 +320,258 @@ impl Collector {
         started_at: &'a str,
         counts: &Counts,
     ) -> Snapshot<'a> {
-        let gaps = self.gaps(counts);
-        let missing = gaps.iter().filter(|(_, n)| *n > 0);
-        Snapshot {
-            metadata,
-            started_at,
-            updated_at: SystemTime::now(),
-            containers: self.containers().map(|c| c.snapshot(counts)).collect(),
-            tree: &self.tree,
-            totals: self.all_totals(counts),
-            missing: missing.map(|(gap, n)| (gap.name(), n)).collect(),
-        }
-    }
-
-    /// What the report counts: this run and those before it.
-    fn all_totals(&self, counts: &Counts) -> ReportTotals {
         let now = self.totals(counts);
         let now = ReportTotals {
             total: now.total,
             dropped: now.dropped,
             evicted: now.evicted,
         };
-        now.plus(self.earlier)
+        let gaps = self.gaps(counts);
+        let missing = gaps.iter().filter(|(_, n)| *n > 0);
+        Snapshot {
+            metadata,
+            started_at,
+            updated_at: SystemTime::now(),
+            containers: self.containers.snapshots(counts),
+            tree: self.containers.tree(),
+            totals: now.plus(self.earlier.totals),
+            missing: missing.map(|(gap, n)| (gap.name(), n)).collect(),
+        }
     }
+}
+
+/// Returns a mount point as a process sees it whose root directory is `root`: one above it is where the root is.
+fn mount_seen_from<'a>(root: &[u8], point: &'a [u8]) -> Option<&'a [u8]> {
+    if is_below(root, point) {
+        return Some(b"/");
+    }
+    seen_from(root, point)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bpf::wire::{RECORD_HAS_BASE, RECORD_HAS_REAL};
+    use crate::collect::sample::{NOTHING, encode};
+    use crate::report::golden::{self, Sample};
+    use crate::report::schema::field;
+    use serde_json::{Value, json};
+    use std::fs::File;
 
-    /// An access in /above/app, or what happened to that cgroup.
-    fn event(flags: u16, container: u64) -> Record<'static> {
-        Record {
-            container,
-            key: 0,
-            result: 0,
-            pid: 1,
-            row: 0,
-            flags,
-            asked: b"/file",
-            base: b"",
-            root: b"",
-            real: b"",
-            mount: b"",
-            fs: b"",
-            cgroup: b"app/above",
+    fn collector() -> Collector {
+        Collector::new(Vec::new(), Excludes::parse(b"/tmp/"), 0)
+    }
+
+    fn take(collector: &mut Collector, records: &[Record]) {
+        for record in records {
+            collector.record(&encode(record));
         }
+    }
+
+    fn access(asked: &[u8]) -> Record<'_> {
+        Record {
+            asked,
+            cgroup: b"app/above",
+            ..NOTHING
+        }
+    }
+
+    fn written(collector: &Collector, metadata: &Metadata) -> Value {
+        let counts = Counts::default();
+        let snapshot = collector.snapshot(metadata, golden::STARTED_AT, &counts);
+        let mut report = Vec::new();
+        snapshot.write(&mut report).unwrap();
+        serde_json::from_slice(&report).unwrap()
+    }
+
+    fn files(collector: &Collector) -> Value {
+        written(collector, &Metadata::default())[field::FILES].clone()
     }
 
     #[test]
     fn a_cgroup_made_again_is_one_container() {
-        let cgroup = Cgroup {
-            id: 1,
-            path: b"/above/app".to_vec(),
-        };
-        let mut collector = Collector::new(vec![cgroup], Excludes::default(), 0);
-        collector.lifecycle(&event(RECORD_CGROUP_REMOVED, 1));
-        assert!(collector.containers[0].ended);
-        collector.lifecycle(&event(RECORD_CGROUP_CREATED, 2));
-        collector.access(&event(0, 2));
-        assert_eq!(collector.containers.len(), 1);
-        let again = &collector.containers[0];
-        assert_eq!(
-            (again.cgroup.id, again.ended, again.files.len()),
-            (2, false, 1)
+        let mut collector = collector();
+        take(
+            &mut collector,
+            &[
+                access(b"/file"),
+                Record {
+                    flags: RECORD_CGROUP_REMOVED,
+                    ..access(b"")
+                },
+            ],
         );
+        assert!(collector.containers().all(|c| c.ended));
+        take(
+            &mut collector,
+            &[
+                Record {
+                    flags: RECORD_CGROUP_CREATED,
+                    container: 2,
+                    ..access(b"")
+                },
+                Record {
+                    container: 2,
+                    ..access(b"/file")
+                },
+            ],
+        );
+        let [again] = collector.containers().collect::<Vec<_>>()[..] else {
+            panic!("there is another container");
+        };
+        assert_eq!((again.cgroup.id, again.ended), (2, false));
+        assert_eq!(again.files.len(), 1);
     }
 
-    /// The programs let go of a container that ended, whether it was known or not.
+    /// The programs have to release a container that ended, whether it was known or not.
     #[test]
     fn a_container_that_did_nothing_is_released() {
-        let mut collector = Collector::new(Vec::new(), Excludes::default(), 0);
-        collector.lifecycle(&event(RECORD_CGROUP_REMOVED, 2));
+        let mut collector = collector();
+        let removed = Record {
+            flags: RECORD_CGROUP_REMOVED,
+            container: 2,
+            ..NOTHING
+        };
+        take(&mut collector, &[removed]);
         assert_eq!(collector.take_orders().release, [2]);
     }
 
     #[test]
-    fn of_many_that_are_gone_the_oldest_become_one() {
-        let mut collector = Collector::new(Vec::new(), Excludes::default(), 0);
-        for i in 0..1000u64 {
-            collector.add(i + 1, format!("/pod/{i}").into_bytes());
-            let container = collector.containers.last_mut().unwrap();
-            let tree = &mut collector.tree;
-            let names = [format!("/{}", i % 90), "/all".into()];
-            for name in names {
-                container
-                    .files
-                    .add(tree, name.as_bytes(), 0, &mut Vec::new());
-            }
-            (container.ended, container.past_events) = (i != 500, 1);
-            collector.merge_gone();
-        }
-        assert_eq!(collector.containers.len(), GONE_MAX + 1);
-        let alive = collector.containers.iter().find(|c| !c.ended).unwrap();
-        assert_eq!((alive.cgroup.id, alive.merged), (501, 0));
-        let oldest = &collector.containers[1];
-        assert_eq!((oldest.merged, oldest.past_events), (935, 936));
-        assert_eq!(oldest.files.len(), 91);
-        let last = collector.containers.last().unwrap();
-        assert_eq!(
-            (last.cgroup.id, last.merged, last.files.len()),
-            (1000, 0, 2)
-        );
+    fn an_access_that_adds_a_file_is_new_and_then_known() {
+        let mut collector = collector();
+        assert!(collector.take_changed() && !collector.take_changed());
+        take(&mut collector, &[access(b"/a")]);
+        assert!(collector.take_changed());
+        take(&mut collector, &[access(b"/a"), access(b"/tmp/x")]);
+        assert!(!collector.take_changed());
+        let totals = collector.totals(&Counts::default());
+        let counted = [totals.processed, totals.duplicate, totals.excluded];
+        assert_eq!(counted, [1, 1, 1]);
     }
 
     #[test]
-    fn a_container_that_restarts_is_known_by_its_name() {
-        let cgroup = |id: u64| Cgroup {
-            id,
-            path: format!("/pod/{id}").into_bytes(),
+    fn an_excluded_name_of_a_file_elsewhere_does_not_hide_it() {
+        let mut collector = collector();
+        let link = Record {
+            real: b"lib/usr/",
+            mount: b"",
+            flags: RECORD_HAS_REAL,
+            ..access(b"/tmp/link")
         };
-        let web = |_: &Cgroup| Some("web".to_string());
-        let mut collector = Collector::new(vec![cgroup(1)], Excludes::default(), 0);
-        let add = |collector: &mut Collector, at: usize, path: &[u8]| {
-            let files = &mut collector.containers[at].files;
-            files.add(&mut collector.tree, path, 0, &mut Vec::new());
-        };
-        add(&mut collector, 0, b"/a");
-        collector.name_containers(web);
-        collector.containers[0].ended = true;
-        collector.add(2, b"/pod/2".to_vec());
-        add(&mut collector, 1, b"/b");
-        collector.name_containers(web);
-        let again = &collector.containers[0];
-        assert_eq!(collector.containers.len(), 1);
-        assert_eq!(
-            (again.cgroup.id, again.files.len(), again.ended),
-            (2, 2, false)
-        );
+        take(&mut collector, &[link]);
+        assert_eq!(files(&collector), json!(["/usr/lib"]));
+        assert_eq!(collector.totals(&Counts::default()).processed, 1);
+    }
 
-        // Of another name, and of none, it is another one.
-        collector.containers[0].ended = true;
-        collector.add(3, b"/pod/3".to_vec());
-        collector.name_containers(|_| Some("worker".into()));
-        collector.add(4, b"/pod/4".to_vec());
-        collector.name_containers(|_| None);
-        assert_eq!(collector.containers.len(), 3);
+    /// Where the directory is not known, what is known of the access is listed all the same.
+    #[test]
+    fn an_access_without_a_directory_is_lost() {
+        let mut collector = collector();
+        let relative = Record {
+            real: b"x/etc/",
+            flags: RECORD_HAS_REAL,
+            ..access(b"x")
+        };
+        take(&mut collector, &[relative]);
+        assert_eq!(files(&collector), json!(["/etc/x"]));
+        assert_eq!(collector.gaps(&Counts::default()).get(Gap::Unresolved), 1);
+    }
+
+    #[test]
+    fn files_are_seen_from_the_root_of_the_first_process() {
+        let mut collector = collector();
+        let root = b"jail/";
+        let jailed = Record {
+            root,
+            ..access(b"/in")
+        };
+        let outside = Record {
+            root,
+            base: b"home/",
+            flags: RECORD_HAS_BASE,
+            ..access(b"out")
+        };
+        take(&mut collector, &[jailed, outside]);
+        assert_eq!(files(&collector), json!(["/in"]));
+        assert_eq!(collector.totals(&Counts::default()).excluded, 1);
+    }
+
+    #[test]
+    fn mount_points_are_seen_from_the_root() {
+        assert_eq!(mount_seen_from(b"/jail", b"/"), Some(&b"/"[..]));
+        assert_eq!(mount_seen_from(b"/jail", b"/jail"), Some(&b"/"[..]));
+        assert_eq!(
+            mount_seen_from(b"/jail", b"/jail/data"),
+            Some(&b"/data"[..])
+        );
+        assert_eq!(mount_seen_from(b"/jail", b"/home"), None);
+        assert_eq!(mount_seen_from(b"/", b"/home"), Some(&b"/home"[..]));
+    }
+
+    #[test]
+    fn a_request_of_io_uring_counts_once_it_succeeded() {
+        let mut collector = collector();
+        let request = |key: u64, flags: u16, result: i32| Record {
+            key,
+            flags,
+            result,
+            ..access(b"/ring")
+        };
+        let failed = [
+            request(1, RECORD_PENDING, 0),
+            request(1, RECORD_COMPLETE, -2),
+        ];
+        take(&mut collector, &failed);
+        assert_eq!((collector.files(), collector.records()), (0, 0));
+        let succeeded = [
+            request(2, RECORD_PENDING, 0),
+            request(2, RECORD_COMPLETE, 7),
+        ];
+        take(&mut collector, &succeeded);
+        assert_eq!((collector.files(), collector.records()), (1, 1));
+    }
+
+    #[test]
+    fn a_row_that_is_not_in_the_table_is_malformed() {
+        let mut collector = collector();
+        let row = ROWS as u16;
+        take(
+            &mut collector,
+            &[Record {
+                row,
+                ..access(b"/a")
+            }],
+        );
+        assert_eq!((collector.malformed(), collector.files()), (1, 0));
+    }
+
+    /// A run in which nothing happens writes the report that it resumed.
+    #[test]
+    fn a_resumed_report_is_written_as_it_was() {
+        let metadata = Sample::make().metadata;
+        let mut file = File::open(golden::path("report.json")).unwrap();
+        let earlier = PreviousReport::read(&mut file, &metadata, |_| true).unwrap();
+        let mut collector = collector();
+        let places = collector.resume(&earlier);
+        let each = |at: usize, path: &[u8]| collector.add_earlier(places[at], path);
+        earlier.files(&mut file, each).unwrap();
+
+        let text = fs::read_to_string(golden::path("report.json")).unwrap();
+        let mut expected: Value = serde_json::from_str(&text).unwrap();
+        let mut report = written(&collector, &metadata);
+        expected[field::CONTAINERS][0][field::CGROUP_ID] = json!(0);
+        for report in [&mut expected, &mut report] {
+            report[field::LAST_UPDATED_AT] = Value::Null;
+        }
+        assert_eq!(report, expected);
+    }
+
+    #[test]
+    fn files_that_are_excluded_now_are_not_taken_over() {
+        let mut collector = collector();
+        let place = collector.containers.enter(1, b"/x".to_vec());
+        collector.add_earlier(place, b"/tmp/old");
+        collector.add_earlier(place, b"/a");
+        assert_eq!(files(&collector), json!(["/a"]));
     }
 }

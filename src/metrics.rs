@@ -153,7 +153,7 @@ pub const METRICS: &[Metric] = &[
         Kind::Gauge,
         "snoop_container_unique_files",
         "Files of a container in the report.",
-        Series::Labelled(|v| by_container(v, |c, _| c.files.len() as u64)),
+        Series::Labelled(|v| by_container(v, |c, _| c.files().len() as u64)),
     ),
     metric(
         Kind::Gauge,
@@ -198,7 +198,7 @@ fn by_container(values: &Values, value: fn(&Container, u64) -> u64) -> Vec<(Stri
         collector, counts, ..
     } = values.scrape;
     let series = collector.containers().map(|container| {
-        let path = escaped(&encode_name(&container.cgroup.path));
+        let path = escaped(&encode_name(&container.cgroup().path));
         let events = container.events(counts);
         (
             format!("cgroup=\"{path}\""),

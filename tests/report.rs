@@ -397,7 +397,10 @@ fn which_reports_are_gone_on_with() {
     let other = TestCgroup::make("resumed-other");
     let sidecar = Sidecar::start(&[&format!("-cgroup={}", other.path())], &report);
     let log = sidecar.stop("TERM");
-    let said = format!("it covers the cgroup {}, which is not traced;", cgroup.path());
+    let said = format!(
+        "it covers the cgroup {}, which is not traced;",
+        cgroup.path()
+    );
     assert!(log.iter().any(|(_, line)| line.contains(&said)), "{log:?}");
 
     // Written anew by other tools, which keeps what it says and changes how it looks.

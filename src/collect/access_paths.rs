@@ -6,13 +6,13 @@ use crate::bpf::wire::{
 };
 use crate::path::{is_below, path_from_leaf, push};
 
-/// The files an event names. Kept from event to event, because its buffers are.
+/// The paths that a record names. Kept from record to record, because its buffers are.
 #[derive(Debug, Default)]
 pub struct AccessPaths {
     has_asked: bool,
     has_real: bool,
     paths: Paths,
-    /// Directories whose names a `..` follows.
+    /// The directories behind whose names a `..` came.
     crossed: Vec<Vec<u8>>,
 }
 
@@ -29,41 +29,43 @@ struct Paths {
 pub type Resolve<'a> = &'a dyn Fn(&[u8]) -> Option<Vec<u8>>;
 
 impl AccessPaths {
-    pub fn of(event: &Record) -> AccessPaths {
-        let mut named = AccessPaths::default();
-        named.take(event, &|_| None);
-        named
+    /// Returns the paths of one record, where no `..` behind a name can be resolved.
+    pub fn of(record: &Record) -> AccessPaths {
+        let mut paths = AccessPaths::default();
+        paths.take(record, &|_| None);
+        paths
     }
 
-    /// All of them.
+    /// Returns all paths that the access needs.
     pub fn paths(&self) -> impl Iterator<Item = &[u8]> {
         let crossed = self.crossed.iter().map(Vec::as_slice);
         crossed.chain(self.asked()).chain(self.real())
     }
 
-    /// The root directory of the process.
+    /// Returns the root directory of the process.
     pub fn root(&self) -> &[u8] {
         &self.paths.root
     }
 
-    /// The path the program gave, made absolute; `None` if it has none or cannot be made absolute.
+    /// Returns the path that the program asked for, made absolute; `None` if it asked for none or the path cannot be made
+    /// absolute.
     pub fn asked(&self) -> Option<&[u8]> {
         self.has_asked.then_some(&self.paths.asked[..])
     }
 
-    /// The file it led to.
+    /// Returns the path of the file that it led to.
     pub fn real(&self) -> Option<&[u8]> {
         self.has_real.then_some(&self.paths.real[..])
     }
 
-    /// Where the file system that holds it is mounted.
+    /// Returns where the file system is mounted that holds the real path.
     pub fn mount(&self) -> Option<&[u8]> {
         self.has_real.then_some(&self.paths.mount[..])
     }
 
-    /// Takes the names of another event; answers whether there is a path of which it is not known what directory
-    /// it is relative to.
-    pub fn take(&mut self, event: &Record, resolve: Resolve) -> bool {
+    /// Takes the names of another record. Returns whether it has a path of which it is not known what directory it is
+    /// relative to.
+    pub fn take(&mut self, record: &Record, resolve: Resolve) -> bool {
         let Paths {
             asked,
             real,
@@ -73,24 +75,24 @@ impl AccessPaths {
         } = &mut self.paths;
         let crossed = &mut self.crossed;
         crossed.clear();
-        (self.has_asked, self.has_real) = (false, event.has(RECORD_HAS_REAL));
-        path_from_leaf(event.root, root);
+        (self.has_asked, self.has_real) = (false, record.has(RECORD_HAS_REAL));
+        path_from_leaf(record.root, root);
         if self.has_real {
-            path_from_leaf(event.real, real);
-            path_from_leaf(event.mount, mount);
+            path_from_leaf(record.real, real);
+            path_from_leaf(record.mount, mount);
         }
-        if event.has(RECORD_REAL_ONLY) {
+        if record.has(RECORD_REAL_ONLY) {
             return false;
         }
-        let (has_base, is_absolute) = (event.has(RECORD_HAS_BASE), event.asked.starts_with(b"/"));
-        path_from_leaf(event.base, base);
-        let resolve: Resolve = match event.has(RECORD_OWN_VIEW) {
+        let (has_base, is_absolute) = (record.has(RECORD_HAS_BASE), record.asked.starts_with(b"/"));
+        path_from_leaf(record.base, base);
+        let resolve: Resolve = match record.has(RECORD_OWN_VIEW) {
             true => resolve,
             false => &|_| None,
         };
         let mut join =
-            |root: &[u8], base: &[u8]| join(root, base, event.asked, asked, crossed, resolve);
-        if event.has(RECORD_IN_BASE) {
+            |root: &[u8], base: &[u8]| join(root, base, record.asked, asked, crossed, resolve);
+        if record.has(RECORD_IN_BASE) {
             // Where the base is not known it can only be a root the program started with.
             let base = if has_base { &base[..] } else { b"/" };
             join(base, base);
@@ -110,7 +112,7 @@ impl AccessPaths {
             join(b"/", b"/");
             crossed.clear();
             let is_it = asked == b"/" || real.ends_with(asked);
-            if !(event.has(RECORD_CHDIR) && self.has_real && is_it) {
+            if !(record.has(RECORD_CHDIR) && self.has_real && is_it) {
                 return true;
             }
             asked.clone_from(real);
@@ -120,7 +122,7 @@ impl AccessPaths {
     }
 }
 
-/// `asked` from directory `base`, where `..` does not lead above `root`; `base` lies below `root`, and both are
+/// Writes to `path` where `asked` leads from directory `base`, where `..` does not lead above `root`; `base` lies below `root`, and both are
 /// normalised. The result has no `.`, `..`, empty names or slash at its end.
 ///
 /// The kernel takes `..` from where the name before it leads to, which need not be the directory that holds the name:
@@ -169,7 +171,7 @@ fn join(
 mod tests {
     use super::*;
 
-    fn event<'a>(
+    fn record<'a>(
         flags: u16,
         asked: &'a str,
         base: &'a str,
@@ -194,10 +196,10 @@ mod tests {
     }
 
     fn asked(flags: u16, asked: &str, base: &str, root: &str, real: &str) -> Option<String> {
-        let mut named = AccessPaths::default();
-        let is_unresolved = named.take(&event(flags, asked, base, root, real), &|_| None);
-        assert_eq!(is_unresolved, named.asked().is_none());
-        named
+        let mut paths = AccessPaths::default();
+        let is_unresolved = paths.take(&record(flags, asked, base, root, real), &|_| None);
+        assert_eq!(is_unresolved, paths.asked().is_none());
+        paths
             .asked()
             .map(|path| String::from_utf8(path.to_vec()).unwrap())
     }
@@ -236,9 +238,9 @@ mod tests {
             path => Some(path.to_vec()),
         };
         let names = |flags: u16, asked: &str| {
-            let mut named = AccessPaths::default();
-            named.take(&event(flags, asked, "", "", ""), &resolve);
-            let paths = named
+            let mut paths = AccessPaths::default();
+            paths.take(&record(flags, asked, "", "", ""), &resolve);
+            let paths = paths
                 .paths()
                 .map(|path| String::from_utf8_lossy(path).into_owned());
             paths.collect::<Vec<_>>()
@@ -288,10 +290,10 @@ mod tests {
 
     #[test]
     fn only_the_real_path_counts_where_the_name_is_excluded() {
-        let mut named = AccessPaths::default();
+        let mut paths = AccessPaths::default();
         let flags = RECORD_REAL_ONLY | RECORD_HAS_REAL;
-        assert!(!named.take(&event(flags, "", "", "", "sh/bin/"), &|_| None));
-        assert_eq!(named.asked(), None);
-        assert_eq!(named.real(), Some(&b"/bin/sh"[..]));
+        assert!(!paths.take(&record(flags, "", "", "", "sh/bin/"), &|_| None));
+        assert_eq!(paths.asked(), None);
+        assert_eq!(paths.real(), Some(&b"/bin/sh"[..]));
     }
 }

@@ -2,37 +2,36 @@
 
 use crate::bpf::counts::Counts;
 use crate::cgroup::{Cgroup, short_name};
+use crate::collect::mounts::Mounts;
 use crate::files::file_set::FileSet;
 use crate::files::path_tree::PathTree;
-use crate::path::is_below;
 use crate::report::ContainerSnapshot;
 use crate::report::schema::{ContainerEntry, encode_name};
-use std::collections::BTreeMap;
 
 pub struct Container {
-    pub cgroup: Cgroup,
+    pub(super) cgroup: Cgroup,
     /// What Kubernetes calls it, if that can be found out.
-    pub name: Option<String>,
+    pub(super) name: Option<String>,
     /// Was its name looked for?
-    pub is_named: bool,
+    pub(super) is_name_resolved: bool,
     /// The root directory of its first process, where a container runtime made it by chroot(2) alone; else `/`. Its files
     /// are listed as seen from there.
-    pub root: Option<Vec<u8>>,
-    pub files: FileSet,
-    pub mounts: Mounts,
+    pub(super) root: Option<Vec<u8>>,
+    pub(super) files: FileSet,
+    pub(super) mounts: Mounts,
     /// Its cgroup was removed.
-    pub ended: bool,
+    pub(super) ended: bool,
     /// It ran before tracing began.
-    pub late: bool,
-    /// Of its former cgroups, whose counters are gone.
-    pub past_events: u64,
-    /// Of runs before this one.
-    pub earlier_events: u64,
-    /// Records of its accesses that arrived. It has more events than that, but for one that found no number in the
-    /// programs.
-    pub records: u64,
-    /// As many others, which ended earlier, are told of together with it.
-    pub merged: u64,
+    pub(super) late: bool,
+    /// Events of its former cgroups, whose counters are gone.
+    pub(super) past_events: u64,
+    /// Events of the runs before this one.
+    earlier_events: u64,
+    /// Records of its accesses that arrived. Its events are more than that, unless the programs had no number left to
+    /// count them by.
+    records: u64,
+    /// How many containers that ended earlier are part of this one.
+    pub(super) merged: u64,
 }
 
 /// The programs of containers that only hold a pod's namespaces: of the pause image, of CRI-O, of Podman.
@@ -43,7 +42,7 @@ impl Container {
         Container {
             cgroup,
             name: None,
-            is_named: false,
+            is_name_resolved: false,
             root: None,
             files: FileSet::new(capacity),
             mounts: Mounts::default(),
@@ -56,18 +55,46 @@ impl Container {
         }
     }
 
+    pub fn cgroup(&self) -> &Cgroup {
+        &self.cgroup
+    }
+
+    pub fn files(&self) -> &FileSet {
+        &self.files
+    }
+
     /// Is there no cgroup of it, as far as is known? One of an earlier report may not have done anything yet.
     pub fn is_gone(&self) -> bool {
         self.ended || self.cgroup.id == 0
     }
 
+    /// Notes that it has a new cgroup, in which something happened.
+    pub fn begin_again(&mut self, cgroup: u64) {
+        if self.ended {
+            // All of it is seen, from its first process on.
+            self.late = false;
+            self.root = None;
+        }
+        self.cgroup.id = cgroup;
+        self.ended = false;
+    }
+
+    /// Counts the record of an access. Returns whether it is the first one that says that the container ran before
+    /// tracing began.
+    pub fn count(&mut self, is_late: bool) -> bool {
+        self.records += 1;
+        let is_news = is_late && !self.late;
+        self.late |= is_late;
+        is_news
+    }
+
     /// Takes over what another container used. Returns how many files were evicted for it.
     pub fn absorb(&mut self, other: Container, tree: &mut PathTree, forget: &mut Vec<u32>) -> u64 {
-        // Each new member has to be decided about here.
+        // Without `..`: whoever adds a member has to decide what becomes of it here.
         let Container {
             cgroup: _,
             name: _,
-            is_named: _,
+            is_name_resolved: _,
             root: _,
             files,
             mounts,
@@ -78,9 +105,7 @@ impl Container {
             records,
             merged,
         } = other;
-        for (point, fs) in &mounts.points {
-            self.mounts.note(point, fs);
-        }
+        self.mounts.absorb(mounts);
         self.late |= late;
         self.past_events += past_events;
         self.earlier_events += earlier_events;
@@ -89,19 +114,28 @@ impl Container {
         self.files.absorb(tree, files, forget)
     }
 
-    /// Does it only hold a pod's namespaces? Such a one is of no interest to anybody.
+    /// Does it only hold a pod's namespaces? Nobody wants to see such a container.
     pub fn is_pause(&self, tree: &PathTree) -> bool {
+        let count = self.files.len();
+        if count == 0 || count > PAUSE.len() {
+            return false;
+        }
         let mut path = Vec::new();
-        let mut is_one = |id| {
+        self.files.iter().all(|id| {
             tree.path(id, &mut path);
             PAUSE.contains(&&path[..])
-        };
-        (1..=PAUSE.len()).contains(&self.files.len()) && self.files.iter().all(&mut is_one)
+        })
     }
 
+    /// Returns how many accesses it made in this run.
     pub fn events(&self, counts: &Counts) -> u64 {
         let counted = self.past_events + counts.events_of(self.cgroup.id);
         counted.max(self.records)
+    }
+
+    /// Has anything happened in it, as far as records and earlier reports tell?
+    pub fn was_seen(&self) -> bool {
+        self.records > 0 || self.late || self.earlier_events > 0 || !self.files.is_empty()
     }
 
     /// Returns what a report says of it.
@@ -125,6 +159,7 @@ impl Container {
 
     /// Takes over what an earlier report says of it. `is_traced` says whether its cgroup is traced now.
     pub fn resume(&mut self, earlier: &ContainerEntry, is_traced: bool) {
+        // Without `..`: whoever adds a field has to decide what becomes of it here.
         let ContainerEntry {
             name,
             // Cgroups have new ids after the machine was started again.
@@ -132,14 +167,14 @@ impl Container {
             cgroup_path: _,
             mounts,
             total_events,
-            // The files are handed out one by one.
+            // The files come one by one.
             unique_files: _,
             attached_late,
             ended,
             merged,
         } = earlier;
         self.name = (*name != self.short_name()).then(|| name.clone());
-        self.is_named = !is_traced;
+        self.is_name_resolved = !is_traced;
         self.late |= attached_late;
         self.ended = *ended && !is_traced;
         self.earlier_events += total_events;
@@ -152,99 +187,94 @@ impl Container {
     fn short_name(&self) -> String {
         encode_name(short_name(self.cgroup.name())).into_owned()
     }
-
-    /// Has anything happened in it, as far as records and earlier reports tell?
-    pub fn was_seen(&self) -> bool {
-        self.records > 0 || self.late || self.earlier_events > 0 || !self.files.is_empty()
-    }
-}
-
-/// Mount points that files were seen on, and what is mounted there.
-#[derive(Default)]
-pub struct Mounts {
-    points: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// One of them shows the kernel.
-    any_pseudo: bool,
-}
-
-/// File systems that show the kernel, not files of an image.
-pub const PSEUDO: [&[u8]; 16] = [
-    b"binfmt_misc",
-    b"bpf",
-    b"cgroup",
-    b"cgroup2",
-    b"configfs",
-    b"debugfs",
-    b"devpts",
-    b"efivarfs",
-    b"fusectl",
-    b"mqueue",
-    b"proc",
-    b"pstore",
-    b"securityfs",
-    b"selinuxfs",
-    b"sysfs",
-    b"tracefs",
-];
-
-/// A container may mount as much as it likes, in a user namespace of its own: as many are noted, and none with a longer
-/// name.
-const POINTS_MAX: usize = 256;
-const POINT_BYTES_MAX: usize = 256;
-
-impl Mounts {
-    /// Notes one; was it not known?
-    pub fn note(&mut self, point: &[u8], fs: &[u8]) -> bool {
-        let known = self.points.get(point);
-        if point.len() > POINT_BYTES_MAX {
-            return false;
-        }
-        if known.is_some_and(|known| known == fs)
-            || known.is_none() && self.points.len() == POINTS_MAX
-        {
-            return false;
-        }
-        self.any_pseudo |= PSEUDO.contains(&fs);
-        self.points.insert(point.into(), fs.into());
-        true
-    }
-
-    /// Does the path lie on a pseudo file system, as far as is known?
-    pub fn is_pseudo(&self, path: &[u8]) -> bool {
-        if !self.any_pseudo {
-            return false;
-        }
-        let around = self
-            .points
-            .iter()
-            .filter(|(point, _)| is_below(path, point));
-        around
-            .max_by_key(|(point, _)| point.len())
-            .is_some_and(|(_, fs)| PSEUDO.contains(&fs.as_slice()))
-    }
-
-    /// Those that hold files: mount point and type.
-    pub fn of_files(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let all = self.points.iter().map(|(point, fs)| (&point[..], &fs[..]));
-        all.filter(|(_, fs)| !PSEUDO.contains(fs))
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::file_set::NO_KEY;
+
+    fn container(path: &str) -> Container {
+        let path = path.into();
+        Container::new(Cgroup { id: 7, path }, 0)
+    }
+
+    fn entry() -> ContainerEntry {
+        ContainerEntry {
+            name: "web".into(),
+            cgroup_id: 0,
+            cgroup_path: b"/web.service".to_vec(),
+            mounts: vec![(b"/data".to_vec(), b"ext4".to_vec())],
+            total_events: 5,
+            unique_files: 0,
+            attached_late: true,
+            ended: true,
+            merged: 2,
+        }
+    }
+
+    fn resumed(entry: &ContainerEntry, is_traced: bool) -> ContainerEntry {
+        let mut container = container("/web.service");
+        container.cgroup.id = 0;
+        container.resume(entry, is_traced);
+        container.snapshot(&Counts::default()).entry
+    }
+
+    /// What a report says of a container that is gone, the next report says too.
+    #[test]
+    fn a_container_that_is_gone_stays_as_it_was() {
+        assert_eq!(resumed(&entry(), false), entry());
+    }
 
     #[test]
-    fn mount_points_are_bounded() {
-        let mut mounts = Mounts::default();
-        assert!(mounts.note(b"/proc", b"proc") && mounts.note(b"/data", b"ext4"));
-        assert!(!mounts.note(b"/data", b"ext4"));
-        for i in 0..10_000 {
-            mounts.note(format!("/m/{i}").as_bytes(), b"tmpfs");
-        }
-        assert_eq!(mounts.points.len(), POINTS_MAX);
-        // Of one that is known the file system may change.
-        assert!(mounts.note(b"/data", b"proc") && mounts.is_pseudo(b"/data/1"));
-        assert!(mounts.is_pseudo(b"/proc") && !mounts.is_pseudo(b"/process"));
+    fn a_container_whose_cgroup_is_traced_has_not_ended() {
+        let traced = ContainerEntry {
+            ended: false,
+            ..entry()
+        };
+        assert_eq!(resumed(&entry(), true), traced);
+    }
+
+    /// The short name follows from the path; Kubernetes may still tell a better one.
+    #[test]
+    fn a_short_name_is_not_taken_over() {
+        let short = ContainerEntry {
+            name: "web.service".into(),
+            ..entry()
+        };
+        let mut container = container("/web.service");
+        container.resume(&short, false);
+        assert_eq!(container.name, None);
+    }
+
+    /// Each number and flag of the other one is found again.
+    #[test]
+    fn what_is_absorbed_is_not_lost() {
+        let (mut one, mut other) = (container("/a"), container("/b"));
+        let (mut tree, mut forget) = (PathTree::default(), Vec::new());
+        one.files.add(&mut tree, b"/x", NO_KEY, &mut forget);
+        other.files.add(&mut tree, b"/y", NO_KEY, &mut forget);
+        other.resume(&entry(), true);
+        other.past_events = 10;
+        assert_eq!(one.absorb(other, &mut tree, &mut forget), 0);
+        let expected = ContainerEntry {
+            name: "a".into(),
+            cgroup_id: 7,
+            cgroup_path: b"/a".to_vec(),
+            total_events: 15,
+            unique_files: 2,
+            ended: false,
+            ..entry()
+        };
+        assert_eq!(one.snapshot(&Counts::default()).entry, expected);
+    }
+
+    #[test]
+    fn events_are_at_least_the_records() {
+        let mut container = container("/a");
+        assert!(!container.was_seen());
+        assert!(!container.count(false) && container.was_seen());
+        assert!(container.count(true) && !container.count(true));
+        assert_eq!(container.events(&Counts::default()), 3);
     }
 }

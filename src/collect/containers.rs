@@ -1,0 +1,373 @@
+//! The containers of the report, and which of them a cgroup is.
+
+use crate::bpf::probe::Counts;
+use crate::cgroup::Cgroup;
+use crate::collect::container::Container;
+use crate::collect::gaps::{Gap, Gaps};
+use crate::collect::mounts::Noted;
+use crate::files::file_set::{Added, FileSet};
+use crate::files::path_tree::PathTree;
+use crate::path::is_below;
+use crate::report::ContainerSnapshot;
+use crate::report::schema::ContainerEntry;
+use std::cmp::Reverse;
+
+/// This many containers that are gone are listed one by one.
+const GONE_MAX: usize = 64;
+
+/// The place of a container in the list. It holds until containers are named or merged.
+pub type Place = usize;
+
+pub struct Containers {
+    all: Vec<Container>,
+    /// The paths of the files in their sets.
+    tree: PathTree,
+    /// The capacity of each container's set of files; 0 is unbounded.
+    capacity: usize,
+    evicted: u64,
+    /// The lower halves of the keys of accesses to files that were evicted.
+    forget: Vec<u32>,
+}
+
+impl Containers {
+    pub fn new(cgroups: Vec<Cgroup>, capacity: usize) -> Containers {
+        let container = |cgroup| Container::new(cgroup, capacity);
+        Containers {
+            all: cgroups.into_iter().map(container).collect(),
+            tree: PathTree::default(),
+            capacity,
+            evicted: 0,
+            forget: Vec::new(),
+        }
+    }
+
+    pub fn place_of(&self, cgroup: u64) -> Option<Place> {
+        self.all.iter().position(|c| c.cgroup.id == cgroup)
+    }
+
+    pub fn get_mut(&mut self, place: Place) -> &mut Container {
+        &mut self.all[place]
+    }
+
+    pub fn find_mut(&mut self, cgroup: u64) -> Option<&mut Container> {
+        self.all.iter_mut().find(|c| c.cgroup.id == cgroup)
+    }
+
+    fn add(&mut self, cgroup: Cgroup) -> Place {
+        self.all.push(Container::new(cgroup, self.capacity));
+        self.all.len() - 1
+    }
+
+    /// Takes over a container of an earlier report, but for its files; returns its place.
+    pub fn resume(&mut self, earlier: &ContainerEntry) -> Place {
+        let path = &earlier.cgroup_path;
+        let known = self.all.iter().position(|c| c.cgroup.path == *path);
+        let place = known.unwrap_or_else(|| {
+            self.add(Cgroup {
+                id: 0,
+                path: path.clone(),
+            })
+        });
+        self.all[place].resume(earlier, known.is_some());
+        place
+    }
+
+    /// Returns the place of a cgroup that was not known; it may be that of a container that was here before.
+    ///
+    /// `path` begins at the root of the machine's cgroups, as all paths do that the programs send. The path of a cgroup
+    /// that the user named begins at the mount, which in a cgroup namespace shows less. So a container was here before if
+    /// its path is the end of this one; where several are, the longest is it.
+    pub fn enter(&mut self, id: u64, path: Vec<u8>) -> Place {
+        let all = self.all.iter().enumerate();
+        let before = all.filter(|(_, c)| c.is_gone() && path.ends_with(&c.cgroup.path));
+        let before = before.min_by_key(|(_, c)| Reverse(c.cgroup.path.len()));
+        match before.map(|(place, _)| place) {
+            Some(place) => {
+                self.all[place].begin_again(id);
+                place
+            }
+            None => self.add(Cgroup { id, path }),
+        }
+    }
+
+    /// Resolves the names of the containers that came since the last call. One with the name of a container that is gone
+    /// is that one again.
+    pub fn resolve_names(&mut self, name_of: impl Fn(&Cgroup) -> Option<String>) {
+        while let Some(at) = self.all.iter().position(|c| !c.is_name_resolved) {
+            let container = &mut self.all[at];
+            container.is_name_resolved = true;
+            container.name = name_of(&container.cgroup);
+            let Some(name) = container.name.clone() else {
+                continue;
+            };
+            let is_same = |(place, c): (Place, &Container)| {
+                place != at && c.is_gone() && c.name.as_ref() == Some(&name)
+            };
+            if let Some(before) = self.all.iter().enumerate().position(is_same) {
+                let new = self.all.remove(at);
+                // Removing one may have moved the other.
+                let old = &mut self.all[before - usize::from(before > at)];
+                (old.cgroup, old.ended) = (new.cgroup.clone(), new.ended);
+                self.evicted += old.absorb(new, &mut self.tree, &mut self.forget);
+            }
+        }
+    }
+
+    /// While many containers are gone, makes one of the two that are gone for longest: a pod whose container is
+    /// restarted for ever would make the report grow.
+    pub fn merge_gone(&mut self) {
+        let mut gone = self.all.iter().filter(|c| c.is_gone()).count();
+        while gone > GONE_MAX {
+            let first = self.all.iter().position(Container::is_gone);
+            let older = self.all.remove(first.expect("many are gone"));
+            let next = self.all.iter_mut().find(|c| c.is_gone());
+            let next = next.expect("more than one is gone");
+            next.merged += 1;
+            self.evicted += next.absorb(older, &mut self.tree, &mut self.forget);
+            gone -= 1;
+        }
+    }
+
+    /// Notes that processes ran in these cgroups before the tracing began.
+    pub fn mark_late(&mut self, cgroups: &[Cgroup]) {
+        for cgroup in cgroups {
+            let known = self.place_of(cgroup.id);
+            let place = known.unwrap_or_else(|| self.add(cgroup.clone()));
+            self.all[place].late = true;
+        }
+    }
+
+    /// Adds a file that was used by the access that the programs know by `key`.
+    pub fn add_file(&mut self, place: Place, path: &[u8], key: u32) -> Added {
+        let files = &mut self.all[place].files;
+        let added = files.add(&mut self.tree, path, key, &mut self.forget);
+        self.evicted += u64::from(added == Added::Evicting);
+        added
+    }
+
+    /// Notes where a file system is mounted. If it shows the kernel, paths below it that were listed before are removed:
+    /// they were only looked at, and the file system was not known then.
+    pub fn note_mount(&mut self, place: Place, point: &[u8], fs: &[u8]) {
+        let Container { mounts, files, .. } = &mut self.all[place];
+        if mounts.note(point, fs) == Noted::Pseudo {
+            files.retain(&mut self.tree, |path| !mounts.is_pseudo(path));
+        }
+    }
+
+    /// Takes the keys that the programs have to forget.
+    pub fn take_forget(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.forget)
+    }
+
+    pub fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
+    pub fn tree(&self) -> &PathTree {
+        &self.tree
+    }
+
+    /// Returns the containers that the report lists.
+    pub fn listed(&self) -> impl Iterator<Item = &Container> {
+        // A cgroup that was named may turn out to hold containers, and to be none itself.
+        let is_around = |c: &Container| {
+            let is_in = |other: &Container| {
+                c.cgroup != other.cgroup && is_below(&other.cgroup.path, &c.cgroup.path)
+            };
+            !c.was_seen() && self.all.iter().any(is_in)
+        };
+        let all = self.all.iter();
+        all.filter(move |c| !c.is_pause(&self.tree) && !is_around(c))
+    }
+
+    /// Returns how many files the report lists; one that several containers used counts once.
+    pub fn files(&self) -> usize {
+        let sets: Vec<_> = self.listed().map(|c| &c.files).collect();
+        FileSet::union_len(&sets)
+    }
+
+    /// Sets the gaps that the containers tell of.
+    pub fn add_gaps(&self, gaps: &mut Gaps, counts: &Counts) {
+        let late = self.listed().filter(|c| c.late).count();
+        let was_seen = |c: &Container| c.was_seen() || c.events(counts) > 0;
+        gaps.set(Gap::Evicted, self.evicted);
+        gaps.set(Gap::LateAttach, late as u64);
+        gaps.set(Gap::NothingSeen, u64::from(!self.listed().any(was_seen)));
+    }
+
+    pub fn snapshots(&self, counts: &Counts) -> Vec<ContainerSnapshot<'_>> {
+        self.listed().map(|c| c.snapshot(counts)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cgroup(id: u64, path: &str) -> Cgroup {
+        let path = path.into();
+        Cgroup { id, path }
+    }
+
+    fn none() -> Containers {
+        Containers::new(Vec::new(), 0)
+    }
+
+    /// Containers of these paths that ended, each with its place plus one as id.
+    fn ended(paths: &[&str]) -> Containers {
+        let cgroups = (1..).zip(paths).map(|(id, path)| cgroup(id, path));
+        let mut containers = Containers::new(cgroups.collect(), 0);
+        containers.all.iter_mut().for_each(|c| c.ended = true);
+        containers
+    }
+
+    fn enter(containers: &mut Containers, path: &str) -> Place {
+        containers.enter(100, path.into())
+    }
+
+    #[test]
+    fn a_cgroup_that_is_created_again_is_the_same_container() {
+        let mut containers = ended(&["/a/x", "/b/x"]);
+        assert_eq!(enter(&mut containers, "/b/x"), 1);
+        let again = &containers.all[1];
+        assert_eq!((again.cgroup.id, again.ended), (100, false));
+        assert_eq!(again.cgroup.path, b"/b/x");
+    }
+
+    #[test]
+    fn a_container_that_runs_is_not_another_one() {
+        let mut containers = Containers::new(vec![cgroup(1, "/x")], 0);
+        assert_eq!(enter(&mut containers, "/x"), 1);
+    }
+
+    /// In a cgroup namespace the known path begins further down.
+    #[test]
+    fn a_path_in_a_namespace_is_the_end_of_the_whole_one() {
+        let mut containers = ended(&["/x"]);
+        assert_eq!(enter(&mut containers, "/system.slice/pod/x"), 0);
+    }
+
+    #[test]
+    fn half_a_name_is_not_the_end_of_a_path() {
+        let mut containers = ended(&["/x"]);
+        assert_eq!(enter(&mut containers, "/a/max"), 1);
+    }
+
+    #[test]
+    fn the_longest_path_that_fits_is_the_container() {
+        let mut containers = ended(&["/x", "/a/x"]);
+        assert_eq!(enter(&mut containers, "/a/x"), 1);
+        assert_eq!(enter(&mut containers, "/b/x"), 0);
+    }
+
+    #[test]
+    fn a_container_that_begins_again_is_seen_from_its_start() {
+        let mut containers = ended(&["/x"]);
+        containers.all[0].late = true;
+        containers.all[0].root = Some(b"/jail".to_vec());
+        enter(&mut containers, "/x");
+        assert!(!containers.all[0].late && containers.all[0].root.is_none());
+    }
+
+    /// It is there without a cgroup, which may have run all the time.
+    #[test]
+    fn a_container_of_an_earlier_report_stays_late() {
+        let mut containers = none();
+        containers.resume(&ContainerEntry {
+            cgroup_path: b"/x".to_vec(),
+            attached_late: true,
+            ..ContainerEntry::default()
+        });
+        assert_eq!(enter(&mut containers, "/x"), 0);
+        assert!(containers.all[0].late);
+    }
+
+    #[test]
+    fn of_many_that_are_gone_the_oldest_become_one() {
+        let mut containers = none();
+        for i in 0..1000u64 {
+            let place = containers.add(cgroup(i + 1, &format!("/pod/{i}")));
+            containers.add_file(place, format!("/{}", i % 90).as_bytes(), 0);
+            containers.add_file(place, b"/all", 0);
+            let container = &mut containers.all[place];
+            (container.ended, container.past_events) = (i != 500, 1);
+            containers.merge_gone();
+        }
+        assert_eq!(containers.all.len(), GONE_MAX + 1);
+        let alive = containers.all.iter().find(|c| !c.ended).unwrap();
+        assert_eq!((alive.cgroup.id, alive.merged), (501, 0));
+        let oldest = &containers.all[1];
+        assert_eq!((oldest.merged, oldest.past_events), (935, 936));
+        assert_eq!(oldest.files.len(), 91);
+        let last = containers.all.last().unwrap();
+        assert_eq!(
+            (last.cgroup.id, last.merged, last.files.len()),
+            (1000, 0, 2)
+        );
+    }
+
+    #[test]
+    fn a_container_that_restarts_is_known_by_its_name() {
+        let web = |_: &Cgroup| Some("web".to_string());
+        let mut containers = Containers::new(vec![cgroup(1, "/pod/1")], 0);
+        containers.add_file(0, b"/a", 0);
+        containers.resolve_names(web);
+        containers.all[0].ended = true;
+        let second = containers.add(cgroup(2, "/pod/2"));
+        containers.add_file(second, b"/b", 0);
+        containers.resolve_names(web);
+        assert_eq!(containers.all.len(), 1);
+        let again = &containers.all[0];
+        assert_eq!((again.cgroup.id, again.ended), (2, false));
+        assert_eq!(again.files.len(), 2);
+    }
+
+    #[test]
+    fn a_container_that_ends_before_its_name_is_known_is_kept() {
+        let mut containers = ended(&["/pod/1"]);
+        containers.resolve_names(|_| Some("web".into()));
+        assert_eq!(containers.all.len(), 1);
+    }
+
+    #[test]
+    fn of_another_name_or_of_none_it_is_another_container() {
+        let mut containers = ended(&["/pod/1"]);
+        containers.resolve_names(|_| Some("web".into()));
+        containers.add(cgroup(3, "/pod/3"));
+        containers.resolve_names(|_| Some("worker".into()));
+        containers.add(cgroup(4, "/pod/4"));
+        containers.resolve_names(|_| None);
+        assert_eq!(containers.all.len(), 3);
+    }
+
+    #[test]
+    fn a_cgroup_around_containers_is_not_listed() {
+        let cgroups = vec![cgroup(1, "/pod"), cgroup(2, "/pod/web")];
+        let mut containers = Containers::new(cgroups, 0);
+        let listed = |containers: &Containers| -> Vec<u64> {
+            containers.listed().map(|c| c.cgroup.id).collect()
+        };
+        assert_eq!(listed(&containers), [2]);
+        // But it is once something happened in it.
+        containers.add_file(0, b"/a", 0);
+        assert_eq!(listed(&containers), [1, 2]);
+    }
+
+    #[test]
+    fn pause_containers_are_not_listed() {
+        let mut containers = Containers::new(vec![cgroup(1, "/pod/pause")], 0);
+        containers.add_file(0, b"/pause", 0);
+        assert_eq!(containers.listed().count(), 0);
+        containers.add_file(0, b"/etc/hosts", 0);
+        assert_eq!(containers.listed().count(), 1);
+    }
+
+    #[test]
+    fn what_turns_out_to_show_the_kernel_is_removed() {
+        let mut containers = Containers::new(vec![cgroup(1, "/x")], 0);
+        containers.add_file(0, b"/here/1/stat", 0);
+        containers.add_file(0, b"/hereafter", 0);
+        containers.note_mount(0, b"/here", b"proc");
+        assert_eq!(containers.files(), 1);
+    }
+}

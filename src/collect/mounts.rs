@@ -1,0 +1,168 @@
+//! The mount points of a container on which files were seen.
+
+use crate::path::is_below;
+use std::collections::BTreeMap;
+
+/// File systems that show the kernel, not files of an image.
+const PSEUDO: [&[u8]; 16] = [
+    b"binfmt_misc",
+    b"bpf",
+    b"cgroup",
+    b"cgroup2",
+    b"configfs",
+    b"debugfs",
+    b"devpts",
+    b"efivarfs",
+    b"fusectl",
+    b"mqueue",
+    b"proc",
+    b"pstore",
+    b"securityfs",
+    b"selinuxfs",
+    b"sysfs",
+    b"tracefs",
+];
+
+/// A container may mount as much as it likes, in a user namespace of its own. This many mount points are noted, and none
+/// with a longer name.
+const POINTS_MAX: usize = 256;
+const POINT_BYTES_MAX: usize = 256;
+
+/// Mount points, each with the type of the file system that is mounted there.
+#[derive(Default)]
+pub struct Mounts {
+    points: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Does one of them show the kernel?
+    any_pseudo: bool,
+}
+
+/// What noting a mount point changed.
+#[derive(Debug, PartialEq)]
+pub enum Noted {
+    /// Nothing: it was known, or there is no room for it.
+    Nothing,
+    Files,
+    /// A file system that shows the kernel. Paths below it that were listed before have to go.
+    Pseudo,
+}
+
+impl Mounts {
+    pub fn note(&mut self, point: &[u8], fs: &[u8]) -> Noted {
+        let known = self.points.get(point);
+        let is_known = known.is_some_and(|known| known == fs);
+        let is_full = known.is_none() && self.points.len() == POINTS_MAX;
+        if is_known || is_full || point.len() > POINT_BYTES_MAX {
+            return Noted::Nothing;
+        }
+        self.points.insert(point.into(), fs.into());
+        if PSEUDO.contains(&fs) {
+            self.any_pseudo = true;
+            Noted::Pseudo
+        } else {
+            Noted::Files
+        }
+    }
+
+    /// Takes over the mount points of another container.
+    pub fn absorb(&mut self, other: Mounts) {
+        let Mounts {
+            points,
+            // Noting the points finds it out.
+            any_pseudo: _,
+        } = other;
+        for (point, fs) in &points {
+            self.note(point, fs);
+        }
+    }
+
+    /// Does the path lie on a pseudo file system, as far as is known?
+    pub fn is_pseudo(&self, path: &[u8]) -> bool {
+        if !self.any_pseudo {
+            return false;
+        }
+        let around = self.points.iter().filter(|(at, _)| is_below(path, at));
+        let innermost = around.max_by_key(|(point, _)| point.len());
+        innermost.is_some_and(|(_, fs)| PSEUDO.contains(&fs.as_slice()))
+    }
+
+    /// Returns mount point and type of those file systems that hold files.
+    pub fn of_files(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let all = self.points.iter().map(|(point, fs)| (&point[..], &fs[..]));
+        all.filter(|(_, fs)| !PSEUDO.contains(fs))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_is_known_is_not_news() {
+        let mut mounts = Mounts::default();
+        assert_eq!(mounts.note(b"/data", b"ext4"), Noted::Files);
+        assert_eq!(mounts.note(b"/data", b"ext4"), Noted::Nothing);
+        assert_eq!(mounts.note(b"/proc", b"proc"), Noted::Pseudo);
+    }
+
+    #[test]
+    fn mount_points_are_bounded() {
+        let mut mounts = Mounts::default();
+        mounts.note(b"/data", b"ext4");
+        for i in 0..10_000 {
+            mounts.note(format!("/m/{i}").as_bytes(), b"tmpfs");
+        }
+        assert_eq!(mounts.points.len(), POINTS_MAX);
+        // What is mounted at a known point may still change.
+        assert_eq!(mounts.note(b"/data", b"proc"), Noted::Pseudo);
+        assert!(mounts.is_pseudo(b"/data/1"));
+    }
+
+    #[test]
+    fn long_names_of_mount_points_are_left_out() {
+        let mut mounts = Mounts::default();
+        let long = [b"/", &[b'x'; POINT_BYTES_MAX][..]].concat();
+        assert_eq!(mounts.note(&long, b"tmpfs"), Noted::Nothing);
+        assert_eq!(mounts.note(&long[1..], b"tmpfs"), Noted::Files);
+    }
+
+    #[test]
+    fn the_innermost_mount_decides() {
+        let mut mounts = Mounts::default();
+        mounts.note(b"/", b"overlay");
+        mounts.note(b"/proc", b"proc");
+        mounts.note(b"/proc/scsi", b"tmpfs");
+        assert!(mounts.is_pseudo(b"/proc") && mounts.is_pseudo(b"/proc/1/stat"));
+        assert!(!mounts.is_pseudo(b"/process") && !mounts.is_pseudo(b"/proc/scsi/x"));
+    }
+
+    #[test]
+    fn only_file_systems_with_files_are_reported() {
+        let mut mounts = Mounts::default();
+        mounts.note(b"/", b"overlay");
+        mounts.note(b"/proc", b"proc");
+        mounts.note(b"/data", b"ext4");
+        let reported: Vec<_> = mounts.of_files().collect();
+        let expected = [(&b"/"[..], &b"overlay"[..]), (b"/data", b"ext4")];
+        assert_eq!(reported, expected);
+    }
+
+    proptest! {
+        #[test]
+        fn the_points_of_both_are_kept(points in prop::collection::btree_map("/[a-c]{1,3}", "ext4|proc", 0..9), at in 0usize..9) {
+            let points: Vec<_> = points.into_iter().collect();
+            let (a, b) = points.split_at(at.min(points.len()));
+            let noted = |points: &[(String, String)]| {
+                let mut mounts = Mounts::default();
+                for (point, fs) in points {
+                    mounts.note(point.as_bytes(), fs.as_bytes());
+                }
+                mounts
+            };
+            let (mut both, all) = (noted(a), noted(&points));
+            both.absorb(noted(b));
+            prop_assert_eq!(both.points, all.points);
+            prop_assert_eq!(both.any_pseudo, all.any_pseudo);
+        }
+    }
+}

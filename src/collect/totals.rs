@@ -1,0 +1,164 @@
+//! Where the accesses went: what the programs counted, and what became of their records.
+
+use crate::bpf::probe::Counts;
+use crate::bpf::wire::{Outcome, ROWS};
+use crate::collect::gaps::Gap;
+use std::fmt;
+
+/// The accesses of this run. `total` is the sum of the five numbers that follow it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Totals {
+    pub total: u64,
+    pub processed: u64,
+    pub duplicate: u64,
+    pub excluded: u64,
+    pub failed: u64,
+    pub dropped: u64,
+    /// Files, not accesses.
+    pub evicted: u64,
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(
+            f,
+            "{} accesses: {} new, {} known, {} excluded, {} failed, {} lost",
+            self.total, self.processed, self.duplicate, self.excluded, self.failed, self.dropped
+        )
+    }
+}
+
+/// What became of an access whose record was taken.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fate {
+    /// It added a file.
+    New,
+    Known,
+    Excluded,
+    /// It is not known what directory its path is relative to.
+    Unresolved,
+}
+
+/// The records that were taken.
+pub struct Tally {
+    /// Of each row of the syscall table.
+    received: Vec<u64>,
+    processed: u64,
+    duplicate: u64,
+    excluded: u64,
+    unresolved: u64,
+    malformed: u64,
+}
+
+impl Default for Tally {
+    fn default() -> Tally {
+        Tally {
+            received: vec![0; ROWS],
+            processed: 0,
+            duplicate: 0,
+            excluded: 0,
+            unresolved: 0,
+            malformed: 0,
+        }
+    }
+}
+
+impl Tally {
+    /// Counts the record of an access. `row` is one of the syscall table.
+    pub fn received(&mut self, row: u16) {
+        self.received[row as usize] += 1;
+    }
+
+    /// Counts bytes that are not a record.
+    pub fn malformed(&mut self) {
+        self.malformed += 1;
+    }
+
+    /// Counts what became of an access.
+    pub fn ended_as(&mut self, fate: Fate) {
+        let count = match fate {
+            Fate::New => &mut self.processed,
+            Fate::Known => &mut self.duplicate,
+            Fate::Excluded => &mut self.excluded,
+            Fate::Unresolved => &mut self.unresolved,
+        };
+        *count += 1;
+    }
+
+    /// Returns how many records were taken.
+    pub fn records(&self) -> u64 {
+        self.received.iter().sum::<u64>() + self.malformed
+    }
+
+    /// Returns how many records made no sense; not one is expected.
+    pub fn malformed_records(&self) -> u64 {
+        self.malformed
+    }
+
+    /// Returns the accesses of one row of the syscall table, whatever became of them. Over all rows this is
+    /// [`Totals::total`] without the records that made no sense.
+    pub fn accesses_of(&self, row: u16, counts: &Counts) -> u64 {
+        let here: u64 = counts.of(row).iter().sum();
+        self.received[row as usize] + here - counts.of(row)[Outcome::Submitted as usize]
+    }
+
+    /// Returns how many accesses happened and are not in the report, by reason.
+    pub fn lost(&self, counts: &Counts) -> [(Gap, u64); 6] {
+        [
+            (Gap::BufferFull, counts.sum(Outcome::Full)),
+            (Gap::Unreadable, counts.sum(Outcome::Unreadable)),
+            (Gap::IoUring, counts.sum(Outcome::Untraced)),
+            (Gap::TooLong, counts.sum(Outcome::TooLong)),
+            (Gap::Unresolved, self.unresolved),
+            (Gap::Malformed, self.malformed),
+        ]
+    }
+
+    /// Adds up what the programs counted and what became of their records.
+    pub fn totals(&self, counts: &Counts, evicted: u64) -> Totals {
+        let mut totals = Totals {
+            total: 0,
+            processed: self.processed,
+            duplicate: self.duplicate + counts.sum(Outcome::Duplicate),
+            excluded: self.excluded + counts.sum(Outcome::Excluded),
+            failed: counts.sum(Outcome::Failed),
+            dropped: self.lost(counts).iter().map(|(_, n)| n).sum(),
+            evicted,
+        };
+        totals.total =
+            totals.processed + totals.duplicate + totals.excluded + totals.failed + totals.dropped;
+        totals
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_record_is_in_the_total_once() {
+        let mut tally = Tally::default();
+        let fates = [Fate::New, Fate::Known, Fate::Excluded, Fate::Unresolved];
+        for (row, fate) in (1..).zip(fates) {
+            tally.received(row);
+            tally.ended_as(fate);
+        }
+        tally.malformed();
+        let totals = tally.totals(&Counts::default(), 9);
+        let expected = Totals {
+            total: 5,
+            processed: 1,
+            duplicate: 1,
+            excluded: 1,
+            failed: 0,
+            dropped: 2,
+            evicted: 9,
+        };
+        assert_eq!(totals, expected);
+        assert_eq!(tally.records(), totals.total);
+        let of_rows: u64 = (0..ROWS as u16)
+            .map(|row| tally.accesses_of(row, &Counts::default()))
+            .sum();
+        assert_eq!(of_rows + tally.malformed_records(), totals.total);
+    }
+}
