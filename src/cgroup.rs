@@ -1,13 +1,13 @@
 //! Cgroups of version 2: where they are mounted, their ids and paths.
 
 pub mod command;
-mod named;
 mod pod;
+mod resolve;
 pub mod selection;
 mod temporary;
 
-pub use named::{NamedCgroup, named, shows_root};
 pub use pod::{Pod, is_container, kubernetes_name, own_container, short_name};
+pub use resolve::{NamedCgroup, resolve_names, shows_root};
 pub use temporary::TempCgroup;
 
 use crate::error::{Error, Result};

@@ -154,14 +154,18 @@ pub fn kubernetes_name(proc: &Path, cgroup: &[u8]) -> Option<String> {
     };
     let found = processes.map(|e| e.path()).find(is_in)?;
     let mountinfo = fs::read_to_string(found.join("mountinfo")).ok()?;
-    // …/pods/UID/containers/NAME/FILE on /dev/termination-log
-    mountinfo.lines().find_map(|line| {
-        let source = line.split(' ').nth(3)?;
-        let (_, below) = source.split_once("/pods/")?;
-        let mut names = below.split('/').skip(1);
-        let name = (names.next()? == "containers").then(|| names.next())??;
-        names.next().map(|_| name.to_string())
-    })
+    mountinfo.lines().find_map(name_in_mount).map(String::from)
+}
+
+/// Returns the container's name if that line of mountinfo is the mount of a file of the kubelet's, whose source is
+/// `…/pods/UID/containers/NAME/FILE`.
+fn name_in_mount(line: &str) -> Option<&str> {
+    let source = line.split(' ').nth(3)?;
+    let (_, below) = source.split_once("/pods/")?;
+    match below.split('/').collect::<Vec<_>>()[..] {
+        [_, "containers", name, _, ..] => Some(name),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -307,6 +311,26 @@ mod tests {
         };
         assert_eq!(name("b").as_deref(), Some("web"));
         assert_eq!((name("a"), name("c")), (None, None));
+    }
+
+    #[test]
+    fn only_a_file_of_the_kubelet_tells_a_name() {
+        let name = |source: &str| {
+            let line = format!("702 700 8:1 {source} /dev/termination-log rw - ext4 /dev/sda1 rw");
+            name_in_mount(&line).map(String::from)
+        };
+        let found = name("/var/lib/kubelet/pods/1/containers/web/5bd0");
+        assert_eq!(found.as_deref(), Some("web"));
+        for source in [
+            "/var/lib/kubelet/pods/1/etc-hosts",
+            "/var/lib/kubelet/pods/1/containers",
+            "/var/lib/kubelet/pods/1/containers/web",
+            "/var/lib/kubelet/pods/1/volumes/web/5bd0",
+            "/containers/web/5bd0",
+            "/",
+        ] {
+            assert_eq!(name(source), None, "{source}");
+        }
     }
 
     #[test]

@@ -62,7 +62,7 @@ impl Loaded {
     /// Begins to trace the selection, and starts the command if there is one.
     pub fn attach(mut self, config: Config, selection: Selection) -> Result<Attached> {
         self.probe.attach()?;
-        let scope = selection.at(&mut self.probe)?;
+        let scope = selection.apply(&mut self.probe)?;
         log::info(format_args!(
             "attached: {} syscalls and exec; {} of {} MiB; tracing {}; listening on {}",
             syscalls::counted_rows().count(),

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 const CGROUP_SUPER_MAGIC: u64 = 0x27e0eb;
 const CGROUP2_SUPER_MAGIC: u64 = 0x63677270;
 
+/// A cgroup that the user named.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamedCgroup {
     /// Its id is 0 while it does not exist.
@@ -27,8 +28,8 @@ pub struct NamedCgroup {
     pub late: Vec<Cgroup>,
 }
 
-/// All cgroups that a value of `-cgroup` or `-cgroups` names. `@FILE` stands for the file's content.
-pub fn named(value: &OsStr, mount: &Path) -> Result<Vec<NamedCgroup>> {
+/// Finds all cgroups that a value of `-cgroup` or `-cgroups` names. `@FILE` stands for the file's content.
+pub fn resolve_names(value: &OsStr, mount: &Path) -> Result<Vec<NamedCgroup>> {
     let mut found: Vec<NamedCgroup> = Vec::new();
     for name in names(value)? {
         let named = find(OsStr::from_bytes(&name), mount)?;
@@ -274,7 +275,7 @@ mod tests {
     #[test]
     fn says_what_is_wrong_with_a_name() {
         let said = |name: &str| {
-            let error = named(OsStr::new(name), Path::new("/proc/self")).unwrap_err();
+            let error = resolve_names(OsStr::new(name), Path::new("/proc/self")).unwrap_err();
             assert_eq!(error.status, crate::error::USAGE);
             error.to_string()
         };
