@@ -16,15 +16,15 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-/// A cgroup that is traced, with all below it.
+/// A cgroup that is traced with all that is below it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cgroup {
     pub id: u64,
-    /// Below the root, beginning with a slash, as /proc/PID/cgroup has it.
+    /// The path below the root, with a slash at its beginning, as in /proc/PID/cgroup.
     pub path: Vec<u8>,
 }
 
-/// The first cgroup v2 mount in a mountinfo file (proc(5)), wherever it is.
+/// Returns where cgroup v2 is mounted first by a mountinfo file (proc(5)).
 pub fn find_mount(mountinfo: &[u8]) -> Option<PathBuf> {
     mountinfo.split(|b| *b == b'\n').find_map(|line| {
         let mut fields = line.split(|b| *b == b' ');
@@ -35,7 +35,7 @@ pub fn find_mount(mountinfo: &[u8]) -> Option<PathBuf> {
     })
 }
 
-/// mountinfo writes blanks and backslashes as `\040`.
+/// Undoes what mountinfo does to blanks and backslashes, which it writes as `\040`.
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(field.len());
     let mut rest = field;
@@ -56,13 +56,13 @@ impl Cgroup {
         })
     }
 
-    /// The last part of the path.
+    /// Returns the last name of the path.
     pub fn name(&self) -> &[u8] {
         self.path.rsplit(|b| *b == b'/').next().unwrap_or_default()
     }
 }
 
-/// The path of a cgroup from its directory.
+/// Returns the path of a cgroup from its directory.
 fn path_of(directory: &Path, mount: &Path) -> Vec<u8> {
     let below = directory.strip_prefix(mount).unwrap_or(directory);
     [b"/", below.as_os_str().as_bytes()].concat()

@@ -1,5 +1,5 @@
-//! A directory that holds an image: what is in it, and which paths it takes to reach a file. Absolute
-//! symlinks start at the directory, `..` ends there: nothing outside is ever looked at.
+//! A directory that holds an image: what is in it, and which paths are needed to reach a file. Absolute symlinks start
+//! at the directory, and `..` ends there: nothing outside is ever looked at.
 
 pub mod closure;
 pub mod packages;
@@ -14,7 +14,7 @@ use std::io::ErrorKind;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-/// As many as the kernel follows: path_resolution(7).
+/// How many symlinks the kernel follows: path_resolution(7).
 const LINKS_MAX: usize = 40;
 
 #[derive(Clone, PartialEq)]
@@ -68,7 +68,7 @@ impl Image {
         }
     }
 
-    /// Where a path of the image, which has no `..` and no symlink but at its end, is on this machine.
+    /// Returns where a path of the image is on this machine. The path has no `..`, and no symlink but at its end.
     pub fn outside(&self, path: &[u8]) -> PathBuf {
         let inside = path.strip_prefix(b"/").unwrap_or(path);
         self.root.join(OsStr::from_bytes(inside))
@@ -96,7 +96,7 @@ impl Image {
     }
 
     /// Adds every path that `path` needs: its directories, itself, and what symlinks on the way lead
-    /// to. Of a path that is not there the directories are needed: it was made in them.
+    /// to. If the path is not there, its directories are needed, because it was created in them.
     pub fn follow(&mut self, path: &[u8], needed: &mut Paths) -> Result<End> {
         let walk = self.walk(path)?;
         // Most are there already, and stay.
@@ -104,13 +104,13 @@ impl Image {
         Ok(walk.end)
     }
 
-    /// The path by which [`Image::entries`] lists what `path` names: with no symlink on the way to it.
+    /// Returns the path by which [`Image::entries`] lists what `path` names. No symlink is on the way to it.
     pub fn locate(&mut self, path: &[u8]) -> Result<Option<Vec<u8>>> {
         let mut walk = self.walk(path)?;
         Ok(walk.itself.map(|n| walk.visited.swap_remove(n - 1)))
     }
 
-    /// What a path leads to in the end, if that is there.
+    /// Returns what a path leads to in the end, if that is there.
     pub fn target(&mut self, path: &[u8]) -> Result<Option<Vec<u8>>> {
         let mut walk = self.walk(path)?;
         Ok(walk.visited.pop().filter(|_| walk.end == End::Exists))
@@ -170,7 +170,7 @@ impl Image {
         Ok(walk)
     }
 
-    /// Everything that is in the image but its root, sorted by path.
+    /// Returns everything that is in the image but its root, sorted by path.
     pub fn entries(&self) -> Result<Vec<Entry>> {
         let (mut entries, mut directories) = (Vec::new(), vec![Vec::new()]);
         while let Some(directory) = directories.pop() {
@@ -200,7 +200,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    /// Follows a path in a small image; answers what it needs, sorted, and how it ended.
+    /// Follows a path in a small image. Returns what it needs, sorted, and how it ended.
     fn followed(path: &str) -> (Vec<String>, End) {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path();

@@ -1,4 +1,4 @@
-//! The metrics: one table, and its text in the Prometheus exposition format 0.0.4.
+//! The metrics: one table, and their text in the Prometheus exposition format 0.0.4.
 
 use crate::bpf::counts::Counts;
 use crate::bpf::syscalls;
@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What the metrics are about, at the time of a scrape.
+/// What the metrics tell of, at the time of a scrape.
 pub struct Scrape<'a> {
     pub collector: &'a Collector,
     pub counts: &'a Counts,
@@ -192,7 +192,7 @@ pub const METRICS: &[Metric] = &[
     ),
 ];
 
-/// A series for each container that the report lists: each that is traced, and some that ended.
+/// Returns a series for each container that the report lists: those that are traced, and some that ended.
 fn by_container(values: &Values, value: fn(&Container, u64) -> u64) -> Vec<(String, f64)> {
     let Scrape {
         collector, counts, ..
@@ -208,7 +208,7 @@ fn by_container(values: &Values, value: fn(&Container, u64) -> u64) -> Vec<(Stri
     series.collect()
 }
 
-/// A label's value: backslash, quote and newline are escaped.
+/// Escapes a label's value: its backslashes, quotes and newlines.
 fn escaped(value: &str) -> String {
     value
         .replace('\\', "\\\\")
@@ -216,7 +216,7 @@ fn escaped(value: &str) -> String {
         .replace('\n', "\\n")
 }
 
-/// Every syscall that was seen.
+/// Returns a series for each syscall that was seen.
 fn by_syscall(values: &Values) -> Vec<(String, f64)> {
     let Scrape {
         collector, counts, ..
@@ -275,7 +275,7 @@ mod tests {
         assert_eq!(escaped("/a\"b\\c\nd"), "/a\\\"b\\\\c\\nd");
     }
 
-    /// The README's table has the metrics in the same order, each with the labels that it has.
+    /// The README's table has the same metrics in the same order, each with its type.
     #[test]
     fn the_readme_has_every_metric() {
         let readme = include_str!("../README.md");

@@ -322,7 +322,7 @@ fn run_leaves_no_cgroup_and_says_what_still_runs() {
     assert_eq!(level, "warn");
     assert_eq!(
         said,
-        "1 processes of the command still run; they are traced no longer"
+        "1 process is still running after the command and no longer traced"
     );
     let cgroup = text(&output.stdout);
     let path = cgroup

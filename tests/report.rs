@@ -482,7 +482,7 @@ fn which_reports_are_gone_on_with() {
     execute("mkfifo", &[report.to_str().unwrap()]);
     let (files, warned) = run(&[], "a");
     assert_eq!(files, [true, false, false]);
-    assert!(warned.contains("no regular file"), "{warned}");
+    assert!(warned.contains("not a regular file"), "{warned}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command};
 
-/// As shells have it: the command was not found, or cannot be executed.
+/// The statuses that shells give for a command that was not found or cannot be executed.
 const NOT_FOUND: u8 = 127;
 const NOT_EXECUTABLE: u8 = 126;
 
@@ -21,8 +21,8 @@ pub struct Running {
     cgroup: TempCgroup,
 }
 
-/// The file a command's name stands for. Looked up here and not in the child, whose failed tries
-/// would be traced.
+/// Finds the file that a command's name stands for. The child does not look for it, because its failed tries would be
+/// traced.
 fn find(name: &OsStr) -> Result<OsString> {
     let not_found = || {
         let message = format!("{name:?}: command not found; give a name on PATH, or a path");
@@ -44,7 +44,7 @@ fn find(name: &OsStr) -> Result<OsString> {
 }
 
 impl Running {
-    /// Starts `words` inside `cgroup`, which must be traced by now.
+    /// Starts the command `words` in `cgroup`, which must be traced already.
     pub fn start(cgroup: TempCgroup, words: &[OsString]) -> Result<Running> {
         let file = find(&words[0])?;
         let mut command = Command::new(&file);
@@ -64,7 +64,7 @@ impl Running {
         }
     }
 
-    /// The command's status once it has ended, as a shell would have it.
+    /// Returns the command's status once it has ended, as a shell would give it.
     pub fn try_wait(&mut self) -> Result<Option<u8>> {
         let status = self
             .child
@@ -76,12 +76,17 @@ impl Running {
         }))
     }
 
-    /// Lets go of what the command left running.
+    /// Moves the processes that the command left running out of the cgroup, and says so.
     pub fn evacuate(self) {
         let left = self.cgroup.evacuate();
         if left > 0 {
+            let are = if left == 1 {
+                "process is"
+            } else {
+                "processes are"
+            };
             log::warn(format_args!(
-                "{left} processes of the command still run; they are traced no longer"
+                "{left} {are} still running after the command and no longer traced"
             ));
         }
     }

@@ -15,7 +15,7 @@ pub struct Pod {
     pub own: u64,
 }
 
-/// The path of the cgroup at that place in the list of cgroups that snoop is in.
+/// Returns the path of one of the cgroups that snoop is in.
 fn path_at(cgroups: &[(u64, Vec<u8>)], at: usize) -> Vec<u8> {
     let names = cgroups[at..].iter().rev().map(|(_, name)| &name[..]);
     let mut path = Vec::new();
@@ -40,7 +40,7 @@ impl Pod {
         }
     }
 
-    /// The parent of snoop's own container, whatever the two are called.
+    /// Finds the parent of snoop's own container, whatever the two are called.
     pub fn parent(cgroups: &[(u64, Vec<u8>)]) -> Result<Pod> {
         let at = own_container(cgroups) + 1;
         if at < cgroups.len() {
@@ -63,8 +63,8 @@ impl Pod {
     }
 }
 
-/// The place of snoop's own container among the cgroups that it is in. An engine may have put it into a cgroup of its own
-/// below that of the container (crun does, with systemd).
+/// Returns the place of snoop's own container among the cgroups that it is in. It need not be the first: crun with
+/// systemd puts the processes into a further cgroup below the container's.
 pub fn own_container(cgroups: &[(u64, Vec<u8>)]) -> usize {
     let is_container = |(_, name): &(u64, Vec<u8>)| is_container(name);
     cgroups.iter().position(is_container).unwrap_or(0)
@@ -85,12 +85,12 @@ fn not_in_a_pod(cgroups: &[(u64, Vec<u8>)]) -> Error {
     ))
 }
 
-/// Is that the name of a pod's cgroup, which has a child called `below` and a parent called `above`?
+/// Is this the name of a pod's cgroup? `below` is the name of its child, `above` that of its parent.
 fn is_pod(name: &[u8], below: &[u8], above: &[u8]) -> bool {
     is_kubernetes_pod(name) || is_container(below) && is_other_pod(name, above)
 }
 
-/// Is that the name the kubelet gives to a pod's cgroup? `podUID` or, with systemd,
+/// Is this the name that the kubelet gives to a pod's cgroup? `podUID` or, with systemd,
 /// `kubepods-burstable-podUID.slice`; the uid has 36 characters, or 32 for a pod from a file.
 pub fn is_kubernetes_pod(name: &[u8]) -> bool {
     let Ok(name) = std::str::from_utf8(name) else {
@@ -107,7 +107,7 @@ pub fn is_kubernetes_pod(name: &[u8]) -> bool {
             .all(|c| c.is_ascii_hexdigit() || b"-_".contains(&c))
 }
 
-/// Is that the name of a group of containers outside of Kubernetes? Podman's pods are called by their id
+/// Is this the name of a group of containers outside of Kubernetes? Podman's pods are called by their id
 /// (`/libpod_parent/ID`) or, with systemd, `machine-libpod_pod_ID.slice`; tasks of Amazon ECS are `/ecs/TASK` or
 /// `ecstasks-TASK.slice`.
 fn is_other_pod(name: &[u8], above: &[u8]) -> bool {
@@ -119,7 +119,7 @@ fn is_other_pod(name: &[u8], above: &[u8]) -> bool {
         || above == b"ecs"
 }
 
-/// Is that a container's id, or a pod's of Podman: 64 hexadecimal digits?
+/// Is this the id of a container or of a pod of Podman: 64 hexadecimal digits?
 fn is_id(name: &[u8]) -> bool {
     name.len() == 64 && name.iter().all(u8::is_ascii_hexdigit)
 }
@@ -129,7 +129,7 @@ pub fn is_container(name: &[u8]) -> bool {
     short_name(name) != name
 }
 
-/// What people call a container: the short form of its id where the cgroup's name ends in one
+/// Returns what people call a container: the short form of its id if the cgroup's name ends in one
 /// (`cri-containerd-ID.scope`, `crio-ID.scope`, `docker-ID.scope`, `libpod-ID`, `ID`), else the cgroup's name.
 pub fn short_name(name: &[u8]) -> &[u8] {
     const SHORT: usize = 12;
@@ -138,12 +138,14 @@ pub fn short_name(name: &[u8]) -> &[u8] {
     id.filter(|id| is_id(id)).map_or(name, |id| &id[..SHORT])
 }
 
-/// The name that Kubernetes gives to the container in that cgroup, if one of its processes is to be seen below
-/// `proc` (the pod shares its process namespace): the kubelet mounts a file of its own directory into it.
+/// Returns the name that Kubernetes gives to the container in this cgroup. It is known if one of the container's
+/// processes can be seen below `proc`, because the pod shares its process namespace: the kubelet mounts a file from the
+/// container's own directory into it.
 pub fn kubernetes_name(proc: &Path, cgroup: &[u8]) -> Option<String> {
     let leaf = cgroup.rsplit(|b| *b == b'/').next()?;
     if short_name(leaf) == leaf {
-        return None; // not a container's: spares the search
+        // It is not a container, so the search would be in vain.
+        return None;
     }
     let entries = fs::read_dir(proc).ok()?.flatten();
     let processes = entries.filter(|e| e.file_name().as_bytes()[0].is_ascii_digit());

@@ -1,4 +1,5 @@
-//! The cgroups that `-cgroup` and `-cgroups` name, found below the cgroup v2 mount, or waited for.
+//! The cgroups that `-cgroup` and `-cgroups` name. They are looked up below the cgroup v2 mount; those that do not
+//! exist yet are waited for.
 
 use super::pod::{is_container, is_kubernetes_pod};
 use super::{Cgroup, id_of, path_of};
@@ -11,20 +12,20 @@ use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// linux/magic.h
+/// The types of cgroup file systems, from linux/magic.h.
 const CGROUP_SUPER_MAGIC: u64 = 0x27e0eb;
 const CGROUP2_SUPER_MAGIC: u64 = 0x63677270;
 
 /// A cgroup that the user named.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamedCgroup {
-    /// Its id is 0 while it does not exist.
+    /// Has the id 0 if it does not exist yet.
     pub cgroup: Cgroup,
     pub target: Target,
-    /// Where it is (or will be) created: the id of the nearest cgroup above it that exists, and the names that lead from
-    /// there to it. `None` for the root.
+    /// Where it is created, now or later: the id of the nearest cgroup above it that exists, and the names that lead
+    /// from there to it. The root has no such place.
     pub place: Option<(u64, Vec<Vec<u8>>)>,
-    /// Containers in it, or itself, in which processes run already.
+    /// The containers in it that have processes already. It is one of them if it has processes of its own.
     pub late: Vec<Cgroup>,
 }
 
@@ -40,7 +41,7 @@ pub fn resolve_names(value: &OsStr, mount: &Path) -> Result<Vec<NamedCgroup>> {
     Ok(found)
 }
 
-/// The names in a value: separated by commas or newlines, or lines of /proc/PID/cgroup.
+/// Returns the names in a value. They are separated by commas or newlines, or are lines of /proc/PID/cgroup.
 fn names(value: &OsStr) -> Result<Vec<Vec<u8>>> {
     let shown = value.to_string_lossy();
     let text = match value.as_bytes().strip_prefix(b"@") {
@@ -77,7 +78,8 @@ fn names(value: &OsStr) -> Result<Vec<Vec<u8>>> {
     Ok(names)
 }
 
-/// The hierarchy's number and the path of a line of /proc/PID/cgroup: `0::/path`, `9:name=systemd:/path` (cgroups(7)).
+/// Returns the number of the hierarchy and the path from a line of /proc/PID/cgroup, such as `0::/path` or
+/// `9:name=systemd:/path` (cgroups(7)).
 fn of_process(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut parts = line.splitn(3, |b| *b == b':');
     let (number, _, path) = (parts.next()?, parts.next()?, parts.next()?);
@@ -85,7 +87,7 @@ fn of_process(line: &[u8]) -> Option<(&[u8], &[u8])> {
     (is_number && path.starts_with(b"/")).then_some((number, path.trim_ascii()))
 }
 
-/// The cgroup that the user means: a directory, or a path below the mount.
+/// Finds the cgroup that the user means by a directory or by a path below the mount.
 fn find(name: &OsStr, mount: &Path) -> Result<NamedCgroup> {
     let shown = name.to_string_lossy();
     let usage = |why: &str| Err(Error::usage(format!("-cgroup={shown}: {why}")));
@@ -131,14 +133,14 @@ fn find(name: &OsStr, mount: &Path) -> Result<NamedCgroup> {
     }
 }
 
-/// Does the mount show all cgroups of the machine? In a cgroup namespace its directory is the namespace's own cgroup, which
-/// has files that the root has not.
+/// Does the mount show all cgroups of the machine? In a cgroup namespace it shows the namespace's own cgroup, which has
+/// a file that the root does not have.
 pub fn shows_root(mount: &Path) -> bool {
     !mount.join("cgroup.events").exists()
 }
 
-/// What a cgroup is, as far as its name tells. Of one that may hold containers the programs look at those in it: when snoop
-/// starts there may be none yet.
+/// Returns what a cgroup is by its name. If it may hold containers, the programs look for them all the time, because
+/// there may be none yet when snoop starts.
 fn target_by_name(name: &[u8]) -> Target {
     if is_container(name) {
         Target::Container
@@ -150,6 +152,7 @@ fn target_by_name(name: &[u8]) -> Target {
 }
 
 impl NamedCgroup {
+    /// Describes a cgroup that exists.
     fn at(directory: &Path, mount: &Path) -> Result<NamedCgroup> {
         let cgroup = Cgroup::at(directory, mount)?;
         let target = target_by_name(cgroup.name());
@@ -163,7 +166,7 @@ impl NamedCgroup {
         })
     }
 
-    /// One that does not exist yet.
+    /// Describes a cgroup that does not exist yet.
     fn awaited(directory: &Path, mount: &Path) -> Result<NamedCgroup> {
         let exists = directory.ancestors().find(|above| above.is_dir());
         let above = exists.unwrap_or(mount);
@@ -184,21 +187,21 @@ impl NamedCgroup {
     }
 }
 
-/// Do processes run in it or below it? The root has no such file, and always has some.
+/// Do processes run in it or below it? The root always has some, and no file that says so.
 fn is_populated(directory: &Path) -> bool {
     fs::read_to_string(directory.join("cgroup.events")).map_or(true, |events| {
         events.lines().any(|line| line == "populated 1")
     })
 }
 
-/// Do processes run in that very cgroup, besides snoop's own?
+/// Do processes other than snoop run in this very cgroup?
 fn has_processes(directory: &Path) -> bool {
     let own = std::process::id().to_string();
     let processes = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
     processes.lines().any(|process| process != own)
 }
 
-/// The containers that run already: cgroups in this one, or itself.
+/// Returns the containers that run already: cgroups in this one, and itself if it has processes of its own.
 fn late(directory: &Path, mount: &Path, cgroup: &Cgroup, target: Target) -> Result<Vec<Cgroup>> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let populated: Vec<PathBuf> = entries

@@ -1,4 +1,4 @@
-//! The cgroup that `snoop run` makes for its command.
+//! The cgroup that `snoop run` creates for its command.
 
 use super::Cgroup;
 use crate::error::{Error, Result};
@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// A cgroup made for one command; it is removed when this is dropped.
+/// A cgroup created for one command. It is removed when this is dropped.
 pub struct TempCgroup {
     pub cgroup: Cgroup,
     directory: PathBuf,
@@ -16,7 +16,7 @@ pub struct TempCgroup {
 }
 
 impl TempCgroup {
-    /// Makes a cgroup below our own one, or at the mount where that is not visible.
+    /// Creates a cgroup below snoop's own one, or at the mount if snoop's own cannot be seen.
     pub fn make(mount: &Path) -> Result<TempCgroup> {
         let own = fs::read("/proc/self/cgroup").unwrap_or_default();
         let own = own
@@ -31,7 +31,7 @@ impl TempCgroup {
         let directory = parent.join(format!("snoop-run-{}", std::process::id()));
         fs::create_dir(&directory).map_err(|e| {
             Error::failed(format!(
-                "cannot make the cgroup {}: {e}; run as root, with {} mounted writable",
+                "cannot create the cgroup {}: {e}; run as root, with {} mounted writable",
                 directory.display(),
                 mount.display()
             ))
@@ -43,7 +43,7 @@ impl TempCgroup {
         })
     }
 
-    /// What a child writes "0" into to move here.
+    /// Opens the file into which a child writes "0" to move here.
     pub fn entrance(&self) -> Result<OwnedFd> {
         let procs = self.directory.join("cgroup.procs");
         let file = fs::OpenOptions::new().write(true).open(&procs);
@@ -55,7 +55,7 @@ impl TempCgroup {
         })
     }
 
-    /// Moves what still runs in here to our own cgroup; answers how many processes that were.
+    /// Moves the processes that still run here to the cgroup above. Returns how many there were.
     pub fn evacuate(&self) -> usize {
         let (from, to) = (&self.directory, &self.parent);
         let mut moved = 0;
@@ -75,7 +75,7 @@ impl TempCgroup {
 
 impl Drop for TempCgroup {
     fn drop(&mut self) {
-        // The kernel lets go of a process that has just ended a moment later.
+        // The kernel keeps a process in its cgroup for a moment after it ended.
         for _ in 0..100 {
             if fs::remove_dir(&self.directory).is_ok() {
                 return;

@@ -25,7 +25,7 @@ struct Paths {
     root: Vec<u8>,
 }
 
-/// Finds the directory that a path leads to, in snoop's own view of the files; `None` if that cannot be told.
+/// Finds the directory that a path leads to in snoop's own view of the files; `None` if that is not known.
 pub type Resolve<'a> = &'a dyn Fn(&[u8]) -> Option<Vec<u8>>;
 
 impl AccessPaths {
@@ -47,8 +47,8 @@ impl AccessPaths {
         &self.paths.root
     }
 
-    /// Returns the path that the program asked for, made absolute; `None` if it asked for none or the path cannot be made
-    /// absolute.
+    /// Returns the path that the program asked for, made absolute; `None` if it asked for none or the path cannot be
+    /// made absolute.
     pub fn asked(&self) -> Option<&[u8]> {
         self.has_asked.then_some(&self.paths.asked[..])
     }
@@ -122,12 +122,12 @@ impl AccessPaths {
     }
 }
 
-/// Writes to `path` where `asked` leads from directory `base`, where `..` does not lead above `root`; `base` lies below `root`, and both are
-/// normalised. The result has no `.`, `..`, empty names or slash at its end.
+/// Writes to `path` where `asked` leads from the directory `base`. `..` does not lead above `root`. `base` lies below
+/// `root`, and both are normalised. The result has no `.`, `..`, empty names or slash at its end.
 ///
 /// The kernel takes `..` from where the name before it leads to, which need not be the directory that holds the name:
-/// that may be a symlink. `resolve` tells where it leads. Where it cannot, the name is taken for that of a directory.
-/// `crossed` gets each such name: without it the path leads nowhere.
+/// that may be a symlink. `resolve` finds where it leads. If it cannot, the name is taken for that of a directory.
+/// Each such name is added to `crossed`: without it the path leads nowhere.
 fn join(
     root: &[u8],
     base: &[u8],

@@ -1,9 +1,8 @@
 //! The set of one container's files, with a hard capacity.
 //!
-//! At the capacity the file that was used longest ago leaves, by the clock algorithm: each file has a
-//! mark that its use sets; a hand goes round, takes marks away, and evicts the first file it finds
-//! without one. The programs in the kernel must then forget the accesses that led to it, or its next use would
-//! not be told.
+//! A set that is full evicts the file that was used longest ago, by the clock algorithm: each use of a file sets its
+//! mark; a hand goes round, removes marks, and evicts the first file that has none. The programs in the kernel must
+//! then forget the accesses that led to that file, or they would not report its next use.
 
 use crate::files::hash_table;
 use crate::files::path_tree::{Id, PathTree};
@@ -20,7 +19,7 @@ pub struct FileSet {
     keys: Keys,
 }
 
-/// For a file that no access of now led to: the programs have no such key.
+/// The key for a file to which no access of this run led: the programs have no such key.
 pub const NO_KEY: u32 = 0;
 
 /// What adding a path did.
@@ -28,7 +27,7 @@ pub const NO_KEY: u32 = 0;
 pub enum Added {
     Known,
     New,
-    /// New, and another file had to leave.
+    /// New, and another file was evicted.
     Evicting,
 }
 
@@ -52,7 +51,7 @@ impl FileSet {
         self.files.has(id)
     }
 
-    /// How many files are in one of these sets at least.
+    /// Returns how many files are in at least one of these sets.
     pub fn union_len(sets: &[&FileSet]) -> usize {
         let words = sets.iter().map(|set| set.files.0.len()).max();
         let union = |word| {
@@ -108,7 +107,7 @@ impl FileSet {
         tree.release(id);
     }
 
-    /// Takes over all of another set; answers how many files had to leave.
+    /// Takes over all files of another set. Returns how many files were evicted for it.
     pub fn absorb(
         &mut self,
         tree: &mut PathTree,
@@ -131,7 +130,7 @@ impl FileSet {
         evicted
     }
 
-    /// Lets go of the files for which `keep` does not hold.
+    /// Removes the files for which `keep` does not hold.
     pub fn retain(&mut self, tree: &mut PathTree, mut keep: impl FnMut(&[u8]) -> bool) {
         let mut path = Vec::new();
         for id in self.files.iter().collect::<Vec<_>>() {
@@ -143,7 +142,7 @@ impl FileSet {
         }
     }
 
-    /// The file that has to leave.
+    /// Chooses the file to evict.
     fn make_room(&mut self) -> Id {
         loop {
             let at = self.files.next(self.hand).or_else(|| self.files.next(0));
@@ -157,7 +156,7 @@ impl FileSet {
     }
 }
 
-/// A set of small numbers, a bit each.
+/// A set of small numbers, with a bit for each.
 #[derive(Default)]
 struct Bits(Vec<u64>);
 
@@ -181,7 +180,7 @@ impl Bits {
         }
     }
 
-    /// The first one that is not below `at`.
+    /// Returns the first number of the set that is not below `at`.
     fn next(&self, at: Id) -> Option<Id> {
         let mut word = at as usize / 64;
         let mut bits = self.0.get(word)? & u64::MAX << (at % 64);
@@ -197,12 +196,13 @@ impl Bits {
     }
 }
 
-/// By which keys the programs know accesses to a file: the id, and the lower half of a key, which is enough to find
-/// it again (see [`crate::bpf::probe::Probe::reoffer`]).
+/// The keys by which the programs know accesses to each file. An entry is the file's id and the lower half of a key,
+/// which is enough to find it again (see [`crate::bpf::probe::Probe::reoffer`]).
 #[derive(Default)]
 struct Keys(HashTable<u64>);
 
-/// A file is asked for by few names; of more than these an older key is forgotten, and its next use told again.
+/// A file is asked for by few names. If there are more than this, an older key is forgotten, and the next access by it
+/// is reported again.
 const KEYS_PER_FILE: usize = 8;
 
 fn entry(id: Id, key: u32) -> u64 {

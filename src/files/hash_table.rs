@@ -2,8 +2,8 @@
 
 use hashbrown::HashTable;
 
-/// Inserts what is not there. What was removed may leave a mark that takes its place until the table moves; where such
-/// marks fill it, they are cleared in place, and it does not grow twofold as it would by itself.
+/// Inserts an element that is not in the table. A removed element may leave a mark that takes its place until the table
+/// moves. A table that is full of such marks is cleared of them here; by itself it would grow to twice its size.
 pub fn insert<T: Copy>(table: &mut HashTable<T>, new: T, hash: impl Fn(&T) -> u64) {
     let full = table.len() == table.capacity();
     // A table that is full to seven eighths grows.

@@ -1,4 +1,4 @@
-//! Paths of files as a tree of names, so that a directory of many files is kept once.
+//! Paths of files as a tree of names, in which a directory of many files is stored once.
 
 use crate::files::hash_table;
 use fxhash::FxHasher;
@@ -6,7 +6,7 @@ use hashbrown::HashTable;
 use std::cmp::Ordering;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-/// A name in the tree, by its place in it. The place of one that was let go is given to another.
+/// The place of a node in the tree. When a node is released, another one may get its place.
 pub type Id = u32;
 
 pub const ROOT: Id = 0;
@@ -16,22 +16,22 @@ struct Node {
     /// Where its name begins in [`PathTree::names`].
     name: u32,
     len: u16,
-    /// Nodes in it, and [`PathTree::hold`]s of it; without any it is gone.
+    /// How many nodes are in it, and how often it was held ([`PathTree::hold`]). At 0 it is gone.
     uses: u32,
 }
 
 pub struct PathTree {
     nodes: Vec<Node>,
-    /// The names one after the other, and those of nodes that are gone.
+    /// The names of all nodes one after the other, those of nodes that are gone included.
     names: Vec<u8>,
-    /// How many bytes of them belong to no node.
+    /// How many bytes of `names` belong to no node.
     garbage: usize,
-    /// Nodes by parent and name.
+    /// Finds nodes by parent and name.
     index: HashTable<Id>,
     hash: NameHash,
-    /// Places to be used again.
+    /// The places of nodes that are gone.
     free: Vec<Id>,
-    /// The directory that the last path was in: the next one is often there too.
+    /// The directory that the last path was in. The next path is often there too.
     recent: (Vec<u8>, Id),
 }
 
@@ -68,7 +68,8 @@ impl NameHash {
     }
 }
 
-/// Names that are gone may take so many bytes, or an eighth of all, before the others move together.
+/// The names of nodes that are gone may take this many bytes, or an eighth of all names, before the others move
+/// together.
 const GARBAGE: usize = 64 << 10;
 
 impl Default for PathTree {
@@ -92,7 +93,8 @@ impl Default for PathTree {
 }
 
 impl PathTree {
-    /// The file of that absolute, normalised path, held once more. To be let go by [`PathTree::release`].
+    /// Returns the node of an absolute, normalised path, which is created if it is not there. It stays until it was
+    /// released as often as it was held ([`PathTree::release`]).
     pub fn hold(&mut self, path: &[u8]) -> Id {
         let end = path.iter().rposition(|b| *b == b'/').unwrap_or(0) + 1;
         let (directory, name) = path.split_at(end);
@@ -113,7 +115,7 @@ impl PathTree {
         id
     }
 
-    /// What has that name in `parent`; it is made if there is none.
+    /// Returns the node of that name in `parent`, which is created if it is not there.
     fn child(&mut self, parent: Id, name: &[u8]) -> Id {
         let hash = self.hash.of(parent, name);
         let is_it = |id: &Id| self.nodes[*id as usize].parent == parent && self.name(*id) == name;
@@ -146,7 +148,7 @@ impl PathTree {
         id
     }
 
-    /// Lets go of a file that was held; what nobody holds and has nothing in it is forgotten.
+    /// Releases a node that was held. A node that is held no more and has no nodes in it is removed.
     pub fn release(&mut self, mut id: Id) {
         loop {
             let node = &mut self.nodes[id as usize];
@@ -171,7 +173,7 @@ impl PathTree {
         }
     }
 
-    /// Moves the names together, each towards the beginning, so that it takes no memory of their size.
+    /// Moves the names together, each towards the beginning, so that no second buffer of their size is needed.
     fn collect_garbage(&mut self) {
         let is_used = |id: &Id| self.nodes[*id as usize].len > 0;
         let mut order: Vec<Id> = (0..self.nodes.len() as Id).filter(is_used).collect();
@@ -188,17 +190,17 @@ impl PathTree {
         self.garbage = 0;
     }
 
-    /// The directory that a file other than the root is in.
+    /// Returns the directory of a file that is not the root.
     pub fn parent(&self, id: Id) -> Id {
         self.nodes[id as usize].parent
     }
 
-    /// The last name of its path; empty for the root.
+    /// Returns the last name of a file's path; it is empty for the root.
     pub fn name(&self, id: Id) -> &[u8] {
         self.nodes[id as usize].name_in(&self.names)
     }
 
-    /// Writes the path over `path`.
+    /// Replaces the content of `path` by the path of a file.
     pub fn path(&self, id: Id, path: &mut Vec<u8>) {
         path.clear();
         let mut at = id;
@@ -213,7 +215,7 @@ impl PathTree {
         path.reverse();
     }
 
-    /// The files for which `is_listed` holds, in the order of their paths' bytes.
+    /// Returns the files for which `is_listed` holds, in the order of the bytes of their paths.
     pub fn sorted(&self, is_listed: impl Fn(Id) -> bool) -> Vec<Id> {
         let children = Children::of(self, is_listed);
         let mut sorted = Vec::new();
@@ -243,8 +245,8 @@ impl Node {
     }
 }
 
-/// A node in its parent's place of the order: as a file, or as the directory of what is in it. `/a-b` comes
-/// between `/a` and `/a/b`.
+/// A node in the order of its parent: as a file, or as the directory of what is in it. The two have different places,
+/// because `/a-b` comes between `/a` and `/a/b`.
 #[derive(Clone, Copy)]
 struct Entry(u32);
 
@@ -268,10 +270,10 @@ impl Entry {
     }
 }
 
-/// The tree from above: the sorted entries of each directory.
+/// The tree from the root down: the sorted entries of each directory.
 struct Children {
     entries: Vec<Entry>,
-    /// Where those of a node begin; they end where the next one's do.
+    /// Where the entries of each node begin. They end where those of the next node begin.
     starts: Vec<u32>,
     root_is_listed: bool,
 }

@@ -1,4 +1,4 @@
-//! `snoop closure`: every path that an image needs to hold what reports list.
+//! `snoop closure`: every path that an image needs for what reports list.
 
 use crate::error::{Error, Result, cannot};
 use crate::image::{End, Image, Paths};
@@ -17,13 +17,13 @@ pub struct Closure {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Format {
-    /// A path a line, relative to the root as tar, rsync and cpio want it.
+    /// One path per line, relative to the root, as tar, rsync and cpio take it.
     Lines,
-    /// The same, each ended by a NUL.
+    /// Paths relative to the root, each with a NUL behind it.
     Nul,
-    /// A path a line, from the image's root, as slimmers want it.
+    /// One absolute path per line, the form in which image minifiers take a list of what to keep.
     Absolute,
-    /// The JSON of a slimmer's report.
+    /// The JSON form of an image minifier's report.
     Creport,
 }
 
@@ -40,13 +40,13 @@ impl Format {
     }
 }
 
-/// What makes an answer doubtful, for the person who asked.
+/// Tells the user what makes the result doubtful.
 fn warn(message: impl std::fmt::Display) {
     // Nobody is left to be told when standard error is gone.
     let _ = writeln!(io::stderr(), "snoop: {message}");
 }
 
-/// What the reports' files need in the image. Says on standard error what makes the answer doubtful.
+/// Returns what the reports' files need in the image. Says on standard error what makes the result doubtful.
 pub fn needed(image: &mut Image, listed: &FileLists) -> Result<Paths> {
     for (report, missing) in &listed.incomplete {
         warn(format_args!("{report} is not complete: {missing}"));
@@ -96,7 +96,7 @@ fn add_names(image: &mut Image, needed: &mut Paths) -> Result<()> {
     }
 }
 
-/// Can these paths be told apart by lines? Else says which flag helps.
+/// Checks that no path holds a newline, which would make it two lines. The error says which flag helps.
 pub fn check_lines(paths: &[impl AsRef<[u8]>], remedy: &str) -> Result<()> {
     let mut paths = paths.iter().map(AsRef::as_ref);
     match paths.find(|path| path.contains(&b'\n')) {

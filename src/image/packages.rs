@@ -1,4 +1,4 @@
-//! Which package each file of an image belongs to, by the databases of dpkg and apk.
+//! The packages of an image and their files, from the databases of dpkg and apk.
 
 use crate::image::Image;
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 pub struct Package {
     pub name: String,
-    /// As the package names them; a directory on the way may be a symlink in the image.
+    /// The paths as the package has them. A directory on the way may be a symlink in the image.
     pub files: Vec<Vec<u8>>,
 }
 
@@ -17,7 +17,7 @@ const DISTROLESS: &[u8] = b"/var/lib/dpkg/status.d";
 /// apk: one file for all packages. The second place is that of apk 3.
 const APK: [&[u8]; 2] = [b"/lib/apk/db/installed", b"/usr/lib/apk/db/installed"];
 
-/// The packages that are installed in the image; none where no database is known.
+/// Returns the packages that are installed in the image. There are none if it has no database that is known.
 pub fn installed(image: &Image) -> Vec<Package> {
     let mut packages = each_file(&image.outside(DPKG), ".list", |text| {
         let paths = text.split(|b| *b == b'\n').filter(|path| path.len() > 2);
@@ -34,7 +34,7 @@ pub fn installed(image: &Image) -> Vec<Package> {
     packages
 }
 
-/// A package for each file of a directory whose name ends so.
+/// Returns a package for each file of a directory whose name has that suffix.
 fn each_file(
     directory: &Path,
     suffix: &str,
@@ -52,7 +52,7 @@ fn each_file(
     packages.collect()
 }
 
-/// Lines of a checksum and a path that lacks its slash.
+/// Returns the paths from lines of a checksum and a path without its first slash.
 fn checksummed(text: &[u8]) -> Vec<Vec<u8>> {
     let lines = text.split(|b| *b == b'\n');
     lines
@@ -63,7 +63,8 @@ fn checksummed(text: &[u8]) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Lines that begin with a letter: P is a package, F a directory, R a file in it.
+/// Returns the packages of apk's database. Its lines begin with a letter: P is a package, F a directory, R a file in
+/// it.
 fn apk(text: &[u8]) -> Vec<Package> {
     let mut packages: Vec<Package> = Vec::new();
     let mut directory = Vec::new();

@@ -1,4 +1,4 @@
-//! `snoop unused`: what an image holds and no report lists.
+//! `snoop unused`: what is in an image but in no report.
 
 use crate::error::{Result, cannot};
 use crate::image::closure;
@@ -27,7 +27,7 @@ pub enum Output {
     Json,
 }
 
-/// Files (all that is no directory) and the bytes of their content.
+/// How many files there are (everything that is not a directory), and the bytes of their content.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Size {
     files: u64,
@@ -41,7 +41,7 @@ impl Size {
     }
 }
 
-/// A directory or package: what is used of it and what is not.
+/// A directory or package, with the sizes of what is used and of what is not.
 #[derive(Default)]
 struct Share {
     name: String,
@@ -53,15 +53,15 @@ struct Share {
 struct Findings {
     used: Size,
     unused: Size,
-    /// Sorted; directories too, of which nothing is used.
+    /// The unused paths, sorted, with those of directories in which nothing is used.
     paths: Vec<Vec<u8>>,
-    /// Directories of which nothing is used and that lie in none such, the largest first.
+    /// Directories in which nothing is used and that are not in another such directory, the largest first.
     directories: Vec<Share>,
-    /// Packages with an unused file, most unused bytes first.
+    /// Packages with an unused file, those with the most unused bytes first.
     packages: Vec<Share>,
 }
 
-/// Lines of each table of the summary.
+/// How many lines each table of the summary has.
 const SHOWN: usize = 15;
 
 impl Unused {
@@ -135,7 +135,7 @@ fn findings(image: &mut Image, needed: &Paths, entries: &[Entry]) -> Result<Find
     Ok(found)
 }
 
-/// The size of each entry; of several names of a file the first has its bytes.
+/// Returns the size of each entry. The bytes of a file with several names count for the first.
 fn sizes(entries: &[Entry]) -> Vec<Size> {
     let mut several = HashSet::new();
     let size = |entry: &Entry| {
@@ -153,7 +153,7 @@ fn sizes(entries: &[Entry]) -> Vec<Size> {
     entries.iter().map(size).collect()
 }
 
-/// What is used of a package; `None` if all of it.
+/// Returns what is used of a package and what is not; `None` if all of it is used.
 fn share(
     image: &mut Image,
     needed: &Paths,
@@ -211,7 +211,7 @@ fn summary(found: &Findings, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "{name:<8}{files:>9} files {bytes:>10}")?;
     }
     if !found.directories.is_empty() {
-        writeln!(out, "\nLargest directories of which nothing is used:")?;
+        writeln!(out, "\nLargest completely unused directories:")?;
     }
     for share in found.directories.iter().take(SHOWN) {
         let (files, bytes) = (share.unused.files, human(share.unused.bytes));
@@ -223,7 +223,7 @@ fn summary(found: &Findings, out: &mut impl Write) -> io::Result<()> {
     }
     rest(found.directories.len(), out)?;
     if !found.packages.is_empty() {
-        writeln!(out, "\nPackages, by what is not used of them:")?;
+        writeln!(out, "\nPackages with unused files:")?;
     }
     for share in found.packages.iter().take(SHOWN) {
         let bytes = human(share.unused.bytes);
@@ -241,7 +241,7 @@ fn rest(all: usize, out: &mut impl Write) -> io::Result<()> {
     }
 }
 
-/// Bytes as people read them.
+/// Returns a number of bytes as people read it.
 fn human(bytes: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
     let (mut value, mut unit) = (bytes as f64, 0);

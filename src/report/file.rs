@@ -1,9 +1,9 @@
 //! Where the report goes: standard output, or a file that is always whole.
 //!
-//! A report is written to a temporary file beside the one before, synced, and renamed over it: readers, and whoever
-//! comes after a crash, see the old one or the new one. Whatever else stands there under that name, a symlink too, is
-//! replaced and not followed, because containers may write into that directory. The temporary file is locked (flock(2))
-//! while its writer lives, so that one without a lock is known as left over.
+//! A report is written to a temporary file in the same directory, synced, and renamed over the last one: a reader sees
+//! the old report or the new one, also after a crash. Anything else that has the report's name, such as a symlink, is
+//! replaced and not followed, because containers may write into that directory. A temporary file is locked (flock(2))
+//! while its writer lives, so that one without a lock is known to be left over.
 
 use crate::error::{Error, Result, cannot};
 use crate::sys;
@@ -25,11 +25,11 @@ pub enum Destination {
 #[derive(Debug, PartialEq)]
 pub struct ReportFile {
     path: PathBuf,
-    /// What was written last.
+    /// Identifies the file that was written last.
     written: Cell<Option<Identity>>,
 }
 
-/// Device, inode, and when it was changed: an inode is used again.
+/// Device, inode, and the time of the last change: the kernel uses inodes again.
 type Identity = (u64, u64, i64, i64);
 
 impl fmt::Display for Destination {
@@ -52,7 +52,7 @@ impl Destination {
         }
     }
 
-    /// Can a report be written there? Tried now, so that nobody waits for it in vain.
+    /// Tries whether a report can be written, so that the user hears of it at the start.
     pub fn check(&self) -> Result<()> {
         match self {
             Destination::Stdout => Ok(()),
@@ -60,7 +60,7 @@ impl Destination {
         }
     }
 
-    /// Is it allowed to write there, at this moment?
+    /// Is snoop allowed to write there at this moment?
     pub fn is_permitted(&self) -> bool {
         let denied = |e: io::Error| e.kind() == ErrorKind::PermissionDenied;
         match self {
@@ -69,7 +69,7 @@ impl Destination {
         }
     }
 
-    /// Writes a report: `content` is called once.
+    /// Writes a report. `content` is called once.
     pub fn write(&self, content: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
         match self {
             Destination::Stdout => content(&mut BufWriter::new(io::stdout().lock())),
@@ -78,7 +78,7 @@ impl Destination {
     }
 }
 
-/// Bytes given to the kernel at a time.
+/// How many bytes are given to the kernel at a time.
 const BUFFER: usize = 64 << 10;
 
 impl ReportFile {
@@ -89,7 +89,7 @@ impl ReportFile {
         }
     }
 
-    /// The file's name with something around it.
+    /// Returns a path in the same directory whose name is the report's with something around it.
     fn beside(&self, before: &str, after: &str) -> PathBuf {
         let mut name = OsString::from(before);
         name.push(self.path.file_name().unwrap_or(OsStr::new("report")));
@@ -110,7 +110,7 @@ impl ReportFile {
         }
         self.clean();
         match self.try_write().map_err(|e| (e.kind(), e)) {
-            // That may pass; whoever writes a report then says so if it did not.
+            // There may be room later; if not, the first report that is written says so.
             Ok(()) | Err((ErrorKind::StorageFull | ErrorKind::QuotaExceeded, _)) => Ok(()),
             Err((_, e)) => {
                 let owner = fs::metadata(self.directory()).map_or(String::new(), |m| {
@@ -127,19 +127,19 @@ impl ReportFile {
         self.temporary().and_then(|(_, path)| fs::remove_file(path))
     }
 
-    /// A new file beside the report, because a rename does not cross file systems.
+    /// Creates a temporary file in the same directory, because a rename does not cross file systems.
     fn temporary(&self) -> io::Result<(File, PathBuf)> {
         let path = self.beside(".", &format!(".{:016x}{TEMPORARY}", sys::random::random()?));
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .open(&path)?;
-        // Where locks are not to be had nothing is cleaned either.
+        // Where the file system has no locks, nothing is cleaned either.
         let _ = sys::files::try_lock(&file);
         Ok((file, path))
     }
 
-    /// Removes the temporary files of those who were killed.
+    /// Removes the temporary files of processes that were killed.
     fn clean(&self) {
         let beginning = self.beside(".", ".");
         let beginning = beginning.file_name().unwrap_or_default().as_bytes();
@@ -156,7 +156,7 @@ impl ReportFile {
             if is_temporary(&entry.file_name()) {
                 let left = open_regular(&entry.path());
                 if left.is_ok_and(|file| sys::files::try_lock(&file).is_ok()) {
-                    // If it cannot be removed it does no harm but the room it takes.
+                    // If it cannot be removed, it only takes room.
                     let _ = fs::remove_file(entry.path());
                 }
             }
@@ -176,24 +176,24 @@ impl ReportFile {
             return Err(e);
         }
         self.written.set(Some(identity(&out.get_ref().metadata()?)));
-        // The rename itself lasts once the directory is synced.
+        // The rename survives a crash once the directory is synced.
         File::open(self.directory())?.sync_all()
     }
 
-    /// The report that was written last, unless it was replaced.
+    /// Opens the report that was written last; `None` if something else has its place.
     pub fn open_written(&self) -> Option<File> {
         let file = open_regular(&self.path).ok()?;
         (self.written.get() == Some(identity(&file.metadata().ok()?))).then_some(file)
     }
 
-    /// Did somebody else put something in the place of what was written last?
+    /// Did another process replace the report that was written last?
     pub fn is_replaced(&self) -> bool {
         let there = fs::symlink_metadata(&self.path);
         let there = there.map(|metadata| identity(&metadata));
         matches!((self.written.get(), there), (Some(ours), Ok(there)) if ours != there)
     }
 
-    /// The report of an earlier run; an error if what stands there is no file.
+    /// Opens the report of an earlier run, if there is one. It is an error if its name is not that of a regular file.
     pub fn open_earlier(&self) -> io::Result<Option<File>> {
         match open_regular(&self.path) {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
@@ -201,7 +201,7 @@ impl ReportFile {
         }
     }
 
-    /// Moves what stands there to the same name with an ending, in place of what has that name; answers the name.
+    /// Appends an ending to the report's name, and replaces what has that name. Returns the new path.
     pub fn move_aside(&self, ending: &str) -> Result<PathBuf> {
         let aside = self.beside("", ending);
         let shown = self.path.display();
@@ -213,7 +213,7 @@ impl ReportFile {
 
 const TEMPORARY: &str = ".tmp";
 
-/// Opens a file for reading; nothing that a symlink leads to, and nothing that makes the reader wait.
+/// Opens a regular file for reading. It does not follow a symlink, and does not wait for a pipe.
 fn open_regular(path: &Path) -> io::Result<File> {
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let file = OpenOptions::new()
@@ -222,7 +222,7 @@ fn open_regular(path: &Path) -> io::Result<File> {
         .open(path)?;
     match file.metadata()?.is_file() {
         true => Ok(file),
-        false => Err(io::Error::other("it is no regular file")),
+        false => Err(io::Error::other("it is not a regular file")),
     }
 }
 

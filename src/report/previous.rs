@@ -1,8 +1,8 @@
-//! The report of an earlier run, which is gone on with where it is of the same pod and image: a sidecar that was
-//! killed loses nothing.
+//! The report of an earlier run. It is resumed if it is of the same pod and image, so that a sidecar that was killed
+//! loses nothing.
 //!
-//! A report may list 100,000 files in 20 MB. It is read twice, as a stream ([`crate::report::scan`]): first to see whether it is
-//! whole and whose it is, then for its files.
+//! A report may list 100,000 files in 20 MB. It is read twice, as a stream ([`crate::report::scan`]): first to see
+//! whether it is whole and whose it is, then for its files.
 
 use crate::error::{Error, Result};
 use crate::log;
@@ -15,26 +15,26 @@ use serde_json::Value;
 use std::fs::File;
 use std::io::{Read, Seek};
 
-/// What a report says beside its files.
+/// What a report says, without its files.
 #[derive(Debug)]
 pub struct PreviousReport {
     pub started_at: String,
     pub totals: ReportTotals,
-    /// What it lacks: reason and count.
+    /// Each reason why something is missing, with a count.
     pub missing: Vec<(String, u64)>,
     pub containers: Vec<ContainerEntry>,
 }
 
-/// Why a report is not gone on with.
+/// Why a report is not resumed.
 #[derive(Debug)]
 pub enum Refusal {
-    /// It is whole, and of another pod or image.
+    /// It is whole, but belongs to another pod or image.
     Other(String),
-    /// It is no report, or not as it was written.
+    /// It is not a report, or not as it was written.
     Damaged(String),
 }
 
-/// What tells pods and images apart, in the report and in the metadata.
+/// The fields that tell pods and images apart. The metadata has to have the same values.
 const IDENTITY: [&str; 5] = [
     field::POD_UID,
     field::POD_NAME,
@@ -43,8 +43,8 @@ const IDENTITY: [&str; 5] = [
     field::IMAGE_DIGEST,
 ];
 
-/// Finds the report of an earlier run, and what it says beside its files. One that is damaged, or of something else, is
-/// moved aside. `covers` tells which cgroups are traced.
+/// Finds the report of an earlier run. One that is damaged, or belongs to something else, is moved aside. `covers` says
+/// which cgroups are traced.
 pub fn find(
     report: &ReportFile,
     metadata: &Metadata,
@@ -60,21 +60,21 @@ pub fn find(
             let earlier = PreviousReport::read(&mut file, metadata, covers)?;
             Ok(Some((earlier, file)))
         });
-    let (ending, what, why) = match read {
+    let (what, ending, why) = match read {
         Ok(found) => return Ok(found),
-        Err(Refusal::Other(why)) => (".previous", "of something else", why),
-        Err(Refusal::Damaged(why)) => (".damaged", "damaged", why),
+        Err(Refusal::Other(why)) => ("belongs to another pod or image", ".previous", why),
+        Err(Refusal::Damaged(why)) => ("is damaged", ".damaged", why),
     };
     let aside = report.move_aside(ending)?;
     log::warn(format_args!(
-        "the report that was there is {what}: {why}; it is now {}",
+        "the existing report {what}: {why}; it was moved to {}",
         aside.display()
     ));
     Ok(None)
 }
 
 impl PreviousReport {
-    /// Reads all but the files.
+    /// Reads everything but the files.
     pub fn read(
         file: &mut (impl Read + Seek),
         metadata: &Metadata,
@@ -108,7 +108,7 @@ impl PreviousReport {
         }
     }
 
-    /// Do the lists of files hold what the report says they hold? Whoever goes on with a report replaces it, so a file
+    /// Do the lists of files hold as many files as the report says? A report that is resumed is replaced, so a file
     /// that is overlooked now is lost.
     fn check(&self, lists: &[List]) -> std::result::Result<(), String> {
         let (all, containers) = (lists.len(), self.containers.len());
@@ -148,7 +148,7 @@ impl PreviousReport {
         })
     }
 
-    /// Hands out the files: at which place in [`PreviousReport::containers`], and the path.
+    /// Hands out each file: the place of its container in [`PreviousReport::containers`], and its path.
     pub fn files(
         &self,
         file: &mut (impl Read + Seek),
@@ -165,7 +165,7 @@ impl PreviousReport {
     }
 }
 
-/// [`scan`] from the beginning of a file.
+/// Scans a file from its beginning.
 fn from_start(
     file: &mut (impl Read + Seek),
     each: &mut dyn FnMut(Owner, &[u8]),

@@ -1,4 +1,4 @@
-//! Reports that were written earlier: bytes to the files they list.
+//! Reports as other commands read them: whole, for the files that they list.
 
 use crate::error::{Error, Result};
 use crate::report::schema::{SCHEMA, decode_name, field};
@@ -12,13 +12,13 @@ use std::path::Path;
 /// A set of absolute paths inside an image.
 pub type Paths = HashSet<Vec<u8>>;
 
-/// What several reports list together.
+/// What several reports say together.
 #[derive(Default)]
 pub struct FileLists {
     pub files: Paths,
-    /// A container ran before it was traced: of what it had open then, only real paths are listed.
+    /// A container ran before it was traced. Only the real paths of what it had open then are listed.
     pub late: bool,
-    /// Reports that lack something: their name, and what they say is missing.
+    /// The name of each report that is not complete, and what it says is missing.
     pub incomplete: Vec<(String, String)>,
 }
 
@@ -45,7 +45,7 @@ impl FileLists {
         Ok(listed)
     }
 
-    /// Adds a report's files; answers what it says is missing. The error says why this is no report.
+    /// Adds a report's files. Returns what it says is missing. The error says why this is not a report.
     pub fn add(&mut self, bytes: &[u8]) -> std::result::Result<Option<String>, String> {
         let report = report(bytes)?;
         let files = report[field::FILES].as_array();
@@ -60,7 +60,7 @@ impl FileLists {
     }
 }
 
-/// Bytes to a report of the schema that we know. The error says why this is none.
+/// Parses a report of the schema that this version knows. The error says why it is not one.
 pub fn report(bytes: &[u8]) -> std::result::Result<Value, String> {
     let report: Value = serde_json::from_slice(bytes).map_err(|e| match e.classify() {
         serde_json::error::Category::Eof => format!("it is truncated: {e}"),
@@ -75,7 +75,7 @@ pub fn report(bytes: &[u8]) -> std::result::Result<Value, String> {
     }
 }
 
-/// The path that an element of a list of files stands for.
+/// Returns the path that an element of a list of files stands for.
 pub fn path(file: &Value) -> std::result::Result<Vec<u8>, String> {
     let path = file.as_str().and_then(decode_name);
     let path = path.ok_or_else(|| format!("it lists {file}, which is not a name"))?;
@@ -87,7 +87,7 @@ pub fn path(file: &Value) -> std::result::Result<Vec<u8>, String> {
     Ok(path)
 }
 
-/// Absolute, without `.`, `..`, empty names or a slash at its end.
+/// Is the path absolute, without `.`, `..`, empty names or a slash at its end?
 fn is_normal(path: &[u8]) -> bool {
     let Some(rest) = path.strip_prefix(b"/") else {
         return false;

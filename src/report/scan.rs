@@ -1,19 +1,19 @@
-//! A report as a stream of JSON: its lists of files are handed out name by name, the rest is kept as text.
+//! A report as a stream of JSON: the names in its lists of files are handed out one by one, the rest is kept as text.
 //!
-//! Only the structure counts, not the layout: any tool may have written the report anew, with other blanks or its
-//! fields in another order. What is kept is JSON again, with an empty list in place of each list of files. Whether that
-//! text is valid is for its reader to say: here brackets are counted, and strings are found.
+//! Only the structure counts, not the layout: another tool may have rewritten the report, with other blanks or its
+//! fields in another order. The text that is kept has an empty list in place of each list of files, and is JSON again.
+//! This module only counts brackets and finds strings; whether the text is valid JSON is for its reader to say.
 
 use crate::report::reader;
 use crate::report::schema::field;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
 
-/// The longest path that a record holds, each byte of it escaped, is shorter than that; so are all other strings.
+/// Longer than any string of a report: the longest is the longest path of a record with each of its bytes escaped.
 const STRING_MAX: usize = 1 << 20;
-/// No file system has longer names of files.
+/// Longer than the names of files on any file system.
 const NAME_MAX: usize = 4096;
-/// What may stand around the lists of files.
+/// How many bytes there may be around the lists of files.
 const HEAD_MAX: usize = 8 << 20;
 
 /// Whose files a list holds.
@@ -21,7 +21,7 @@ const HEAD_MAX: usize = 8 << 20;
 pub enum Owner {
     /// All containers together.
     All,
-    /// The container at that place among the report's containers.
+    /// The container at this place among the report's containers.
     Container(usize),
 }
 
@@ -34,15 +34,15 @@ pub struct List {
 
 #[derive(Debug)]
 pub struct Scanned {
-    /// The report with empty lists of files.
+    /// The report, with its lists of files empty.
     pub head: String,
-    /// Its lists of files, in the order in which they stand there.
+    /// The lists of files, in their order.
     pub lists: Vec<List>,
 }
 
 type Result<T> = std::result::Result<T, String>;
 
-/// Reads a report to its end and hands out each file with the list's owner. The error says why this is no report.
+/// Reads a report to its end and hands out each file with the list's owner. The error says why this is not a report.
 pub fn scan(report: &mut dyn Read, each: &mut dyn FnMut(Owner, &[u8])) -> Result<Scanned> {
     let mut scanner = Scanner {
         input: BufReader::with_capacity(64 << 10, report),
@@ -60,14 +60,14 @@ pub fn scan(report: &mut dyn Read, each: &mut dyn FnMut(Owner, &[u8])) -> Result
 
 struct Scanner<'a> {
     input: BufReader<&'a mut dyn Read>,
-    /// The string that was read last, as it stands there, with its quotes.
+    /// The string that was read last, escaped as it was, with its quotes.
     string: Vec<u8>,
     head: Vec<u8>,
     lists: Vec<List>,
     each: &'a mut dyn FnMut(Owner, &[u8]),
 }
 
-/// The keys that matter.
+/// The keys that the scanner has to know.
 #[derive(PartialEq)]
 enum Key {
     Files,
@@ -125,7 +125,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// The rest of a list of files, behind its bracket.
+    /// Reads the rest of a list of files, after its bracket.
     fn list(&mut self, of: Owner) -> Result<()> {
         let mut files = 0;
         loop {
@@ -151,9 +151,9 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    /// The string that was read last, as the key that it is.
+    /// Returns which key the string that was read last is.
     fn key(&self) -> Key {
-        // What is no string is no key either.
+        // What is not a string is not a key either.
         let string: Value = serde_json::from_slice(&self.string).unwrap_or_default();
         match string.as_str() {
             Some(field::FILES) => Key::Files,
@@ -162,7 +162,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// Reads the rest of a string, behind its first quote.
+    /// Reads the rest of a string, after its first quote.
     fn read_string(&mut self) -> Result<()> {
         self.string.clear();
         self.string.push(b'"');
@@ -180,7 +180,7 @@ impl Scanner<'_> {
             }
             match special.and(self.string.last()) {
                 Some(b'"') => return Ok(()),
-                // Whatever is escaped does not end the string.
+                // What is escaped does not end the string.
                 Some(_) => {
                     let escaped = self.next()?.ok_or(TRUNCATED)?;
                     self.string.push(escaped);
@@ -202,7 +202,7 @@ impl Scanner<'_> {
         self.next()?.ok_or_else(|| TRUNCATED.into())
     }
 
-    /// Skips what may stand between any two parts; returns whether there was any.
+    /// Skips blanks, which may stand between any two parts. Returns whether there were any.
     fn skip_blanks(&mut self) -> Result<bool> {
         let mut skipped = false;
         loop {
@@ -221,7 +221,7 @@ impl Scanner<'_> {
     fn keep(&mut self, text: &[u8]) -> Result<()> {
         self.head.extend(text);
         if self.head.len() > HEAD_MAX {
-            return Err("it has too much around its lists of files".into());
+            return Err("there is too much data outside its lists of files".into());
         }
         Ok(())
     }
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_of_files() {
+    fn lists_that_are_not_lists_of_files() {
         for (report, part) in [
             (r#"{"files": ["/a""#, "truncated"),
             (r#"{"files": ["/a"#, "truncated"),
@@ -322,7 +322,7 @@ mod tests {
         }
     }
 
-    /// What is no JSON does not become JSON by what is left out.
+    /// What is not JSON does not become JSON by what is left out.
     #[test]
     fn no_two_parts_become_one() {
         for report in [
@@ -345,7 +345,7 @@ mod tests {
         let said = scanned(&format!("{{\"files\": [\"/{name}\"]}}")).unwrap_err();
         assert_eq!(said, "a name in it is too long");
         let said = scan(&mut std::io::repeat(b'['), &mut |_, _| ()).unwrap_err();
-        assert_eq!(said, "it has too much around its lists of files");
+        assert_eq!(said, "there is too much data outside its lists of files");
         let mut blanks = std::io::repeat(b' ').take(9 << 20);
         assert_eq!(scan(&mut blanks, &mut |_, _| ()).unwrap().head, " ");
     }
