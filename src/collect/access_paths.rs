@@ -170,6 +170,7 @@ fn join(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn record<'a>(
         flags: u16,
@@ -295,5 +296,56 @@ mod tests {
         assert!(!paths.take(&record(flags, "", "", "", "sh/bin/"), &|_| None));
         assert_eq!(paths.asked(), None);
         assert_eq!(paths.real(), Some(&b"/bin/sh"[..]));
+    }
+
+    /// Names from the leaf up, as records have them.
+    fn from_leaf() -> impl Strategy<Value = String> {
+        let name = prop::sample::select(vec!["a/", "b/", "jail/"]);
+        prop::collection::vec(name, 0..4).prop_map(|names| names.concat())
+    }
+
+    fn any_asked() -> impl Strategy<Value = String> {
+        let part = prop::sample::select(vec!["/", ".", "..", "a", "b", "jail", "..a"]);
+        prop::collection::vec(part, 1..9).prop_map(|parts| parts.concat())
+    }
+
+    fn is_normal(path: &[u8]) -> bool {
+        let mut names = path[1..].split(|b| *b == b'/');
+        let is_name = |name: &[u8]| !matches!(name, b"" | b"." | b"..");
+        path[0] == b'/' && (path == b"/" || names.all(is_name))
+    }
+
+    proptest! {
+        #[test]
+        fn every_path_is_absolute_and_normalised(
+            asked in any_asked(),
+            (base, root, real) in (from_leaf(), from_leaf(), from_leaf()),
+            flags in 0u16..1 << 11,
+        ) {
+            let paths = AccessPaths::of(&record(flags, &asked, &base, &root, &real));
+            for path in paths.paths().chain([paths.root()]).chain(paths.mount()) {
+                prop_assert!(is_normal(path), "{}", String::from_utf8_lossy(path));
+            }
+        }
+
+        #[test]
+        fn no_name_leads_out_of_the_root(asked in any_asked(), below in from_leaf(), root in from_leaf()) {
+            let base = format!("{below}{root}");
+            let paths = AccessPaths::of(&record(RECORD_HAS_BASE, &asked, &base, &root, ""));
+            prop_assert!(is_below(paths.asked().unwrap(), paths.root()));
+        }
+
+        /// A name that is normalised already is only put behind its directory.
+        #[test]
+        fn a_plain_name_is_joined(name in "[a-z]{1,3}(/[a-z]{1,3}){0,2}", base in from_leaf()) {
+            let paths = AccessPaths::of(&record(RECORD_HAS_BASE, &name, &base, "", ""));
+            let mut expected = Vec::new();
+            path_from_leaf(base.as_bytes(), &mut expected);
+            if expected != b"/" {
+                expected.push(b'/');
+            }
+            expected.extend(name.as_bytes());
+            prop_assert_eq!(paths.asked().unwrap(), expected);
+        }
     }
 }
