@@ -58,61 +58,51 @@ pub fn encode(record: &Record) -> Vec<u8> {
     [&head[..], &parts.concat(), record.cgroup].concat()
 }
 
-/// A collector of two containers: one that was attached to late, and one with an odd name that ended. Of its accesses
-/// one each was known, excluded, unresolved and malformed.
+fn asking(asked: &[u8]) -> Record<'_> {
+    Record { asked, ..NOTHING }
+}
+
+/// A collector of two containers: one that was attached to late, and one with an odd name that ended. One each of its
+/// accesses was known, excluded, unresolved and malformed.
 pub fn collector() -> Collector {
     let cgroup = Cgroup {
         id: 1,
         path: b"/pod/web".to_vec(),
     };
     let mut collector = Collector::new(vec![cgroup], Excludes::parse(b"/tmp/"), 0);
+    let link = Record {
+        base: b"etc/",
+        real: b"conf/etc/",
+        mount: b"etc/",
+        fs: b"ext4",
+        row: 2,
+        flags: RECORD_HAS_BASE | RECORD_HAS_REAL,
+        ..asking(b"link")
+    };
+    let late = Record {
+        row: 3,
+        flags: RECORD_LATE,
+        ..asking(b"/bin/sh")
+    };
     let odd = Record {
         container: 2,
         cgroup: b"q\"u\\o\nte/pod",
+        ..asking(b"/etc/conf")
+    };
+    let removed = Record {
+        container: 2,
+        flags: RECORD_CGROUP_REMOVED,
         ..NOTHING
     };
     for record in [
-        Record {
-            asked: b"/etc/conf",
-            ..NOTHING
-        },
-        Record {
-            asked: b"link",
-            base: b"etc/",
-            real: b"conf/etc/",
-            mount: b"etc/",
-            fs: b"ext4",
-            row: 2,
-            flags: RECORD_HAS_BASE | RECORD_HAS_REAL,
-            ..NOTHING
-        },
-        Record {
-            asked: b"/etc/.//conf",
-            ..NOTHING
-        },
-        Record {
-            asked: b"/tmp/x",
-            ..NOTHING
-        },
-        Record {
-            asked: b"relative",
-            ..NOTHING
-        },
-        Record {
-            asked: b"/bin/sh",
-            row: 3,
-            flags: RECORD_LATE,
-            ..NOTHING
-        },
-        Record {
-            asked: b"/etc/conf",
-            ..odd
-        },
-        Record {
-            flags: RECORD_CGROUP_REMOVED,
-            cgroup: b"",
-            ..odd
-        },
+        asking(b"/etc/conf"),
+        link,
+        asking(b"/etc/.//conf"),
+        asking(b"/tmp/x"),
+        asking(b"relative"),
+        late,
+        odd,
+        removed,
     ] {
         let bytes = encode(&record);
         assert_eq!(Record::decode(&bytes), Some(record));
