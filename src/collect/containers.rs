@@ -1,6 +1,6 @@
 //! The containers of the report, and which of them a cgroup is.
 
-use crate::bpf::probe::Counts;
+use crate::bpf::counts::Counts;
 use crate::cgroup::Cgroup;
 use crate::collect::container::Container;
 use crate::collect::gaps::{Gap, Gaps};

@@ -1,6 +1,6 @@
 //! Where the accesses went: what the programs counted, and what became of their records.
 
-use crate::bpf::probe::Counts;
+use crate::bpf::counts::Counts;
 use crate::bpf::wire::{Outcome, ROWS};
 use crate::collect::gaps::Gap;
 use std::fmt;
