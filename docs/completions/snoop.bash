@@ -1,0 +1,35 @@
+# Completion of snoop for bash. Made by `make docs`.
+
+_snoop() {
+	local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]} flags
+	case $before in
+	-buffer) mapfile -t COMPREPLY < <(compgen -W "auto ring perf" -- "$word") && return ;;
+	-log-level) mapfile -t COMPREPLY < <(compgen -W "debug info warn error" -- "$word") && return ;;
+	-format) mapfile -t COMPREPLY < <(compgen -W "paths absolute creport" -- "$word") && return ;;
+	-cgroup | -cgroups | -interval | -exclude | -max-unique-files | -metrics-addr | -container-id | -image | -image-digest | -pod-name | -namespace | -labels) return ;;
+	-root) mapfile -t COMPREPLY < <(compgen -d -- "$word") && return ;;
+	-report) mapfile -t COMPREPLY < <(compgen -f -- "$word") && return ;;
+	esac
+	case $command in
+	run) flags="-report -resume -interval -exclude -max-unique-files -buffer -metrics-addr -log-level -container-id -image -image-digest -pod-name -namespace -labels" ;;
+	health) flags="-metrics-addr" ;;
+	closure) flags="-root -0 -format" ;;
+	unused) flags="-root -paths -json" ;;
+	check) flags= ;;
+	help) mapfile -t COMPREPLY < <(compgen -W "run check health closure unused help" -- "$word") && return ;;
+	*) flags="-cgroup -cgroups -report -resume -interval -exclude -max-unique-files -buffer -metrics-addr -log-level -container-id -image -image-digest -pod-name -namespace -labels" ;;
+	esac
+	case $word in
+	-*) mapfile -t COMPREPLY < <(compgen -W "$flags -help -version" -- "$word") ;;
+	*)
+		if [ "$COMP_CWORD" = 1 ]; then
+			mapfile -t COMPREPLY < <(compgen -W "run check health closure unused help" -- "$word")
+		elif [ "$command" = run ]; then
+			mapfile -t COMPREPLY < <(compgen -c -f -- "$word")
+		else
+			mapfile -t COMPREPLY < <(compgen -f -- "$word")
+		fi
+		;;
+	esac
+}
+complete -F _snoop snoop

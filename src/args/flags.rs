@@ -1,0 +1,317 @@
+//! The table of flags. The parser, the help, the man page, the shell completions and the tables of the READMEs all come
+//! from it: a new flag needs its row here and the place that uses its value.
+
+use crate::image::closure::Format;
+use crate::log::Level;
+
+/// What a flag takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    /// Nothing: it is there or not.
+    Switch,
+    /// `true` or `false`. Alone it means `true`.
+    Bool,
+    /// Any text.
+    Text,
+    File,
+    Directory,
+    /// One of these names.
+    OneOf(&'static [&'static str]),
+}
+
+/// The heading under which the help lists a flag.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Section {
+    Cgroups,
+    Output,
+    Metadata,
+    Health,
+    Images,
+    Closure,
+    Unused,
+}
+
+pub struct Flag {
+    /// Without a dash.
+    pub name: &'static str,
+    /// Stands for the value in texts. Empty for a switch.
+    pub value: &'static str,
+    pub kind: Kind,
+    /// The value of a flag that is not given. Empty means that there is none.
+    pub default: &'static str,
+    /// The default of `snoop run`, where that is another one.
+    pub run_default: Option<&'static str>,
+    /// What it does, in one sentence. Backquotes mark code here and in the details.
+    pub summary: &'static str,
+    /// What the man page, the README and the help of a command say after that.
+    pub details: &'static str,
+    pub section: Section,
+    /// The names of the commands that take it.
+    pub verbs: &'static [&'static str],
+}
+
+impl Flag {
+    /// The default for a command.
+    pub fn default_of(&self, verb: &str) -> &'static str {
+        match self.run_default {
+            Some(default) if verb == RUN => default,
+            _ => self.default,
+        }
+    }
+
+    /// Whether an empty value says something. For other flags it is as if the variable were not set, because manifests
+    /// set variables to nothing.
+    pub fn may_be_empty(&self) -> bool {
+        matches!(self.name, "exclude" | "metrics-addr")
+    }
+
+    /// The variable that does the same; the commands for images read none.
+    pub fn variable(&self) -> Option<String> {
+        let by_variable = [TRACE, RUN, HEALTH]
+            .iter()
+            .any(|verb| self.verbs.contains(verb));
+        by_variable.then(|| format!("SNOOP_{}", self.name.to_uppercase().replace('-', "_")))
+    }
+
+    /// The summary and the details.
+    pub fn full_text(&self) -> String {
+        [self.summary, self.details]
+            .join(". ")
+            .trim_end_matches(". ")
+            .into()
+    }
+
+    /// With its value, as the help shows it.
+    pub fn usage(&self) -> String {
+        match self.kind {
+            Kind::Switch => format!("-{}", self.name),
+            Kind::Bool => format!("-{}={}", self.name, self.value),
+            _ => format!("-{} {}", self.name, self.value),
+        }
+    }
+}
+
+/// The name of tracing, which is what snoop does without a command.
+pub const TRACE: &str = "";
+pub const RUN: &str = "run";
+pub const HEALTH: &str = "health";
+pub const CLOSURE: &str = "closure";
+pub const UNUSED: &str = "unused";
+
+/// Metadata that only the report shows.
+const fn metadata(name: &'static str, value: &'static str, summary: &'static str) -> Flag {
+    Flag {
+        name,
+        value,
+        kind: Kind::Text,
+        default: "",
+        run_default: None,
+        summary,
+        details: "",
+        section: Section::Metadata,
+        verbs: &[TRACE, RUN],
+    }
+}
+
+/// In the order of the texts.
+pub static FLAGS: &[Flag] = &[
+    Flag {
+        name: "cgroup",
+        value: "PATH",
+        kind: Kind::Text,
+        default: "",
+        run_default: None,
+        summary: "the cgroup to trace, with all below it: a directory, a path as in `/proc/PID/cgroup`, `@FILE` to read \
+            the path from a file, or `@parent` for all that runs beside snoop's own container",
+        details: "`0::/path` and `@/proc/PID/cgroup` work too. snoop waits for a cgroup that does not exist yet. \
+            `@parent` is the parent of snoop's own cgroup; it is for engines without pods and needs no mount",
+        section: Section::Cgroups,
+        verbs: &[TRACE],
+    },
+    Flag {
+        name: "cgroups",
+        value: "PATHS",
+        kind: Kind::Text,
+        default: "",
+        run_default: None,
+        summary: "several cgroups, separated by commas; `@FILE` may hold one path per line",
+        details: "",
+        section: Section::Cgroups,
+        verbs: &[TRACE],
+    },
+    Flag {
+        name: "report",
+        value: "FILE",
+        kind: Kind::File,
+        default: "/data/snoop-report.json",
+        run_default: Some("snoop-report.json"),
+        summary: "where to write the report; `-` is standard output",
+        details: "",
+        section: Section::Output,
+        verbs: &[TRACE, RUN],
+    },
+    Flag {
+        name: "resume",
+        value: "BOOL",
+        kind: Kind::Bool,
+        default: "true",
+        run_default: Some("false"),
+        summary: "resume the existing report if it belongs to the same pod and image",
+        details: "",
+        section: Section::Output,
+        verbs: &[TRACE, RUN],
+    },
+    Flag {
+        name: "interval",
+        value: "TIME",
+        kind: Kind::Text,
+        default: "30s",
+        run_default: None,
+        summary: "how often to write the report if it has changed: at least 1s, such as `1s`, `30s` or `1m30s`",
+        details: "",
+        section: Section::Output,
+        verbs: &[TRACE, RUN],
+    },
+    Flag {
+        name: "exclude",
+        value: "PREFIXES",
+        kind: Kind::Text,
+        default: "/proc/,/sys/,/dev/",
+        run_default: None,
+        summary: "leave out paths that begin with one of these prefixes; empty leaves out nothing",
+        details: "",
+        section: Section::Output,
+        verbs: &[TRACE, RUN],
+    },
+    Flag {
+        name: "max-unique-files",
+        value: "N",
+        kind: Kind::Text,
+        default: "0",
+        run_default: None,
+        summary: "keep at most `N` files per container; `0` is no limit",
+        details: "The largest limit is 4294967295. Past it the least recently used file is evicted and counted; it \
+            comes back with its next use. Recency is approximate: repeated use of a known file is reported every five \
+            minutes",
+        section: Section::Output,
+        verbs: &[TRACE, RUN],
+    },
+    Flag {
+        name: "buffer",
+        value: "NAME",
+        kind: Kind::OneOf(&["auto", "ring", "perf"]),
+        default: "auto",
+        run_default: None,
+        summary: "how records leave the kernel: `ring`, `perf`, or `auto` for what suits the kernel",
+        details: "`perf` selects the programs for kernels before 5.10, which also run on newer ones",
+        section: Section::Output,
+        verbs: &[TRACE, RUN],
+    },
+    Flag {
+        name: "metrics-addr",
+        value: "ADDRESS",
+        kind: Kind::Text,
+        default: ":9090",
+        run_default: Some(""),
+        summary: "where to serve `/metrics`, `/healthz` and `/report`, such as `:9090`, `127.0.0.1:9090` or `[::1]:9090`; \
+            empty turns the listener off",
+        details: "`:PORT` listens on IPv6 and IPv4",
+        section: Section::Output,
+        verbs: &[TRACE, RUN],
+    },
+    Flag {
+        name: "log-level",
+        value: "LEVEL",
+        kind: Kind::OneOf(&Level::NAMES),
+        default: "info",
+        run_default: Some("warn"),
+        summary: "`debug`, `info`, `warn` or `error`; `debug` logs each new access",
+        details: "",
+        section: Section::Output,
+        verbs: &[TRACE, RUN],
+    },
+    metadata("container-id", "ID", "the container's id"),
+    metadata("image", "NAME", "the image's name"),
+    metadata("image-digest", "DIGEST", "the image's digest"),
+    metadata("pod-name", "NAME", "the pod's name"),
+    metadata("namespace", "NAME", "the pod's namespace"),
+    metadata("labels", "KEY=VALUE,...", "labels of your own"),
+    Flag {
+        name: "metrics-addr",
+        value: "ADDRESS",
+        kind: Kind::Text,
+        default: ":9090",
+        run_default: None,
+        summary: "the address that the running snoop was given; `SNOOP_METRICS_ADDR` sets it too",
+        details: "",
+        section: Section::Health,
+        verbs: &[HEALTH],
+    },
+    Flag {
+        name: "root",
+        value: "DIR",
+        kind: Kind::Directory,
+        default: "",
+        run_default: None,
+        summary: "the directory into which the image was unpacked; always needed",
+        details: "",
+        section: Section::Images,
+        verbs: &[CLOSURE, UNUSED],
+    },
+    Flag {
+        name: "0",
+        value: "",
+        kind: Kind::Switch,
+        default: "",
+        run_default: None,
+        summary: "end each path with a NUL instead of a newline",
+        details: "File names may contain newlines, so prefer this",
+        section: Section::Closure,
+        verbs: &[CLOSURE],
+    },
+    Flag {
+        name: "format",
+        value: "NAME",
+        kind: Kind::OneOf(&Format::NAMES),
+        default: "paths",
+        run_default: None,
+        summary: "`paths` (from DIR), `absolute` (from the image's root) or `creport` (JSON for image minifiers)",
+        details: "`paths` lists each path after its directory, as `tar -T`, `rsync --files-from` and `cpio -o` take them. \
+            `absolute` puts a slash in front, as include lists of image minifiers have it. `creport` is their JSON, \
+            `image.files[].file_path`",
+        section: Section::Closure,
+        verbs: &[CLOSURE],
+    },
+    Flag {
+        name: "paths",
+        value: "",
+        kind: Kind::Switch,
+        default: "",
+        run_default: None,
+        summary: "print every unused path instead of a summary",
+        details: "",
+        section: Section::Unused,
+        verbs: &[UNUSED],
+    },
+    Flag {
+        name: "json",
+        value: "",
+        kind: Kind::Switch,
+        default: "",
+        run_default: None,
+        summary: "print everything as JSON instead of a summary",
+        details: "",
+        section: Section::Unused,
+        verbs: &[UNUSED],
+    },
+];
+
+/// The flags of a command.
+pub fn of(verb: &str) -> impl Iterator<Item = &'static Flag> {
+    FLAGS.iter().filter(move |flag| flag.verbs.contains(&verb))
+}
+
+/// The flag of that name, where a command takes it.
+pub fn find(verb: &str, name: &str) -> Option<&'static Flag> {
+    of(verb).find(|flag| flag.name == name)
+}

@@ -1,0 +1,190 @@
+//! The texts that `-help` prints, made from the tables of commands and flags.
+
+use super::flags::{self, FLAGS, Flag, RUN, Section, TRACE};
+use super::{VERBS, Verb};
+
+/// Lines are at most this long.
+const WIDTH: usize = 88;
+/// Where the texts about flags begin.
+const INDENT: usize = 25;
+/// Where the texts about commands begin.
+const USAGES: usize = 37;
+
+pub const ABOUT: &str =
+    "snoop records which files the containers of a pod use and keeps a JSON report of them.";
+
+pub const FORMS: &str = "Flags are written -flag=v, -flag v, --flag=v or --flag v. The environment variable SNOOP_FLAG_NAME does the \
+same as -flag-name; the command line takes precedence. POD_NAME, POD_NAMESPACE, POD_UID and NODE_NAME are copied into \
+the report too.";
+
+pub const STATUS: &str =
+    "Exit status: 0 done, 1 failed while running, 2 wrong usage or configuration.";
+
+pub const RUN_STATUS: &str = "snoop run exits with the command's status: 128 + N if signal N ended it, 127 if it was not \
+found, 126 if it cannot be executed.";
+
+pub const HEALTH_USE: &str =
+    "For HEALTHCHECK, Compose and exec probes: the image holds no other program.";
+
+pub const REPORTS: &str = "A REPORT may be - for standard input.";
+
+impl Section {
+    pub const ALL: [Section; 7] = [
+        Section::Cgroups,
+        Section::Output,
+        Section::Metadata,
+        Section::Health,
+        Section::Images,
+        Section::Closure,
+        Section::Unused,
+    ];
+
+    pub fn title(self) -> &'static str {
+        match self {
+            Section::Cgroups => "Containers to trace (default: all in snoop's pod except its own)",
+            Section::Output => "Output",
+            Section::Metadata => "Copied into the report",
+            Section::Health => "For health",
+            Section::Images => "For closure and unused",
+            Section::Closure => "For closure",
+            Section::Unused => "For unused",
+        }
+    }
+}
+
+/// The help about everything.
+pub fn help() -> String {
+    let mut text = format!("{ABOUT}\n\nUsage:\n");
+    for verb in &VERBS {
+        text += &entry(&verb.usage(), &[verb.summary], USAGES);
+    }
+    let summary = "print this text, or the help about one command";
+    text += &entry("snoop help [COMMAND]", &[summary], USAGES);
+    for section in Section::ALL {
+        text += &format!("\n{}:\n", section.title());
+        for flag in FLAGS.iter().filter(|flag| flag.section == section) {
+            text += &of_flag(flag, None);
+        }
+    }
+    text += "\nFor all commands:\n";
+    let summary = "print this text; after a command, the help about it";
+    text += &entry("-help", &[summary], INDENT);
+    text += &entry("-version", &["print the version"], INDENT);
+    for note in [REPORTS, FORMS, STATUS, RUN_STATUS] {
+        text += &paragraph(note);
+    }
+    text
+}
+
+impl Verb {
+    /// As it is called, without arguments.
+    pub(super) fn called(&self) -> String {
+        format!("snoop {}", self.name).trim_end().into()
+    }
+
+    pub(super) fn usage(&self) -> String {
+        format!("{} {}", self.called(), self.arguments)
+            .trim_end()
+            .into()
+    }
+
+    /// The help about this command alone. Tracing is what the whole help is about.
+    pub(super) fn help(&self) -> String {
+        if self.name == TRACE {
+            return help();
+        }
+        let mut text = format!("Usage: {}\n", self.usage());
+        text += &paragraph(self.summary);
+        for (title, flags) in self.groups() {
+            text += &format!("\n{title}:\n");
+            for flag in flags {
+                text += &of_flag(flag, Some(self));
+            }
+        }
+        for note in self.notes {
+            text += &paragraph(note);
+        }
+        text
+    }
+
+    /// Its flags under their titles. Only `run` has so many that they need several.
+    fn groups(&self) -> Vec<(&'static str, Vec<&'static Flag>)> {
+        let mut groups: Vec<(&str, Vec<&Flag>)> = Vec::new();
+        for flag in flags::of(self.name) {
+            let title = match self.name {
+                RUN => flag.section.title(),
+                _ => "Flags",
+            };
+            match groups.last_mut() {
+                Some((last, flags)) if *last == title => flags.push(flag),
+                _ => groups.push((title, vec![flag])),
+            }
+        }
+        groups
+    }
+}
+
+/// The default as a text says it, for one command or for all that take the flag. Empty if there is nothing to say.
+pub fn default_text(flag: &Flag, verb: Option<&Verb>) -> String {
+    let named = |default: &'static str| match default {
+        "" => "empty",
+        default => default,
+    };
+    match (verb, flag.run_default) {
+        (None, Some(run)) => format!("{}; run: {}", flag.default, named(run)),
+        (Some(verb), _) if !flag.default.is_empty() => named(flag.default_of(verb.name)).into(),
+        _ => flag.default.into(),
+    }
+}
+
+/// What the help says about a flag. The help of a command has room for the details.
+fn of_flag(flag: &Flag, verb: Option<&Verb>) -> String {
+    let text = match verb {
+        Some(_) => flag.full_text(),
+        None => flag.summary.into(),
+    };
+    let default = match &*default_text(flag, verb) {
+        "" => String::new(),
+        default => format!("(default {default})"),
+    };
+    entry(&flag.usage(), &[&plain(&text), &default], INDENT)
+}
+
+/// A text without the marks of code.
+pub fn plain(text: &str) -> String {
+    text.replace('`', "")
+}
+
+/// A name, and beside it a text in lines of its own column.
+fn entry(name: &str, texts: &[&str], indent: usize) -> String {
+    let lines = wrapped(&texts.join(" "), WIDTH - indent);
+    let mut text = String::new();
+    let mut name = format!("  {name}");
+    for line in lines {
+        text += &format!("{name:<indent$}{line}\n");
+        name.clear();
+    }
+    text
+}
+
+/// A paragraph with an empty line before it.
+fn paragraph(text: &str) -> String {
+    format!("\n{}\n", wrapped(text, WIDTH).join("\n"))
+}
+
+/// The words of a text in lines of at most `width` characters.
+pub fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines.last_mut().expect("there always is one");
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.chars().count() + 1 + word.chars().count() <= width {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.into());
+        }
+    }
+    lines
+}

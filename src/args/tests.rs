@@ -1,0 +1,425 @@
+//! The command line as it is read, and the texts about it.
+
+use super::*;
+use serde_json::json;
+
+fn parsed(words: &[&str], environment: &[(&str, &str)]) -> Result<Command> {
+    parse(words.iter().map(OsString::from), |name| {
+        let found = environment.iter().find(|(n, _)| *n == name);
+        found.map(|(_, value)| value.into())
+    })
+}
+
+fn traced(words: &[&str], environment: &[(&str, &str)]) -> Config {
+    match parsed(&[&["-cgroup=/c"], words].concat(), environment).unwrap() {
+        Command::Trace(config) => config,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn refused(words: &[&str]) -> String {
+    let error = parsed(words, &[]).unwrap_err();
+    assert_eq!(error.status, crate::error::USAGE);
+    error.to_string()
+}
+
+/// A command line of a command that is taken.
+fn minimal(verb: &str) -> &'static [&'static str] {
+    match verb {
+        TRACE => &["-cgroup=/c"],
+        RUN => &["run", "-report=r"],
+        HEALTH => &["health"],
+        CLOSURE => &["closure", "-root=/d"],
+        _ => &["unused", "-root=/d"],
+    }
+}
+
+/// What is behind the flags of [`minimal`].
+fn rest(verb: &str) -> &'static [&'static str] {
+    match verb {
+        TRACE | HEALTH => &[],
+        _ => &["r"],
+    }
+}
+
+#[test]
+fn each_command_takes_its_flags_and_no_others() {
+    for verb in VERBS.iter().filter(|verb| verb.name != "check") {
+        for flag in flags::FLAGS {
+            let known = flags::find(verb.name, flag.name);
+            let word = match flag.kind {
+                flags::Kind::Switch => format!("-{}", flag.name),
+                _ => format!("-{}=x", flag.name),
+            };
+            let words = [minimal(verb.name), &[&word], rest(verb.name)].concat();
+            let said = parsed(&words, &[]).map_or_else(|e| e.to_string(), |_| String::new());
+            let refused =
+                said.ends_with(" lists the flags") || said.contains("makes a cgroup of its own");
+            assert_eq!(refused, known.is_none(), "{words:?}: {said}");
+        }
+    }
+}
+
+/// Every default goes through the parser too.
+#[test]
+fn every_value_in_the_table_is_taken() {
+    for flag in flags::FLAGS {
+        for verb in flag.verbs {
+            let mut values = match flag.kind {
+                flags::Kind::OneOf(names) => names.to_vec(),
+                flags::Kind::Bool => vec!["true", "false"],
+                _ => vec![],
+            };
+            values.extend(Some(flag.default_of(verb)).filter(|value| !value.is_empty()));
+            for value in values {
+                let word = format!("-{}={value}", flag.name);
+                let words = [minimal(verb), &[&word], rest(verb)].concat();
+                let done = parsed(&words, &[]);
+                assert!(done.is_ok(), "{words:?}: {}", done.unwrap_err());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_help_is_narrow_and_lists_each_flag() {
+    for text in VERBS.iter().map(Verb::help) {
+        let longest = text.lines().map(|line| line.chars().count()).max();
+        assert!(longest.unwrap() <= 88, "{text}");
+    }
+    for flag in flags::FLAGS {
+        let line = format!("\n  {}  ", flag.usage());
+        assert!(help().contains(&line), "{line}");
+        for verb in flag.verbs {
+            let verb = VERBS.iter().find(|v| v.name == *verb).expect("a command");
+            assert!(verb.help().contains(&line), "{line} of {}", verb.name);
+        }
+    }
+}
+
+#[test]
+fn each_command_has_a_help_of_its_own() {
+    let said = |words: &[&str]| match parsed(words, &[("SNOOP_INTERVAL", "wrong")]).unwrap() {
+        Command::Help(text) => text,
+        other => panic!("{words:?}: {other:?}"),
+    };
+    for words in [
+        &["help"][..],
+        &["-help"],
+        &["-report", "x", "--help"],
+        &["-x", "-h"],
+    ] {
+        assert_eq!(said(words), help());
+    }
+    for verb in &VERBS[1..] {
+        let (name, own) = (verb.name, said(&["help", verb.name]));
+        let usage = format!("Usage: {}\n\n{}", verb.usage(), &verb.summary[..30]);
+        assert!(own.starts_with(&usage), "{own}");
+        assert!(
+            help().contains(&format!("\n  {}  ", verb.usage())),
+            "{name}"
+        );
+        for flag in ["-help", "--help", "-h"] {
+            assert_eq!(said(&[name, flag]), own);
+        }
+        for flag in ["-version", "--version", "-V"] {
+            assert_eq!(parsed(&[name, flag], &[]).unwrap(), Command::Version);
+        }
+    }
+    for (name, has, lacks) in [
+        ("run", "-interval TIME", "-cgroup"),
+        ("check", "host", "-"),
+        ("health", "-metrics-addr", "-report"),
+        ("closure", "-format NAME", "-json"),
+        ("unused", "-json", "-format"),
+    ] {
+        let own = said(&["help", name]);
+        assert!(own.contains(has) && !own.contains(lacks), "{own}");
+    }
+    // Behind the command's name it is the traced command's own.
+    let traced = parsed(&["run", "ls", "-help"], &[]).unwrap();
+    assert!(matches!(traced, Command::Run(_, words) if words == ["ls", "-help"]));
+    let said = refused(&["help", "chekc"]);
+    assert_eq!(
+        said,
+        "help chekc: no such command; give one of run, check, health, closure, unused"
+    );
+}
+
+/// The examples in a text: what is behind "such as".
+fn examples(text: &str) -> Vec<String> {
+    let text = text.replace('`', "");
+    let behind = text.split("such as ").skip(1).flat_map(|text| {
+        let end = text.find([';', '(', '|']).unwrap_or(text.len());
+        let list = text[..end].trim().replace(" or ", ", ");
+        list.split(", ").map(String::from).collect::<Vec<_>>()
+    });
+    behind.collect()
+}
+
+#[test]
+fn every_example_is_a_value_that_is_taken() {
+    let mut found = Vec::new();
+    for flag in flags::of(TRACE) {
+        let wrong = format!("-{}=\u{1}?", flag.name);
+        let error = parsed(&["-cgroup=/c", &wrong], &[]).err();
+        let error = error.map_or(String::new(), |e| e.to_string());
+        for text in [flag.summary, flag.details, &error] {
+            for example in examples(text) {
+                let words = ["-cgroup=/c", &format!("-{}={example}", flag.name)];
+                let done = parsed(&words, &[]);
+                assert!(done.is_ok(), "{example} of {text}: {}", done.unwrap_err());
+                found.push((flag.name, text == error, example));
+            }
+        }
+    }
+    for (flag, in_error, example) in [
+        ("interval", false, "1m30s"),
+        ("interval", true, "1m30s"),
+        ("max-unique-files", true, "100000"),
+        ("metrics-addr", false, "[::1]:9090"),
+        ("metrics-addr", true, "[::1]:9090"),
+        ("labels", true, "app=web,tier=front"),
+    ] {
+        let looked_at = (flag, in_error, example.to_string());
+        assert!(found.contains(&looked_at), "{looked_at:?} in {found:?}");
+    }
+}
+
+#[test]
+fn every_form_of_a_flag_means_the_same() {
+    for words in [
+        &["-interval=90s"][..],
+        &["-interval", "90s"],
+        &["--interval=90s"],
+        &["--interval", "1m30s"],
+    ] {
+        assert_eq!(traced(words, &[]).interval, Duration::from_secs(90));
+    }
+}
+
+#[test]
+fn defaults() {
+    let config = traced(&[], &[]);
+    assert_eq!(
+        config.report,
+        Destination::parse("/data/snoop-report.json".as_ref())
+    );
+    assert_eq!(config.interval, Duration::from_secs(30));
+    assert_eq!(config.excludes, Excludes::parse(b"/proc/,/sys/,/dev/"));
+    assert_eq!(config.max_unique_files, 0);
+    assert_eq!(config.log_level, Level::Info);
+    assert_eq!(config.metrics_addr.unwrap().to_string(), ":9090");
+    assert_eq!(config.metadata, Metadata::default());
+}
+
+#[test]
+fn a_flag_that_is_true_or_false() {
+    assert!(traced(&[], &[]).resume && traced(&["-resume"], &[]).resume);
+    assert!(!traced(&["-resume=false"], &[]).resume);
+    assert!(!traced(&[], &[("SNOOP_RESUME", "0")]).resume);
+    let Command::Run(config, command) = parsed(&["run", "-resume", "ls"], &[]).unwrap() else {
+        panic!("not a run");
+    };
+    assert!(config.resume && command == ["ls"]);
+    let Command::Run(config, _) = parsed(&["run", "ls"], &[]).unwrap() else {
+        panic!("not a run");
+    };
+    assert!(!config.resume);
+}
+
+#[test]
+fn a_flag_wins_over_the_environment() {
+    let environment = [("SNOOP_MAX_UNIQUE_FILES", "5"), ("SNOOP_LOG_LEVEL", "")];
+    assert_eq!(traced(&[], &environment).max_unique_files, 5);
+    assert_eq!(
+        traced(&["-max-unique-files=6"], &environment).max_unique_files,
+        6
+    );
+    let error = parsed(&["-cgroup=/c"], &[("SNOOP_INTERVAL", "soon")]).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("SNOOP_INTERVAL=soon: not a time")
+    );
+    let error = parsed(&[], &[("SNOOP_CGROUP", "/a"), ("SNOOP_CGROUPS", "/b")]);
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "SNOOP_CGROUPS=/b: SNOOP_CGROUP is given too; give one of them"
+    );
+}
+
+#[test]
+fn metadata_comes_from_flags_and_the_downward_api() {
+    let config = traced(
+        &["-image=nginx:1", "-namespace=web", "-labels=a=1,b=x=y"],
+        &[
+            ("POD_NAME", "p-1"),
+            ("POD_NAMESPACE", "other"),
+            ("POD_UID", ""),
+        ],
+    );
+    let expected = json!([
+        [field::IMAGE, "nginx:1"],
+        [field::POD_NAME, "p-1"],
+        [field::NAMESPACE, "web"],
+        [field::LABELS, {"a": "1", "b": "x=y"}],
+    ]);
+    assert_eq!(json!(config.metadata.fields()), expected);
+}
+
+#[test]
+fn a_command_keeps_its_own_words() {
+    for words in [
+        &["run", "-report=-", "--", "ls", "-la", "--", "-x"][..],
+        &["run", "-report", "-", "ls", "-la", "--", "-x"],
+    ] {
+        let Command::Run(config, command) = parsed(words, &[]).unwrap() else {
+            panic!("not a run");
+        };
+        assert_eq!(command, ["ls", "-la", "--", "-x"]);
+        assert_eq!(config.report, Destination::Stdout);
+        assert_eq!(config.log_level, Level::Warn);
+        assert_eq!(config.metrics_addr, None);
+    }
+    assert_eq!(
+        refused(&["run", "-report=-"]),
+        "run: it needs a command; write snoop run [flags] -- COMMAND..."
+    );
+    assert_eq!(
+        refused(&["run", "-cgroup=/x", "ls"]),
+        "-cgroup: snoop run makes a cgroup of its own; leave this out"
+    );
+    let error = parsed(&["run", "ls"], &[("SNOOP_CGROUPS", "/x")]).unwrap_err();
+    assert!(error.to_string().starts_with("SNOOP_CGROUPS: snoop run "));
+}
+
+#[test]
+fn bad_input_is_named() {
+    let cgroup = "-cgroup=/c";
+    for (words, part) in [
+        (
+            &["-frobnicate"][..],
+            "-frobnicate: unknown flag; snoop -help",
+        ),
+        (&["run", "-frob"], "-frob: unknown flag; snoop run -help"),
+        (&["-x"], "-x: unknown flag"),
+        (
+            &["-report"],
+            "-report: it needs a value; write -report=FILE",
+        ),
+        (&["stray"], "stray: unexpected argument; snoop"),
+        (&["check", "stray"], "stray: unexpected argument; snoop"),
+        (
+            &["-report", "x", "check"],
+            "check: the command comes before its flags; write snoop check",
+        ),
+        (
+            &["-root", "d", "closure", "r"],
+            "write snoop closure -root DIR REPORT...",
+        ),
+        (
+            &["-cgroup=/a,/b"],
+            "-cgroup=/a,/b: these are several cgroups; give them as -cgroups",
+        ),
+        (
+            &[cgroup, "-interval=30"],
+            "-interval=30: not a time of at least 1s; give",
+        ),
+        (
+            &[cgroup, "-interval=500ms"],
+            "-interval=500ms: not a time of at least 1s",
+        ),
+        (&[cgroup, "-interval=-3s"], "at least 1s"),
+        (&[cgroup, "-interval=a\nb"], "-interval=a\\nb: not a time"),
+        (
+            &[cgroup, "-max-unique-files=-5"],
+            "-max-unique-files=-5: not a number",
+        ),
+        (&[cgroup, "-max-unique-files=many"], "many: not a number"),
+        (
+            &[cgroup, "-max-unique-files=5000000000"],
+            "-max-unique-files=5000000000: not a number of files from 0 to 4294967295",
+        ),
+        (
+            &[cgroup, "-log-level=loud"],
+            "give one of debug, info, warn, error",
+        ),
+        (
+            &[cgroup, "-metrics-addr=9090"],
+            "-metrics-addr=9090: not an address with a port; give one such as",
+        ),
+        (
+            &["health", "-metrics-addr="],
+            "-metrics-addr=: snoop does not listen there; give the address",
+        ),
+        (&["health", "-report=r"], "-report: unknown flag"),
+        (&[cgroup, "-metrics-addr=:70000"], "not an address"),
+        (&[cgroup, "-labels=app"], "not a list of labels"),
+        (
+            &[cgroup, "-report="],
+            "-report=: it is empty; give the name of a file",
+        ),
+        (
+            &[cgroup, "-resume=maybe"],
+            "-resume=maybe: not a yes or no; give true or false",
+        ),
+        (
+            &[cgroup, "-buffer=big"],
+            "-buffer=big: not a buffer; give one of auto, ring, perf",
+        ),
+    ] {
+        let said = refused(words);
+        assert!(said.contains(part), "{words:?}: {said}");
+    }
+    let largest = traced(&["-max-unique-files=4294967295"], &[]);
+    assert_eq!(largest.max_unique_files, u32::MAX as usize);
+}
+
+#[test]
+fn tools_for_images() {
+    let words = ["closure", "-root", "/d", "a", "-0", "b"];
+    let expected = Closure {
+        root: "/d".into(),
+        reports: vec!["a".into(), "b".into()],
+        format: Format::Nul,
+    };
+    assert_eq!(parsed(&words, &[]).unwrap(), Command::Closure(expected));
+    let expected = Unused {
+        root: "/d".into(),
+        reports: vec!["-".into()],
+        form: Output::Json,
+    };
+    let words = ["unused", "--root=/d", "-json", "-"];
+    assert_eq!(parsed(&words, &[]).unwrap(), Command::Unused(expected));
+    for (words, part) in [
+        (
+            &["closure", "r"][..],
+            "closure: it needs -root and at least one report; write snoop closure -root DIR",
+        ),
+        (&["unused", "-root=/d"], "unused -root DIR REPORT"),
+        (
+            &["closure", "-root=/d", "-format=tar", "r"],
+            "-format=tar: not a format; give one of paths, absolute, creport",
+        ),
+        (
+            &["closure", "-root=/d", "-0", "-format=creport", "r"],
+            "-format=creport: -0 is for -format=paths only; leave one",
+        ),
+        (
+            &["unused", "-root=/d", "-0", "r"],
+            "-0: unknown flag; snoop unused -help",
+        ),
+        (
+            &["closure", "-paths", "r"],
+            "-paths: unknown flag; snoop closure -help",
+        ),
+        (
+            &["unused", "-root=/d", "-json=1", "r"],
+            "-json=1: it takes no value; write -json",
+        ),
+    ] {
+        let said = refused(words);
+        assert!(said.contains(part), "{words:?}: {said}");
+    }
+}

@@ -1,0 +1,323 @@
+//! From the words of the command line and the environment to the value of each flag.
+
+use super::flags::{self, Flag, Kind};
+use super::{Environment, Verb, Words};
+use crate::error::{Error, Result};
+use crate::http::Address;
+use lexopt::prelude::*;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::time::Duration;
+
+/// Words that ask for a text and take no value.
+const ASKING: [&str; 6] = ["-help", "--help", "-h", "-version", "--version", "-V"];
+
+/// Values of a command's flags.
+pub struct Values {
+    verb: &'static Verb,
+    /// Flag, where its value comes from (`-flag` or the variable) and the value. The last one counts.
+    given: Vec<(&'static str, String, OsString)>,
+}
+
+impl Values {
+    /// Reads the environment, then the flags, which take precedence.
+    pub fn read(verb: &'static Verb, flags: Words, environment: Environment) -> Result<Values> {
+        let mut given = Vec::new();
+        for flag in flags::of(verb.name) {
+            let Some(variable) = flag.variable() else {
+                continue;
+            };
+            let value = environment(&variable);
+            if let Some(value) = value.filter(|v| flag.may_be_empty() || !v.is_empty()) {
+                given.push((flag.name, variable, value));
+            }
+        }
+        let mut parser = lexopt::Parser::from_args(flags);
+        while let Some(arg) = parser.next().map_err(|e| verb.wrong(e))? {
+            let name = match arg {
+                Long(name) => name.to_string(),
+                Short(letter) => letter.to_string(),
+                Value(word) => return Err(verb.unexpected(&word)),
+            };
+            let flag = flags::find(verb.name, &name).ok_or_else(|| verb.unknown(&name))?;
+            let value = value_of(flag, &mut parser)?;
+            given.push((flag.name, format!("-{name}"), value));
+        }
+        Ok(Values { verb, given })
+    }
+
+    /// What was given for a flag, and how to call that in an error.
+    pub fn given(&self, name: &str) -> Option<(&str, &OsStr)> {
+        let found = self.given.iter().rev().find(|(flag, ..)| *flag == name)?;
+        Some((&found.1, &found.2))
+    }
+
+    /// Whether the flag was given, by its name or its variable.
+    pub fn is_given(&self, name: &str) -> bool {
+        self.given(name).is_some()
+    }
+
+    /// Which of these flags was given last.
+    pub fn last_of(&self, names: &[&'static str]) -> Option<&'static str> {
+        let mut given = self.given.iter().rev().map(|(flag, ..)| *flag);
+        given.find(|flag| names.contains(flag))
+    }
+
+    /// The value of a flag, or its default.
+    pub fn get(&self, name: &str) -> &OsStr {
+        let default = || flag(self.verb, name).default_of(self.verb.name).as_ref();
+        self.given(name).map_or_else(default, |(_, value)| value)
+    }
+
+    /// The value of a flag as text.
+    pub fn text(&self, name: &str) -> Result<&str> {
+        let text = self.get(name).to_str();
+        text.ok_or_else(|| self.wrong(name, "not valid UTF-8", "give text in UTF-8"))
+    }
+
+    /// The value of a flag as what `parse` makes of it. The error about another value says that it is not `what`, and to
+    /// give `examples`.
+    pub fn parsed<T>(
+        &self,
+        name: &str,
+        what: &str,
+        examples: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<T> {
+        parse(self.text(name)?)
+            .ok_or_else(|| self.wrong(name, &format!("not {what}"), &format!("give {examples}")))
+    }
+
+    /// The same for a flag that takes one of a few names.
+    pub fn one_of<T>(
+        &self,
+        name: &str,
+        what: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<T> {
+        let Kind::OneOf(names) = flag(self.verb, name).kind else {
+            unreachable!("-{name} takes a name");
+        };
+        self.parsed(name, what, &format!("one of {}", names.join(", ")), parse)
+    }
+
+    /// The error about the value of a flag.
+    pub fn wrong(&self, name: &str, why: &str, remedy: &str) -> Error {
+        let flag = format!("-{name}");
+        let (source, value) = self.given(name).unwrap_or((&flag, self.get(name)));
+        let value = value.to_string_lossy();
+        Error::usage(format!(
+            "{source}={}: {why}; {remedy}",
+            value.escape_debug()
+        ))
+    }
+}
+
+/// The row of a flag that the code of a command asks for.
+fn flag(verb: &Verb, name: &str) -> &'static Flag {
+    flags::find(verb.name, name).expect("the command takes the flag")
+}
+
+/// The value that follows a flag.
+fn value_of(flag: &Flag, parser: &mut lexopt::Parser) -> Result<OsString> {
+    let name = flag.name;
+    match flag.kind {
+        Kind::Switch => match parser.optional_value() {
+            None => Ok(OsString::new()),
+            Some(value) => Err(Error::usage(format!(
+                "-{name}={}: it takes no value; write -{name}",
+                value.to_string_lossy().escape_debug()
+            ))),
+        },
+        Kind::Bool => Ok(parser.optional_value().unwrap_or("true".into())),
+        _ => parser.value().map_err(|_| {
+            let value = flag.value;
+            Error::usage(format!("-{name}: it needs a value; write -{name}={value}"))
+        }),
+    }
+}
+
+/// What `-help` or `-version` among the words ask for, whatever else is there.
+pub fn asks_for(words: &[OsString]) -> Option<Asked> {
+    words.iter().find_map(|word| match word.as_bytes() {
+        b"-help" | b"--help" | b"-h" => Some(Asked::Help),
+        b"-version" | b"--version" | b"-V" => Some(Asked::Version),
+        _ => None,
+    })
+}
+
+pub enum Asked {
+    Help,
+    Version,
+}
+
+/// The flags at the front, with their values; and the words behind them and a `--`.
+pub fn split_front(verb: &Verb, words: Words) -> (Words, Words) {
+    let (mut flags, mut words) = (Vec::new(), words.into_iter().peekable());
+    while let Some(word) = words.next_if(is_flag) {
+        take_flag(verb, word, &mut words, &mut flags);
+    }
+    words.next_if(|word| word == "--");
+    (flags, words.collect())
+}
+
+/// The flags wherever they are, with their values; and all other words. Behind a `--` there are no flags.
+pub fn split(verb: &Verb, words: Words) -> (Words, Words) {
+    let (mut flags, mut others) = (Vec::new(), Vec::new());
+    let mut words = words.into_iter().peekable();
+    while let Some(word) = words.next() {
+        if word == "--" {
+            others.extend(words.by_ref());
+        } else if is_flag(&word) {
+            take_flag(verb, word, &mut words, &mut flags);
+        } else {
+            others.push(word);
+        }
+    }
+    (flags, others)
+}
+
+fn is_flag(word: &OsString) -> bool {
+    word != "--" && matches!(word.as_bytes(), [b'-', _, ..])
+}
+
+/// Moves a flag to `flags`, and the next word if that is its value.
+fn take_flag(
+    verb: &Verb,
+    word: OsString,
+    words: &mut impl Iterator<Item = OsString>,
+    flags: &mut Words,
+) {
+    let name = word.to_string_lossy();
+    let known = flags::find(verb.name, name.trim_start_matches('-'));
+    let takes_no_word = known.is_some_and(|flag| matches!(flag.kind, Kind::Switch | Kind::Bool));
+    let alone = takes_no_word || ASKING.contains(&&*name) || name.contains('=');
+    flags.push(two_dashes(word));
+    if !alone {
+        flags.extend(words.next());
+    }
+}
+
+/// `-flag` is what Go programs take and manifests say; lexopt wants `--flag`.
+fn two_dashes(word: OsString) -> OsString {
+    match word.as_bytes() {
+        [b'-', letter, _, ..] if letter.is_ascii_alphabetic() => {
+            OsString::from_vec([b"-", word.as_bytes()].concat())
+        }
+        _ => word,
+    }
+}
+
+/// A duration as Go writes it: numbers, each with a unit, no blanks.
+pub fn duration(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, tail) = rest.split_at(end);
+        let end = tail
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(end);
+        let seconds = match unit {
+            "ns" => 1e-9,
+            "us" | "µs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return None,
+        };
+        let part = Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()?;
+        total = total.checked_add(part)?;
+        rest = tail;
+    }
+    Some(total)
+}
+
+/// Empty, or host and port, where the host may be empty and IPv6 is in brackets.
+pub fn address(text: &str) -> Option<Option<Address>> {
+    if text.is_empty() {
+        return Some(None);
+    }
+    let (host, port) = text.rsplit_once(':')?;
+    let host = match host.strip_prefix('[') {
+        Some(v6) => {
+            let v6 = v6.strip_suffix(']')?;
+            v6.parse::<std::net::Ipv6Addr>().ok()?;
+            v6
+        }
+        None if host.contains([':', ' ', '[', ']']) => return None,
+        None => host,
+    };
+    let port = port.parse().ok()?;
+    Some(Some(Address {
+        host: host.into(),
+        port,
+    }))
+}
+
+/// `true` or `false`, as Go's flags take them and as 1 and 0.
+pub fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "true" | "1" => Some(true),
+        "false" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+/// Labels as `key=value`, separated by commas.
+pub fn labels(text: &str) -> Option<Vec<(String, String)>> {
+    let pairs = text.split(',').filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| pair.split_once('=').map(|(k, v)| (k.into(), v.into())))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_as_go_writes_them() {
+        for (text, ms) in [
+            ("500ms", Some(500)),
+            ("30s", Some(30_000)),
+            ("1m30s", Some(90_000)),
+            ("1.5h", Some(5_400_000)),
+            ("1h0m0.5s", Some(3_600_500)),
+            ("", None),
+            ("s", None),
+            ("1", None),
+            ("1 s", None),
+            ("1d", None),
+            ("1.2.3s", None),
+            ("99999999999999999999h", None),
+        ] {
+            assert_eq!(duration(text), ms.map(Duration::from_millis), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn addresses() {
+        let at = |host: &str, port| {
+            Some(Some(Address {
+                host: host.into(),
+                port,
+            }))
+        };
+        assert_eq!(address(""), Some(None));
+        assert_eq!(address(":9090"), at("", 9090));
+        assert_eq!(address("127.0.0.1:1"), at("127.0.0.1", 1));
+        assert_eq!(address("localhost:80"), at("localhost", 80));
+        assert_eq!(address("[::1]:9090"), at("::1", 9090));
+        for wrong in [
+            "9090", "::1:9090", "[::1]", "a b:1", "[x]:1", ":", ":-1", ":70000",
+        ] {
+            assert_eq!(address(wrong), None, "{wrong}");
+        }
+    }
+}
