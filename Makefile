@@ -1,24 +1,17 @@
-# make run     a traced command and its report
-# make test    everything CI runs
-# make test-slim
-#              real applications in full and in rebuilt roots: all of them, which takes minutes
-# make static  target/ARCH/snoop, static binaries; ARCHES="x86_64 aarch64"
-# make image   an image of the static binary, by buildah; prints its size
-# make test-kernels
-#              the static binary on kernels from 5.10 on and on arm64, under qemu, and on the images in KERNELS (paths):
-#              one of Linux 5.4 if it lies beside this directory, which `make test` boots too
-# make bench   what tracing costs the traced programs and their neighbours, and what snoop takes, in tables
-# make soak    churning containers, processes and names for MINUTES: nothing of snoop grows
-# make fuzz    hostile input for the parsers, SECONDS for each
-# All but static, image and fuzz need root, as tracing does; all install what they lack (Debian, Ubuntu).
+# `make` lists what it can do. All but the verbs that are marked need root, as tracing does. What a verb lacks it installs,
+# on Debian and Ubuntu.
 
 CARGO ?= cargo
 SNOOP = target/release/snoop
 REPORT = target/snoop-report.json
 ARCHES ?= x86_64 aarch64
+ARCH = $(shell uname -m)
 STATIC = target/x86_64/snoop
+PREFIX ?= /usr/local
 BUDGET = 1000000
 COMMAND ?= ls -l /etc/os-release
+# Integration tests that need no root.
+PURE_TESTS = --test rooms --test wire
 
 # What each verb runs or includes, and the Debian package it comes from.
 BUILD_NEEDS = clang:clang cc:gcc /usr/include/bpf/bpf_helpers.h:libbpf-dev
@@ -31,19 +24,28 @@ MINUTES ?= 10
 
 without_old = [ "$(KERNELS)" ] || echo "make: not tested on Linux 5.4: there is no ../shared/kernels/vmlinuz-5.4, nor KERNELS=IMAGE"
 
-.PHONY: all run test static image test-slim test-kernels bench soak fuzz check-root build-needs test-needs clean
+.PHONY: help build run test test-unit docs static install image test-slim test-kernels bench soak fuzz \
+	check-root build-needs test-needs clean
 
-all: build-needs
+help: ## list the verbs (no root)
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | \
+	while IFS='|' read -r verb text; do printf '%-18s %s\n' "$$verb" "$$text"; done
+
+build: build-needs ## build target/release/snoop (no root)
 	$(CARGO) build --release --locked
 
-run: check-root all
+run: check-root build ## trace COMMAND="ls -l /etc/os-release" and show its report
 	$(SNOOP) run -report $(REPORT) -- $(COMMAND)
 	cat $(REPORT)
 
-test: check-root build-needs test-needs
+test-unit: build-needs ## what can be tested in half a minute: formatting, lints, unit tests (no root)
 	$(CARGO) fmt --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) test --workspace --lib --locked
+	$(CARGO) test --lib --locked
+	$(CARGO) test --locked $(PURE_TESTS)
+	scripts/lint
+
+test: check-root build-needs test-needs test-unit ## everything that CI runs: on this kernel, and on Linux 5.10 and 5.4 under qemu
 	scripts/static x86_64
 	@size=$$(stat -c %s $(STATIC)); echo "static binary: $$size bytes"; \
 	[ $$size -le $(BUDGET) ] || { echo "make: that is more than $(BUDGET)" >&2; exit 1; }
@@ -55,34 +57,50 @@ test: check-root build-needs test-needs
 	scripts/sanitize
 	scripts/fuzz 5
 
-static: build-needs
+test-slim: check-root build-needs test-needs ## run applications in full and in rebuilt roots, which takes minutes
+	$(CARGO) test --release --locked --test slim -- --include-ignored --nocapture --test-threads=1
+
+test-kernels: build-needs ## run the static binary on many kernels under qemu, and on the images KERNELS=PATH...
+	@$(without_old)
+	scripts/test-kernels $(KERNELS) bullseye bookworm trixie trixie-backports trixie:arm64
+
+bench: check-root build-needs ## measure what tracing costs, in the tables of docs/measurements.md
+	scripts/need python3:python3 git:git find:findutils
+	scripts/static x86_64
+	SNOOP_BINARY=$(CURDIR)/$(STATIC) $(CARGO) bench --locked --bench overhead --bench footprint
+
+soak: check-root build-needs test-needs ## churn containers, processes and names for MINUTES=10: snoop must not grow
+	scripts/static x86_64
+	SNOOP_SOAK=$$(($(MINUTES) * 60)) SNOOP_BINARY=$(CURDIR)/$(STATIC) $(CARGO) test --release --locked --test soak -- --nocapture
+
+fuzz: build-needs ## feed hostile input to each parser for SECONDS=60 (no root)
+	scripts/need c++:g++
+	scripts/fuzz $(SECONDS)
+
+docs: build-needs ## write the man page, the completions and the tables of flags (no root)
+	SNOOP_DOCS=write $(CARGO) test --quiet --lib --locked args::docs
+	scripts/lint
+
+static: build-needs ## build target/ARCH/snoop, static, for ARCHES="x86_64 aarch64" (no root)
 	@for arch in $(ARCHES); do scripts/static $$arch && ls -l target/$$arch/snoop || exit 1; done
 
-image: build-needs
+# A binary that `make static` has built is taken as it is, so that root needs no compiler.
+install: ## install the static binary, man page and completions below PREFIX=/usr/local; DESTDIR goes in front
+	[ -e target/$(ARCH)/snoop ] || $(MAKE) static ARCHES=$(ARCH)
+	install -D -m 755 target/$(ARCH)/snoop $(DESTDIR)$(PREFIX)/bin/snoop
+	install -D -m 644 docs/snoop.1 $(DESTDIR)$(PREFIX)/share/man/man1/snoop.1
+	install -D -m 644 docs/completions/snoop.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/snoop
+	install -D -m 644 docs/completions/_snoop $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_snoop
+	install -D -m 644 docs/completions/snoop.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/snoop.fish
+
+image: build-needs ## build an image of the static binary with buildah (no root)
 	scripts/need buildah:buildah
 	scripts/static x86_64
 	buildah bud --quiet --isolation chroot -f scratch.Dockerfile --target prebuilt -t localhost/snoop:0.1.0 .
 	buildah images | grep -E 'SIZE|/snoop '
 
-test-slim: check-root build-needs test-needs
-	$(CARGO) test --release --locked --test slim -- --include-ignored --nocapture --test-threads=1
-
-test-kernels: build-needs
-	@$(without_old)
-	scripts/test-kernels $(KERNELS) bullseye bookworm trixie trixie-backports trixie:arm64
-
-bench: check-root build-needs
-	scripts/need python3:python3 git:git find:findutils
-	scripts/static x86_64
-	SNOOP_BINARY=$(CURDIR)/$(STATIC) $(CARGO) bench --locked --bench overhead --bench footprint
-
-soak: check-root build-needs test-needs
-	scripts/static x86_64
-	SNOOP_SOAK=$$(($(MINUTES) * 60)) SNOOP_BINARY=$(CURDIR)/$(STATIC) $(CARGO) test --release --locked --test soak -- --nocapture
-
-fuzz: build-needs
-	scripts/need c++:g++
-	scripts/fuzz $(SECONDS)
+clean: ## remove what was built (no root)
+	$(CARGO) clean
 
 check-root:
 	@[ "$$(id -u)" = 0 ] || { echo "make: snoop loads BPF programs: run this as root" >&2; exit 1; }
@@ -97,6 +115,3 @@ test-needs:
 	scripts/need /usr/lib/gcc/x86_64-linux-gnu/$$version/32/libgcc.a:gcc-$$version-multilib
 	@[ -d target/python/kubernetes_validate ] || \
 	/usr/bin/python3 -m pip install --quiet --target target/python kubernetes-validate
-
-clean:
-	$(CARGO) clean
