@@ -87,7 +87,8 @@ fn readme(text: &str) -> String {
             .map(|flag| row(flag, &defaults(flag, None), &flag.full_text()))
             .collect()
     };
-    let tracing = rows(&[Section::Cgroups, Section::Output, Section::Metadata]);
+    let mut tracing = rows(&[Section::Cgroups, Section::Output]);
+    tracing.push(metadata_row());
     let images = rows(&[Section::Images, Section::Closure, Section::Unused]);
     let text = with_table(
         text,
@@ -98,11 +99,23 @@ fn readme(text: &str) -> String {
     with_table(&text, head, &images)
 }
 
+/// All flags about metadata, whose values are only copied.
+fn metadata_row() -> String {
+    let flags = FLAGS
+        .iter()
+        .filter(|flag| flag.section == Section::Metadata);
+    let usages: Vec<_> = flags.map(|flag| format!("`{}`", flag.usage())).collect();
+    let text = "copied into the report";
+    format!("| {} | | {text} |", usages.join(", "))
+}
+
 fn deploy_readme(text: &str) -> String {
     let verb = &VERBS[0];
-    let rows: Vec<_> = flags::of(TRACE)
+    let flags = flags::of(TRACE).filter(|flag| flag.section != Section::Metadata);
+    let mut rows: Vec<_> = flags
         .map(|flag| row(flag, &defaults(flag, Some(verb)), flag.summary))
         .collect();
+    rows.push(metadata_row());
     with_table(
         text,
         "| flag | default | meaning |\n| --- | --- | --- |\n",
