@@ -44,6 +44,7 @@ test-unit: build-needs ## what can be tested in half a minute: formatting, lints
 	$(CARGO) test --lib --locked
 	$(CARGO) test --locked $(PURE_TESTS)
 	scripts/lint
+	scripts/licences
 
 test: check-root build-needs test-needs test-unit ## everything that CI runs: on this kernel, and on Linux 5.10 and 5.4 under qemu
 	scripts/static x86_64
