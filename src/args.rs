@@ -199,7 +199,7 @@ impl Verb {
 /// The error about a cgroup for a command, from a flag or a variable.
 fn own_cgroup(source: &str) -> Error {
     Error::usage(format!(
-        "{source}: snoop run makes a cgroup of its own; leave this out"
+        "{source}: snoop run creates its own cgroup; leave this out"
     ))
 }
 

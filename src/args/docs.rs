@@ -310,8 +310,8 @@ fn zsh() -> String {
 # Completion of snoop for zsh. Made by `make docs`.
 
 _snoop() {
-	local -a commands flags
-	commands=(
+	local -a verbs flags
+	verbs=(
 "
     .to_string();
     for verb in &VERBS[1..] {
@@ -337,14 +337,14 @@ _snoop() {
     }
     page += "\tesac
 	if (( CURRENT == 2 )) && [[ ${words[2]} != -* ]]; then
-		_describe command commands
+		_describe command verbs
 		return
 	fi
 	if [[ ${words[2]} = help ]]; then
-		_describe command commands
+		_describe command verbs
 		return
 	fi
-	if (( ${commands[(I)${words[2]}:*]} )); then
+	if (( ${verbs[(I)${words[2]}:*]} )); then
 		shift words
 		(( CURRENT-- ))
 	fi

@@ -54,7 +54,7 @@ fn each_command_takes_its_flags_and_no_others() {
             let words = [minimal(verb.name), &[&word], rest(verb.name)].concat();
             let said = parsed(&words, &[]).map_or_else(|e| e.to_string(), |_| String::new());
             let refused =
-                said.ends_with(" lists the flags") || said.contains("makes a cgroup of its own");
+                said.ends_with(" lists the flags") || said.contains("creates its own cgroup");
             assert_eq!(refused, known.is_none(), "{words:?}: {said}");
         }
     }
@@ -288,12 +288,13 @@ fn a_command_keeps_its_own_words() {
     );
     assert_eq!(
         refused(&["run", "-cgroup=/x", "ls"]),
-        "-cgroup: snoop run makes a cgroup of its own; leave this out"
+        "-cgroup: snoop run creates its own cgroup; leave this out"
     );
     let error = parsed(&["run", "ls"], &[("SNOOP_CGROUPS", "/x")]).unwrap_err();
     assert!(error.to_string().starts_with("SNOOP_CGROUPS: snoop run "));
 }
 
+/// Long, because it is the list of all that the parser refuses.
 #[test]
 fn bad_input_is_named() {
     let cgroup = "-cgroup=/c";
