@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # `make` lists what it can do. All but the verbs that are marked need root, as tracing does. What a verb lacks it installs,
 # on Debian and Ubuntu.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Compiles `probes/` with clang into OUT_DIR. If that cannot work, it says what is missing.
 
 use std::env;

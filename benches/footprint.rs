@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What snoop itself takes: time, memory, wake-ups. `make bench`.
 
 #[path = "../tests/common/mod.rs"]

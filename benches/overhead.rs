@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What tracing costs the traced programs and their neighbours: `make bench`.
 //!
 //! Each case runs untraced, with empty BPF programs at snoop's hooks (the floor: what any tracer at these

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The BPF programs as the kernel has them: what they need to know about it, the bytes that are exchanged with them, and how
 //! they are loaded.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Cgroups of version 2: where they are mounted, their ids and paths.
 
 pub mod command;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the containers used: records become files of their containers, and are counted.
 
 pub mod access_paths;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The one error type. In one line it says what was attempted, on what, and what to change. An error about a flag has the
 //! form `-flag=value: why; what to do`.
 

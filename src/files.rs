@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Sets of files that hold 100,000 paths in a few MiB: one tree of names, and a set of its nodes for each container.
 
 pub mod file_set;

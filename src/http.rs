@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The HTTP listener: a fixed number of connections, driven by the loop's epoll.
 //!
 //! It supports GET and HEAD of HTTP/1.0 and 1.1, keep-alive, and pipelining. It does not support request bodies (it closes

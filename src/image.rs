@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A directory that holds an image: what is in it, and which paths are needed to reach a file. Absolute symlinks start
 //! at the directory, and `..` ends there: nothing outside is ever looked at.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! snoop records which files the containers of a pod use.
 //!
 //! Each room is a module and the folder of its name. The list begins with the lowest room: a room uses only rooms above

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Writes one line per message on standard error, if the message's level is asked for: text for people on a terminal,
 //! JSON otherwise, for the programs that collect the logs of containers.
 

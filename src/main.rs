@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The story: parse, look at the host, select what to trace, load, attach, resume, confine, loop.
 
 #![deny(unsafe_code)]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The metrics: one table, and their text in the Prometheus exposition format 0.0.4.
 
 use crate::bpf::counts::Counts;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Paths as bytes, absolute and normalised. Nothing here does I/O, or assumes UTF-8.
 
 /// Appends a slash and a name.

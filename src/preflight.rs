@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What follows for tracing from what the host can do: [`facts`] looks it up, [`plan`] decides, [`check`] tells.
 
 pub mod check;

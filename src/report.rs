@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The report: a snapshot as JSON.
 //!
 //! The arrays of files are written name by name; what is small, and every name with an unusual byte, goes through

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Reads the BPF ring buffer (Linux 5.8), and hands out the bytes of each record in order.
 //!
 //! The buffer is shared memory: a page with the consumer's position, a page with the producer's position, then the data.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The one door to libc: each module holds the calls of one subject. Descriptors are owned.
 
 #[allow(unsafe_code)]

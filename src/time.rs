@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Points in time as text.
 
 use std::time::{SystemTime, UNIX_EPOCH};

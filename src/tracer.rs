@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The epoll loop: records, signals, timers and clients, in one thread.
 
 mod answers;

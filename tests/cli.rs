@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The binary from outside: exit status, standard output, standard error.
 
 mod common;

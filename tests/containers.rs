@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Containers that runc makes: what is the application's, and what is the runtime's.
 
 mod common;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The files of deploy/ for Podman and for Docker Compose as they are, by the engines of two Debian releases, on nodes of
 //! their own. What runs is the static binary in the image that scratch.Dockerfile makes.
 

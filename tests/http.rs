@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The listener of a running snoop, spoken to over raw sockets.
 
 mod common;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! `snoop closure` and `snoop unused`: from reports and a directory to what an image needs.
 
 mod common;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The object for old kernels holds nothing that Linux 5.4 lacks: no helper, map type or instruction, and nothing that
 //! only a later verifier understands, as far as that can be told without the kernel.
 

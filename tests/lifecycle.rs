@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What happens to a running snoop: signals, pauses, others like it.
 
 mod common;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Names that were made to confuse: report and metrics stay valid, and lose nothing.
 
 mod common;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The manifests of deploy/kubernetes as they are: validated against the API's schemas, and run as pods by runc,
 //! with cgroups as the kubelet lays them out. What runs is the static binary in an image of its own.
 

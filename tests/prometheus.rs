@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The real Prometheus: promtool finds nothing to complain about, and a server scrapes every metric.
 
 mod common;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The report's file under all that can happen to it: whoever looks finds a whole report, and nothing that was in one
 //! is lost.
 

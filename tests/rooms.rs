@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The rooms of src/lib.rs: each uses only rooms above it in that list.
 
 use std::fs;

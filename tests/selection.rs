@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which cgroups are traced: parents, cgroups that do not exist yet, containers that ran before.
 
 mod common;

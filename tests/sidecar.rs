@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! `snoop -cgroup PATH`: cgroups that exist already, traced until a signal comes.
 
 mod common;

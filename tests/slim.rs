@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! An image rebuilt from the report runs: real applications in a real root, once traced, once in a root that
 //! holds only what `snoop closure` names. What they print must be the same.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A long run with churning containers, processes and names: nothing of snoop grows. SNOOP_SOAK is its length in
 //! seconds; `make soak`.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Known workloads against the running kernel: the report holds exactly what they used.
 
 mod common;

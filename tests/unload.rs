@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! However snoop ends, nothing of it stays in the kernel.
 
 mod common;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The two sides of the wire are one: `src/bpf/wire.rs` against the type information of the compiled
 //! programs, and against the constants of `probes/wire.h`.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! An independent witness: the same execution seen by snoop and by strace(1). Every successful path
 //! of the one is in the other, but for what the kernel opens itself, which strace cannot see.
 

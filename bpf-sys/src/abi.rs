@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Structures and constants of `linux/bpf.h`, `linux/btf.h` and libbpf that redbpf names.
 
 use libc::{c_char, c_void};

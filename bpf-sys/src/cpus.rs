@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The number of CPUs for which the kernel keeps per-CPU values.
 
 /// CONFIG_NR_CPUS is not higher than this. Where the number is not known, buffers must have room for so many.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What redbpf has no word for, as safe functions.
 
 use crate::abi::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! bpf(2) in pure Rust, in the shape redbpf 2.3.0 expects of its C library.
 //!
 //! The crate of this name on crates.io compiles a libbpf of 2021 and needs libelf, zlib and an old

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The functions redbpf calls, with the names and signatures of libbpf 0.x.
 //!
 //! All of them return a descriptor or 0, or -1 with `errno` set, as libbpf did.

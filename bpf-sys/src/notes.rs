@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is noted while redbpf loads an object, per thread. redbpf keeps the descriptors of its maps to itself and hands the
 //! verifier's log to a logger. The notes hold a descriptor of each map that was created, and why the last call failed.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! bpf(2) itself: its commands, and the one place that makes the call.
 
 use libc::c_int;

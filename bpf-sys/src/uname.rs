@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The running kernel's version, as redbpf asks for it.
 
 /// `LINUX_VERSION_CODE` of the running kernel: `major << 16 | minor << 8 | patch`.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Reports that were written earlier, or by anybody.
 #![no_main]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A ring buffer in shared memory that holds anything: the position of its end, then the data.
 #![no_main]
 

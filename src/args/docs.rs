@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The man page, the shell completions and the READMEs' tables of flags, made from the tables of commands and flags. The
 //! test fails where one of them is stale; with SNOOP_DOCS=write, as `make docs` sets it, it writes them.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The table of flags. The parser, the help, the man page, the shell completions and the tables of the READMEs all come
 //! from it: a new flag needs its row here and the place that uses its value.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The texts that `-help` prints, made from the tables of commands and flags.
 
 use super::flags::{self, FLAGS, Flag, RUN, Section, TRACE};

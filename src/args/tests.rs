@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The command line as it is read, and the texts about it.
 
 use super::*;

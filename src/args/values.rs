@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! From the words of the command line and the environment to the value of each flag.
 
 use super::flags::{self, Flag, Kind};

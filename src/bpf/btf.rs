@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! BTF, the kernel's type information, to offsets of structure members and ids of types.
 //!
 //! The format is documented in the kernel's `Documentation/bpf/btf.rst`: a header, the types one

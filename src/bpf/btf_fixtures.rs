@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Small BTF files of real kernels, in tests/fixtures/btf: NAME.btf has only what snoop asks of a kernel's BTF, and NAME.txt what
 //! snoop makes of the whole of it.
 //!

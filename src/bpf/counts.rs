@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the programs counted.
 
 use crate::bpf::wire::{OUTCOMES, Outcome, ROWS};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a kernel can do, and how the programs are adapted to it. The kernel's type information tells; its version does not,
 //! because distributions bring newer BPF to older kernels.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Where the programs run: the kernel's tracepoints and iterators, and the programs that go on with a hook's work.
 
 use crate::bpf::wire::TAILS;

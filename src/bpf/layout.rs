@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the programs need to know about the running kernel, read from its BTF.
 
 use crate::bpf::btf::{self, Member};

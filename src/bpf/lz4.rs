@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Unpacks the block format of LZ4. build.rs packs the BPF objects in this format, to a quarter of their size.
 //!
 //! <https://github.com/lz4/lz4/blob/dev/doc/lz4_Block_format.md>: a block consists of sequences, and each of them of a

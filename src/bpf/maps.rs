@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The programs' maps, and the bytes in them.
 
 use crate::bpf::wire::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The compiled programs, which are part of this binary.
 
 use crate::bpf::hooks::Buffer;

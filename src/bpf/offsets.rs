@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which members of the kernel's structures the programs read, and where each kernel has them.
 //!
 //! The table at the end of this file is the one list of them: it makes [`Offsets`], which mirrors `struct offsets` of

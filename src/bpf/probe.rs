@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Loads the programs, attaches them, and steers them. This is the only file that knows redbpf.
 
 use crate::bpf::counts::Counts;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Why the kernel refused something, in the words of an [`Error`].
 
 use crate::error::Error;

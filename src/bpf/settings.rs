@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! How the programs are to run, and the constants that this makes for them.
 
 use crate::bpf::features::{Feature, Quirks, Unavailable};

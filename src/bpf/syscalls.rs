@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The syscalls that take a path: their names and numbers, which of their arguments are paths, and what success means. This one
 //! table becomes the programs' tables ([`by_number`]) and names the counters.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The mirror of `probes/wire.h`, which explains every field, and the decoder of records.
 //!
 //! `tests/wire.rs` compares the two through the type information of the compiled object.

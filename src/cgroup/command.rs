@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! `snoop run`: the command in a cgroup of its own.
 
 use crate::cgroup::TempCgroup;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The names that container runtimes and engines give to cgroups: which of them are containers, which are pods, and
 //! which pod snoop runs in.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The cgroups that `-cgroup` and `-cgroups` name. They are looked up below the cgroup v2 mount; those that do not
 //! exist yet are waited for.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is traced: snoop's own pod, the containers beside it, cgroups that the user names, or a command in a cgroup of
 //! its own.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The cgroup that `snoop run` creates for its command.
 
 use super::Cgroup;

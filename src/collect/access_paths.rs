@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The paths of an access: from the names that a record brings to absolute, normalised paths.
 
 use crate::bpf::wire::{

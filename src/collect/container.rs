@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A container: its cgroup, its name, and what it used.
 
 use crate::bpf::counts::Counts;

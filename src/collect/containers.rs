@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The containers of the report, and which of them a cgroup is.
 
 use crate::bpf::counts::Counts;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a report lacks: the reasons, and how many accesses, files or containers each of them cost.
 
 use crate::bpf::features::Feature;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Requests of io_uring between their record and their result.
 
 use std::collections::VecDeque;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The mount points of a container on which files were seen.
 
 use crate::path::is_below;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! For tests: records as the ring buffer holds them, and a collector that took some.
 
 use crate::bpf::wire::{

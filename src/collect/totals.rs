@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Where the accesses went: what the programs counted, and what became of their records.
 
 use crate::bpf::counts::Counts;

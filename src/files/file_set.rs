@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The set of one container's files, with a hard capacity.
 //!
 //! A set that is full evicts the file that was used longest ago, by the clock algorithm: each use of a file sets its

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Hash tables whose elements come and go.
 
 use hashbrown::HashTable;

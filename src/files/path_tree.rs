@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Paths of files as a tree of names, in which a directory of many files is stored once.
 
 use crate::files::hash_table;

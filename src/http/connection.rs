@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A client's connection: reads a request, hands it out, sends the response.
 
 use super::request::{Parsed, parse};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! `snoop health`: asks the snoop that runs here how it is. The image of a container holds no other program that a health
 //! check could use.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Reads a request: RFC 9112.
 
 /// Bytes of request line and headers; clients of this listener send a few hundred.

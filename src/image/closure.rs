@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! `snoop closure`: every path that an image needs for what reports list.
 
 use crate::error::{Error, Result, cannot};

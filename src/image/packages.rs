@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The packages of an image and their files, from the databases of dpkg and apk.
 
 use crate::image::Image;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! `snoop unused`: what is in an image but in no report.
 
 use crate::error::{Result, cannot};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! `snoop check`: tells what the host can do, and tries it.
 
 use super::facts::{Btf, Facts, look};

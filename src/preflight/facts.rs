@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the host can do, looked up once.
 
 use crate::bpf::features::KernelFeatures;

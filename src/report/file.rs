@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Where the report goes: standard output, or a file that is always whole.
 //!
 //! A report is written to a temporary file in the same directory, synced, and renamed over the last one: a reader sees

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! For tests: a report made by hand, and files that hold what a writer should write.
 
 use crate::files::file_set::{FileSet, NO_KEY};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the user knows about the containers, as it is copied into the report.
 
 use crate::report::schema::{Fields, field};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The report of an earlier run. It is resumed if it is of the same pod and image, so that a sidecar that was killed
 //! loses nothing.
 //!

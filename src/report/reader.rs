@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Reports as other commands read them: whole, for the files that they list.
 
 use crate::error::{Error, Result};

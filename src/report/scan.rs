@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A report as a stream of JSON: the names in its lists of files are handed out one by one, the rest is kept as text.
 //!
 //! Only the structure counts, not the layout: another tool may have rewritten the report, with other blanks or its

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What those who write and read reports agree on: the version, the fields, and names of files as JSON strings.
 //!
 //! A new field of a container begins here: a line in the table below and a member of [`ContainerEntry`]. The compiler

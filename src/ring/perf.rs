@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Reads perf buffers, which replace the ring buffer before Linux 5.10: there is one for each CPU, a page with the positions
 //! and then the data (perf_event_open(2)). Hands out the bytes of each record, in the order in which the programs sent
 //! them: each record carries its time.

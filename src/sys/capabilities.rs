@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The capabilities of this process: capabilities(7).
 
 use super::check;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What can keep a process from bpf(2) even if it has the capabilities: namespaces, filters, labels, and kernels that are
 //! not the node's. The kernel's own error for all of them is "Operation not permitted".
 

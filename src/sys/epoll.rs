@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Waiting for descriptors: epoll(7), and poll(2) of a single one.
 
 use super::check;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Files and descriptors, beyond what the standard library offers.
 
 use super::check;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The resources that this process has used and may use: getrusage(2), getrlimit(2).
 
 use super::check;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Memory that is shared with the kernel: mmap(2).
 
 use std::io;

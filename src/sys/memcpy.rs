@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Copying and comparing a few bytes, for static binaries on x86-64. The linker takes these functions in place of musl's,
 //! whose memcpy(3) begins with `rep movsq` and single `movsb`, and whose memcmp(3) goes byte by byte: both are slow for
 //! short pieces such as the names of files. musl's functions for arm64 are good.

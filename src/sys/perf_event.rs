@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Perf events: perf_event_open(2).
 
 use super::check;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Starting a command inside a cgroup, and the call by which the BPF programs recognise snoop.
 
 use super::check;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What snoop gives up once it traces: capabilities, and every syscall that the loop does not make.
 //!
 //! An attacker who takes snoop over by a record or a request finds a process that cannot start another process, make

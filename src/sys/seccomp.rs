@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Filters of syscalls: seccomp(2).
 
 use super::check;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Signals as a descriptor, and signals that have their effect at once.
 
 use super::check;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Timers as descriptors: timerfd_create(2).
 
 use super::check;

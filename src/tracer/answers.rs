@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The three paths of the listener: `/metrics`, `/healthz` and `/report`.
 
 use super::Tracer;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Writing the report: when something has changed, on demand, and at the end; and what the log says about it.
 
 use super::Tracer;

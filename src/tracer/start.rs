@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The steps before the loop. Each returns the state from which alone the next one can be taken: [`Loaded`], [`Attached`],
 //! [`Resumed`], [`Listed`], [`Confined`].
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Containers for real, by runc.
 
 use serde_json::{Value, json};

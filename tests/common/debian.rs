@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Roots of Debian, made once and kept below target/.
 
 use std::path::{Path, PathBuf};

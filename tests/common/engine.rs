@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Podman and Docker as Debian has them, each on a node of its own: namespaces in which nothing but the engine and its
 //! containers run, with cgroup v2 alone.
 

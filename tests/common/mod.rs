@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the tests share: the binary, the helper program, reports.
 //!
 //! They need root and a kernel that snoop can trace; without, they fail.

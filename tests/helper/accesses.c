@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Performs each syscall that takes a path on files of its own, and says which paths a tracer must
  * report.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Executes a command as root with no capabilities but those in the first argument, separated by commas. */
 #include <stdio.h>
 #include <string.h>

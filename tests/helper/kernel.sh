@@ -1,4 +1,5 @@
 #!/bin/busybox sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # The init of a virtual machine: tests snoop on its kernel, prints a line for each test, and switches off.
 /bin/busybox --install -s /bin
 export PATH=/bin

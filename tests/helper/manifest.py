@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
 """Validates a manifest against the Kubernetes API's schemas and prints its documents as a JSON list."""
 
 import json

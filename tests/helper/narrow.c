@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* A 32-bit program that uses the files of the directory in its first argument, and prints their names. */
 #define _GNU_SOURCE
 #include <fcntl.h>

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # node.sh ROOT DATA: makes the namespaces it was started in a machine of its own for container engines, and stays as
 # its init until standard input ends. ROOT is not written to; what is written goes to DATA, and DATA/share is at /srv.
 set -eu

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # runc for the engines under test, without what depends on the machine and has nothing to do with snoop.
 set -eu
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* What a program of any architecture does: "opens N DIR" opens DIR/0-0 to DIR/0-(N-1), "fails N" asks N times for a file
  * that is not there. */
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Makes requests of io_uring on files of the directory in its argument; prints the names that succeed. */
 #define _GNU_SOURCE
 #include <fcntl.h>
