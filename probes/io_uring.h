@@ -6,6 +6,9 @@
 
 #include "pipeline.h"
 
+/* REQ_F_CQE_SKIP of include/linux/io_uring_types.h, the same bit as IOSQE_CQE_SKIP_SUCCESS: io_uring_enter(2). */
+#define REQUEST_SKIPS_COMPLETION (1 << 6)
+
 /* Makes the access by one path of a request that was just submitted. Returns 0 if the request has no such path. */
 static __always_inline int request_access(struct scratch *s, void *task, void *request,
 					  struct verdict *verdict, const volatile struct request *row,
@@ -21,7 +24,11 @@ static __always_inline int request_access(struct scratch *s, void *task, void *r
 		.flags = RECORD_PENDING,
 		.request = (__u64)request,
 		.start = START_DIR,
+		.rebinds = row->rebinds,
 	};
+	/* Nobody is told when such a request succeeds: it counts as done. Where it fails after all, a name too many is listed. */
+	if (HAS(request_flags) && peek(request, OFF(request_flags)) & REQUEST_SKIPS_COMPLETION)
+		s->access.flags = 0;
 	len = bpf_probe_read_kernel_str(s->data, PATH_MAX_BYTES,
 					(void *)peek((void *)peek(request, path), OFF(filename_name)));
 	if (len < 0) {
@@ -31,7 +38,11 @@ static __always_inline int request_access(struct scratch *s, void *task, void *r
 	if (len < 2)
 		return 0;
 	s->access.len = len - 1;
-	if (s->data[0] == '/')
+	if (row->how)
+		s->access.how = how_of(peek(request, row->how), peek(request, row->how + OPEN_HOW_RESOLVE));
+	if (s->access.how & RESOLVE_IN_ROOT)
+		s->access.flags |= RECORD_IN_BASE;
+	if (s->data[0] == '/' && !(s->access.how & RESOLVE_IN_ROOT))
 		s->access.start = START_ROOT;
 	else if (dir == ARG_NONE || (int)peek(request, dir) == AT_FDCWD)
 		s->access.start = START_PWD;
@@ -48,7 +59,9 @@ static __always_inline void complete_request(void *ctx, struct scratch *s, __u64
 	if (!known)
 		return;
 	pending = *known;
-	bpf_map_delete_elem(&requests, &request);
+	end_request(request);
+	if (pending.rebinds && result >= 0)
+		begin_generation(pending.number);
 	for (int which = 0; which < SCRATCH_SLOTS; which++) {
 		if (!pending.key[which])
 			continue;

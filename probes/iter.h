@@ -37,7 +37,7 @@ static __always_inline void list_file(void *ctx, __u64 task, struct path_ref fil
 	set_file_system(s, file);
 	begin_walk(s, 0);
 	if (walk_on(s, mntns_of(task), ITER_STEPS))
-		finish_record(ctx, s, node);
+		finish_record(ctx, s, node, mntns_of(task));
 	else
 		count(s->verdict.number, config.late_id, OUTCOME_TOO_LONG);
 }

@@ -11,6 +11,20 @@
  * then merely sent once more. */
 MAP(known) = { BPF_MAP_TYPE_ARRAY, 4, sizeof(struct bucket), 1 << KNOWN_BITS, 0 };
 
+/* By number of a container: counts up when a name in it may have come to lead to another file, because a symlink was made, a
+ * name was moved or something was mounted. The generation is part of every key, so that all names are offered again. */
+__u32 name_generation[CONTAINERS] SEC(".data.generation") = {};
+
+static __always_inline __u32 generation_of(__u32 number)
+{
+	return name_generation[number & (CONTAINERS - 1)];
+}
+
+static __always_inline void begin_generation(__u32 number)
+{
+	__sync_fetch_and_add(&name_generation[number & (CONTAINERS - 1)], 1);
+}
+
 /* The key of a longer string covers only its beginning, so that every use of such a string is sent. */
 #define HASHED 512
 

@@ -109,9 +109,10 @@ static __always_inline __u64 number_of(struct scratch *s, const void *pointer)
 
 #define HASH_DEPTH 32
 
-/* The identity of a directory: its mount, and the hashes of the names up to the root of the mount. A directory that was
- * renamed, or that reuses the memory of another one, gets another key. The kernel keeps these hashes in the dentries. Beyond
- * HASH_DEPTH levels, the address of the dentry stands for the rest. `path` points to a struct path with a type. */
+/* The identity of a directory: its mount, its dentry, and the hashes of the names up to the root of the mount. A directory
+ * that was renamed, or that reuses the memory of another one, gets another key. The kernel keeps these hashes in the dentries.
+ * They have 32 bits, so that two of many directories may share one; the dentry's address tells them apart. Beyond HASH_DEPTH
+ * levels, the address of the dentry stands for the rest. `path` points to a struct path with a type. */
 static __always_inline __u64 hash_typed(struct scratch *s, const void *path, __u64 hash)
 {
 	if (!ENABLED(FEATURE_PATHS))
@@ -120,7 +121,7 @@ static __always_inline __u64 hash_typed(struct scratch *s, const void *path, __u
 	const void *dentry = (const void *)load(path, OFF(path_dentry));
 	const void *root = (const void *)load(mnt, OFF(vfsmount_root));
 
-	hash = mix(hash, number_of(s, mnt));
+	hash = mix(mix(hash, number_of(s, mnt)), number_of(s, dentry));
 	for (int i = 0; i < HASH_DEPTH; i++) {
 		if (dentry == root)
 			break;
@@ -138,7 +139,7 @@ static __always_inline __u64 hash_path_ref(struct path_ref ref, __u64 hash)
 	__u64 dentry = ref.dentry;
 	__u64 root = peek((void *)ref.mnt, OFF(vfsmount_root));
 
-	hash = mix(hash, ref.mnt);
+	hash = mix(mix(hash, ref.mnt), dentry);
 	for (int i = 0; i < HASH_DEPTH; i++) {
 		if (dentry == root)
 			break;
@@ -196,6 +197,7 @@ static __always_inline void step(struct scratch *s, __u64 ns)
 	w->at = at;
 	w->part += ended & 1;
 	w->start = select(ended, at, w->start);
+	w->root = select(present, dentry, w->root);
 	w->mnt = select(ended, part_of(s, next)->mnt,
 			select(at_root, under.parent + OFF(mount_mnt), w->mnt));
 	w->dentry = select(ended, part_of(s, next)->dentry, select(at_root, under.mountpoint, up.parent));
@@ -218,6 +220,7 @@ static __always_inline void begin_walk(struct scratch *s, __u32 at)
 
 	w->at = at;
 	w->start = at;
+	w->root = 0;
 	w->mount = MOUNT_NONE;
 	if (!ENABLED(FEATURE_NAMES)) {
 		for (int part = PART_BASE; part < PARTS; part++) {

@@ -50,7 +50,8 @@ static __always_inline int is_new(struct scratch *s, void *task)
 {
 	struct access *a = &s->access;
 	void *fs = (void *)load(task, OFF(task_fs));
-	__u64 key = mix(config.seed, s->verdict.container);
+	__u64 way = (__u64)a->how << 32 | generation_of(s->verdict.number);
+	__u64 key = mix(config.seed + way, s->verdict.container);
 	enum outcome known = OUTCOME_DUPLICATE;
 
 	end_string(s, a->len);
@@ -122,12 +123,22 @@ struct pending_request {
 	__u64 key[SCRATCH_SLOTS]; /* of each of its accesses; 0 for one that is not pending */
 	__u32 row;
 	__u16 number; /* of the container */
-	__u16 whole;  /* a bit for each key that covers the whole path */
+	__u8 whole;   /* a bit for each key that covers the whole path */
+	__u8 rebinds; /* as in struct request */
 };
 
 /* Address of a request of io_uring -> what is pending of it, from its submission until it is complete. When the map is full,
  * the access is counted as lost. */
 MAP(requests) = { BPF_MAP_TYPE_HASH, 8, sizeof(struct pending_request), 1024, 0 };
+
+/* How many entries `requests` has. */
+__u64 pending_requests SEC(".data.requests") = 0;
+
+static __always_inline void end_request(__u64 request)
+{
+	if (!bpf_map_delete_elem(&requests, &request))
+		__sync_fetch_and_add(&pending_requests, -1);
+}
 
 /* Sends the record of a request that was submitted. Its outcome is counted when the request is complete. */
 static __always_inline void send_pending(void *ctx, struct scratch *s, __u64 bytes)
@@ -137,11 +148,13 @@ static __always_inline void send_pending(void *ctx, struct scratch *s, __u64 byt
 		.container = s->head.container,
 		.row = s->access.row,
 		.number = s->verdict.number,
+		.rebinds = s->access.rebinds,
 	};
 	struct pending_request *pending;
 	enum outcome outcome = OUTCOME_FULL;
 
-	bpf_map_update_elem(&requests, &request, &fresh, BPF_NOEXIST);
+	if (!bpf_map_update_elem(&requests, &request, &fresh, BPF_NOEXIST))
+		__sync_fetch_and_add(&pending_requests, 1);
 	pending = bpf_map_lookup_elem(&requests, &request);
 	if (pending)
 		outcome = send(ctx, s, bytes);
@@ -155,8 +168,27 @@ static __always_inline void send_pending(void *ctx, struct scratch *s, __u64 byt
 	}
 }
 
+/* Returns flags that tell whether an access was made in the mount namespace of the container's first process, and if not,
+ * whether the namespace has the same root directory. */
+static __always_inline __u32 compare_root(struct container *container, __u64 mntns, __u64 root)
+{
+	__u32 flags = 0;
+
+	if (!root)
+		return 0;
+	if (!container->root) {
+		container->mntns = mntns;
+		container->root = root;
+	}
+	if (container->mntns != mntns)
+		flags |= RECORD_OTHER_MNTNS;
+	if (container->root != root)
+		flags |= RECORD_OTHER_ROOT;
+	return flags;
+}
+
 /* Completes a record whose walk is done, and sends it. The process is in the cgroup of `node`. */
-static __always_inline void finish_record(void *ctx, struct scratch *s, void *node)
+static __always_inline void finish_record(void *ctx, struct scratch *s, void *node, __u64 mntns)
 {
 	__u32 number = s->verdict.number, flags = s->access.flags, end = s->walk.at, at;
 	struct container *container = bpf_map_lookup_elem(&containers, &number);
@@ -166,6 +198,8 @@ static __always_inline void finish_record(void *ctx, struct scratch *s, void *no
 		flags |= RECORD_HAS_BASE;
 	if (s->todo[PART_REAL].dentry)
 		flags |= RECORD_HAS_REAL;
+	if (container)
+		flags |= compare_root(container, mntns, s->walk.root);
 	s->head.flags = flags;
 	s->head.cgroup = 0;
 	if (end < DATA_MAX && !(container && container->path_sent)) {
@@ -286,7 +320,7 @@ static __always_inline void send_next(void *ctx, void *table)
 		if (s->rounds == ROUNDS)
 			count(s->verdict.number, s->access.row, OUTCOME_TOO_LONG);
 		else
-			finish_record(ctx, s, node_of(task));
+			finish_record(ctx, s, node_of(task), mntns_of(task));
 	}
 	first->to_send &= first->to_send - 1;
 	if (first->to_send)

@@ -27,6 +27,17 @@ MAP(runtimes) = { BPF_MAP_TYPE_LRU_HASH, sizeof(struct runtime_mntns), 4, 1024, 
  * the entry that was not looked up for the longest time leaves. */
 MAP(executed) = { BPF_MAP_TYPE_LRU_HASH, sizeof(struct process), 4, 2048, 0 };
 
+/* Mount namespaces in which a container's application was executed: never a runtime's, whoever comes into the container
+ * from outside. Full: those not asked for the longest leave. */
+MAP(app_mntns) = { BPF_MAP_TYPE_LRU_HASH, sizeof(struct runtime_mntns), 4, 1024, 0 };
+
+static __always_inline int is_app_mntns(__u64 container, __u64 ns)
+{
+	struct runtime_mntns where = { container, ns };
+
+	return bpf_map_lookup_elem(&app_mntns, &where) != 0;
+}
+
 static __always_inline int is_runtime_mntns(__u64 container, __u64 ns)
 {
 	struct runtime_mntns where = { container, ns };
@@ -67,10 +78,12 @@ static __always_inline void remember_exec(struct verdict *verdict)
 
 	if (is_task_below(verdict->container, parent))
 		return;
-	if (where.ns == mntns_of(parent))
+	if (where.ns == mntns_of(parent) && !is_app_mntns(where.container, where.ns)) {
 		bpf_map_update_elem(&runtimes, &where, &one, BPF_ANY);
-	else
-		bpf_map_update_elem(&executed, &process, &one, BPF_ANY);
+		return;
+	}
+	bpf_map_update_elem(&executed, &process, &one, BPF_ANY);
+	bpf_map_update_elem(&app_mntns, &where, &one, BPF_ANY);
 }
 
 /* Returns whether the current process belongs to the runtime. In doubt it does not. */
@@ -85,7 +98,7 @@ static __always_inline int is_runtime_process(struct verdict *verdict)
 	/* A container may share the runtime's namespace, and see only its own root directory of it. */
 	if (is_runtime_mntns(container, here))
 		return is_namespace_root(root_of(task));
-	if (exe_ns == here || bpf_map_lookup_elem(&executed, &process))
+	if (exe_ns == here || is_app_mntns(container, exe_ns) || bpf_map_lookup_elem(&executed, &process))
 		return 0;
 	return is_runtime_mntns(container, exe_ns) || !is_task_below(container, peek((void *)task, OFF(task_parent)));
 }

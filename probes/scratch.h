@@ -32,15 +32,34 @@ struct access {
 	struct path_ref dir;  /* for START_DIR */
 	struct path_ref real; /* for REAL_FROM_HOOK */
 	__u64 request;        /* for RECORD_PENDING */
+	__u32 how;            /* flags that decide what the path leads to */
+	__u32 rebinds;        /* success may make a name lead to another file */
 	__u32 len;            /* of the string, without its NUL */
 	__s32 result;
 };
+
+/* linux/openat2.h, and flags of open(2) and open_tree(2). */
+#define RESOLVE_IN_ROOT 0x10
+#define OPEN_HOW_RESOLVE 16 /* where struct open_how has its third member */
+#define AT_SYMLINK_NOFOLLOW 0x100
+#if defined(__TARGET_ARCH_arm64)
+#define O_NOFOLLOW 0100000
+#else
+#define O_NOFOLLOW 0400000
+#endif
+
+/* The flags of an open that decide what a path leads to. */
+static __always_inline __u32 how_of(__u64 flags, __u64 resolve)
+{
+	return (flags & (O_NOFOLLOW | AT_SYMLINK_NOFOLLOW)) | (resolve & 0xff);
+}
 
 /* Where the walk over directories is. This is kept in memory and not in registers, because the verifier follows every
  * value of a register separately, but forgets what was stored. */
 struct walk {
 	__u64 mnt;
 	__u64 dentry;
+	__u64 root; /* the dentry at which a part has ended: the root directory of the mount namespace */
 	__u32 part;
 	__u32 at;    /* where the data ends */
 	__u32 start; /* where the part's data begins */

@@ -16,8 +16,6 @@
  * knows the licence of these files, GPL-2.0-only, by this name (include/linux/license.h). */
 char LICENSE[] SEC("license") = "GPL";
 
-#define RESOLVE_IN_ROOT 0x10 /* linux/openat2.h */
-
 /* A system call that is about to return. */
 struct call {
 	void *regs;
@@ -129,6 +127,9 @@ static __always_inline int path_access(struct scratch *s, void *task, struct cal
 	if (path == ARG_NONE && !(kind & ROW_OPENS))
 		return 0;
 	*a = (struct access){ .row = row->id, .start = START_DIR, .result = call->result };
+	/* A call that failed led nowhere: see proves_existence(). */
+	if (call->result < 0)
+		kind &= ~(ROW_OPENS | ROW_CHDIR | ROW_CHROOT);
 	if (kind & ROW_OPENS)
 		a->real_from = REAL_FROM_FD;
 	else if (kind & ROW_CHDIR)
@@ -142,7 +143,7 @@ static __always_inline int path_access(struct scratch *s, void *task, struct cal
 		return 1;
 	}
 
-	__u64 text = argument(call, path), resolve = 0;
+	__u64 text = argument(call, path), how[3] = {};
 	long len;
 
 	if (!text)
@@ -155,15 +156,22 @@ static __always_inline int path_access(struct scratch *s, void *task, struct cal
 		count(verdict->number, row->id, OUTCOME_UNREADABLE);
 		return 0;
 	}
-	if (!len) /* AT_EMPTY_PATH names the descriptor itself. */
-		return 0;
+	/* AT_EMPTY_PATH names the descriptor itself. A thread that empties the string of another thread's open hides only the
+	 * name. */
+	if (!len) {
+		a->flags = RECORD_REAL_ONLY;
+		return kind & ROW_OPENS;
+	}
 	a->len = len;
 	if (kind & ROW_HOW)
-		bpf_probe_read_user(&resolve, sizeof(resolve), (void *)argument(call, 2) + 16);
+		bpf_probe_read_user(how, sizeof(how), (void *)argument(call, 2));
+	else if (kind & ROW_OPENS)
+		how[0] = argument(call, path + 1);
+	a->how = how_of(how[0], how[2]);
 
 	int absolute = s->data[0] == '/';
 
-	if (resolve & RESOLVE_IN_ROOT) {
+	if (a->how & RESOLVE_IN_ROOT) {
 		a->flags |= RECORD_IN_BASE;
 		absolute = 0;
 	}
@@ -180,6 +188,34 @@ static __always_inline int path_access(struct scratch *s, void *task, struct cal
 		a->dir = path_of_fd(task, argument(call, dir));
 	}
 	return 1;
+}
+
+#define ENXIO 6
+#define EEXIST 17
+#define EXDEV 18
+#define EISDIR 21
+#define EINVAL 22
+#define ETXTBSY 26
+#define ENOTEMPTY 39
+#define ELOOP 40
+#define ENODATA 61
+#define EPROTOTYPE 91
+#define EADDRINUSE 98
+#define ECONNREFUSED 111
+
+/* Errors that a call gives only where a file has the name: the program has learnt that it is there. errno(3) */
+#define PROOFS (1ULL << ENXIO | 1ULL << EEXIST | 1ULL << EXDEV | 1ULL << EISDIR | 1ULL << ETXTBSY | 1ULL << ENOTEMPTY | \
+		1ULL << ELOOP | 1ULL << ENODATA)
+
+static __always_inline int proves_existence(long result, __u32 kind)
+{
+	__u64 error = -result;
+
+	if (kind & (ROW_ADDRESS | ROW_MESSAGE))
+		return error == EADDRINUSE || error == ECONNREFUSED || error == EPROTOTYPE;
+	if (kind & ROW_EXEC || error > 63)
+		return 0;
+	return (PROOFS >> error & 1) || (kind & ROW_LINK && error == EINVAL);
 }
 
 /* sys_exit(struct pt_regs *regs, long ret)
@@ -220,7 +256,7 @@ int sys_exit(__u64 *ctx)
 
 	if (!verdict || !first)
 		return 0;
-	if (call.result < 0 && !(kind & ROW_ELF_INTERP)) {
+	if (call.result < 0 && !(kind & ROW_ELF_INTERP) && !proves_existence(call.result, kind)) {
 		if ((row->path[0] != ARG_NONE || kind & ROW_OPENS) &&
 		    (!(kind & (ROW_ADDRESS | ROW_MESSAGE)) || read_socket_path(first, &call, kind, row->path[0])))
 			count(verdict->number, id, OUTCOME_FAILED);
@@ -230,6 +266,8 @@ int sys_exit(__u64 *ctx)
 		count(verdict->number, id, OUTCOME_UNTRACED);
 		return 0;
 	}
+	if (kind & ROW_REBINDS)
+		begin_generation(verdict->number);
 	QUEUE_ACCESSES(first, verdict, !which || row->path[1] != ARG_NONE,
 		       kind & ROW_ELF_INTERP ? elf_interp_access(s, task, verdict)
 					     : !(kind & ROW_EXEC) && path_access(s, task, &call, verdict, row, which));
@@ -302,6 +340,7 @@ int sched_process_exec(__u64 *ctx)
 	}
 	void *filename = (void *)peek(bprm, OFF(bprm_filename));
 	void *interp = (void *)peek(bprm, OFF(bprm_interp));
+	int is_script = interp != filename;
 	struct path_ref program = {};
 
 	if (ENABLED(FEATURE_PATHS)) {
@@ -313,9 +352,10 @@ int sched_process_exec(__u64 *ctx)
 	remember_exec(verdict);
 	remember_task_dirs(task);
 	begin_interp_wait(first, task, verdict);
+	/* What runs is the interpreter, if there is one. Where a script is, the open by its interpreter tells. */
 	QUEUE_ACCESSES(first, verdict, 1,
-		       which ? interp != filename && name_access(s, verdict, config.script_interp_id, interp, NO_PATH)
-			     : name_access(s, verdict, config.exec_id, filename, program));
+		       which ? is_script && name_access(s, verdict, config.script_interp_id, interp, program)
+			     : name_access(s, verdict, config.exec_id, filename, is_script ? NO_PATH : program));
 	if (first->queued)
 		bpf_tail_call(ctx, &tails, TAIL_DEDUP);
 	return 0;
@@ -356,6 +396,9 @@ int io_uring_submit_req(__u64 *ctx)
 		return 0;
 	void *request = (void *)ctx[0];
 
+	/* One that was submitted here before, and whose result nobody was told. */
+	if (pending_requests)
+		end_request((__u64)request);
 	opcode = peek(request, OFF(request_opcode)) & 0xff;
 	if (opcode >= REQUESTS || !config.request[opcode].id)
 		return 0;

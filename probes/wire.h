@@ -30,6 +30,8 @@ enum row_kind {
 	ROW_ADDRESS = 1 << 8, /* the path is in a struct sockaddr, whose length is the next argument */
 	ROW_MESSAGE = 1 << 9, /* the path is in a struct sockaddr, to which a struct msghdr points */
 	ROW_SOCKETCALL = 1 << 10, /* such an address is in the arguments of socketcall(2), a call of 32-bit programs */
+	ROW_REBINDS = 1 << 11, /* success may make a name lead to another file */
+	ROW_LINK = 1 << 12,    /* fails with EINVAL where the file is there and not a symlink */
 };
 
 /* One syscall: which of its arguments are paths, and which argument is the descriptor that each path is relative to. Without
@@ -47,7 +49,8 @@ struct row {
 struct request {
 	__u8 path[2];
 	__u8 dir[2];
-	__u16 pad;
+	__u8 how;     /* where it has a struct open_how; 0 means that it has none */
+	__u8 rebinds; /* success may make a name lead to another file */
 	__u16 id;
 };
 
@@ -137,6 +140,7 @@ struct offsets {
 	__u32 filename_name;
 	__u32 request_opcode; /* OFFSET_NONE, like request_result, where io_uring cannot be traced */
 	__u32 request_result;
+	__u32 request_flags; /* OFFSET_NONE before Linux 5.17 */
 };
 
 /* What the programs can do on this kernel. The report lists what they cannot do. */
@@ -163,6 +167,7 @@ struct config {
 	__u16 late_id;
 	__u32 mode_backing; /* FMODE_BACKING of file.f_mode, another bit since Linux 6.14 */
 	__u32 features; /* enum feature */
+	__u32 pad;
 };
 
 /* How many containers have a number. Those that find no number share the last one. */
@@ -240,6 +245,8 @@ struct container {
 	__u64 id;    /* of its cgroup */
 	__u32 path_sent; /* a record has brought the path of its cgroup to user space */
 	__u32 pad;
+	__u64 mntns; /* the mount namespace of its first process; 0 until that has made an access */
+	__u64 root;  /* the root directory of that namespace, by its dentry */
 };
 
 /* A cgroup by its parent's id and its name. */
@@ -299,6 +306,8 @@ enum record_flag {
 	RECORD_PENDING = 1 << 8, /* the result is not known; RECORD_COMPLETE with the same key may bring it */
 	RECORD_COMPLETE = 1 << 9, /* this is not an access: it brings the result of a pending one */
 	RECORD_OWN_VIEW = 1 << 10, /* the process is in snoop's own mount namespace, and in no chroot */
+	RECORD_OTHER_MNTNS = 1 << 11, /* by a process in another mount namespace than the container's first process */
+	RECORD_OTHER_ROOT = 1 << 12,  /* by one whose namespace has another root directory: the names are not the container's */
 };
 
 /* The name of a file system's type, as mount(8) shows it. A longer one is cut. */

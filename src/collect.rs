@@ -17,8 +17,8 @@ use crate::bpf::counts::Counts;
 use crate::bpf::features::Feature;
 use crate::bpf::syscalls;
 use crate::bpf::wire::{
-    RECORD_CGROUP_CREATED, RECORD_CGROUP_REMOVED, RECORD_COMPLETE, RECORD_LATE, RECORD_PENDING,
-    ROWS, Record,
+    RECORD_CGROUP_CREATED, RECORD_CGROUP_REMOVED, RECORD_COMPLETE, RECORD_LATE, RECORD_OTHER_MNTNS,
+    RECORD_OTHER_ROOT, RECORD_PENDING, ROWS, Record,
 };
 use crate::cgroup::Cgroup;
 use crate::collect::access_paths::AccessPaths;
@@ -26,6 +26,7 @@ use crate::collect::container::Container;
 use crate::collect::containers::{Containers, Place};
 use crate::collect::gaps::{Gap, Gaps};
 use crate::collect::io_uring::Requests;
+use crate::collect::mounts::is_pseudo;
 use crate::collect::totals::{Fate, Tally};
 use crate::files::file_set::{Added, NO_KEY};
 use crate::log::{self, Level};
@@ -37,7 +38,7 @@ use crate::report::schema::ReportTotals;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 pub struct Collector {
     containers: Containers,
@@ -48,6 +49,10 @@ pub struct Collector {
     tally: Tally,
     /// What the programs cannot do on this kernel.
     unable: Vec<Feature>,
+    /// Seconds between an earlier run and this one.
+    not_watched: u64,
+    /// Processes that outlived the command of `snoop run`.
+    left_running: u64,
     /// Could the programs' counters not be read?
     is_uncounted: bool,
     earlier: EarlierRuns,
@@ -89,6 +94,8 @@ impl Collector {
             excludes,
             tally: Tally::default(),
             unable: Vec::new(),
+            not_watched: 0,
+            left_running: 0,
             is_uncounted: false,
             earlier: EarlierRuns::default(),
             is_changed: true,
@@ -98,7 +105,15 @@ impl Collector {
 
     /// Resumes an earlier report, but for its files. Returns the place here of each of its containers, for
     /// [`Collector::add_earlier`].
-    pub fn resume(&mut self, earlier: &PreviousReport) -> Vec<usize> {
+    ///
+    /// `not_watched` is the time in which something could happen and neither run watched.
+    pub fn resume(
+        &mut self,
+        earlier: &PreviousReport,
+        not_watched: Option<Duration>,
+    ) -> Vec<usize> {
+        // A part of a second is enough for a process.
+        self.not_watched = not_watched.map_or(0, |time| time.as_secs().max(1));
         self.earlier = EarlierRuns {
             totals: earlier.totals,
             gaps: Gaps::from_report(&earlier.missing),
@@ -117,6 +132,11 @@ impl Collector {
     /// Notes what the programs cannot do on this kernel.
     pub fn set_unable(&mut self, features: Vec<Feature>) {
         self.unable = features;
+    }
+
+    /// Notes how many processes outlived the command that was traced.
+    pub fn set_left_running(&mut self, processes: u64) {
+        self.left_running = processes;
     }
 
     /// Notes that the counts are older than what the programs did.
@@ -197,14 +217,20 @@ impl Collector {
         self.is_changed |= container.count(record.has(RECORD_LATE));
         let is_unresolved = self.paths.take(record, &resolve);
         self.log_access(record);
+        if record.has(RECORD_OTHER_ROOT) {
+            return self.tally.ended_as(Fate::OtherRoot);
+        }
         // The root is taken out for as long as the container changes.
         let root = self.containers.get_mut(place).root.take();
         let root = root.unwrap_or_else(|| self.paths.root().into());
         let point = self.paths.mount();
+        // What one process mounts in a namespace of its own is not there for the others.
+        let point = point.filter(|_| !record.has(RECORD_OTHER_MNTNS));
         if let Some(point) = point.and_then(|point| mount_seen_from(&root, point)) {
-            self.containers.note_mount(place, point, record.fs);
+            let container = self.containers.get_mut(place);
+            container.mounts.note(point, record.fs);
         }
-        let fate = self.add_paths(place, &root, record.key);
+        let fate = self.add_paths(place, &root, record);
         self.containers.get_mut(place).root = Some(root);
         self.tally.ended_as(match is_unresolved {
             true => Fate::Unresolved,
@@ -225,18 +251,24 @@ impl Collector {
     }
 
     /// Adds the paths of an access to the files of a container whose root directory is `root`.
-    fn add_paths(&mut self, place: Place, root: &[u8], key: u64) -> Fate {
+    fn add_paths(&mut self, place: Place, root: &[u8], record: &Record) -> Fate {
         let mut fate = Fate::Excluded;
-        for path in self.paths.paths() {
+        // Of a file that was opened the record itself tells what file system it lies on.
+        let real = self.paths.real().filter(|_| !is_pseudo(record.fs));
+        // A symlink that leads there is the container's, unlike the name of the file itself.
+        let named = self.paths.named();
+        let named = named.filter(|path| real.is_some() || self.paths.real() != Some(*path));
+        let named = named.map(|path| (path, true));
+        for (path, may_be_pseudo) in named.chain(real.map(|path| (path, false))) {
             // What is outside of the container's root directory has no name in it.
             let Some(path) = seen_from(root, path) else {
                 continue;
             };
-            let is_pseudo = self.containers.get_mut(place).mounts.is_pseudo(path);
-            if is_pseudo || self.excludes.matches(path) {
+            let mounts = &self.containers.get_mut(place).mounts;
+            if may_be_pseudo && mounts.is_pseudo(path) || self.excludes.matches(path) {
                 continue;
             }
-            match self.containers.add_file(place, path, key as u32) {
+            match self.containers.add_file(place, path, record.key as u32) {
                 Added::New | Added::Evicting => fate = Fate::New,
                 Added::Known if fate == Fate::Excluded => fate = Fate::Known,
                 Added::Known => (),
@@ -310,6 +342,8 @@ impl Collector {
         for feature in &self.unable {
             gaps.set(Gap::of(*feature), 1);
         }
+        gaps.set(Gap::NotWatched, self.not_watched);
+        gaps.set(Gap::LeftRunning, self.left_running);
         gaps.set(Gap::Counters, u64::from(self.is_uncounted));
         gaps.after(&self.earlier.gaps)
     }
@@ -553,7 +587,7 @@ mod tests {
         let mut file = File::open(golden::path("report.json")).unwrap();
         let earlier = PreviousReport::read(&mut file, &metadata, |_| true).unwrap();
         let mut collector = collector();
-        let places = collector.resume(&earlier);
+        let places = collector.resume(&earlier, None);
         let each = |at: usize, path: &[u8]| collector.add_earlier(places[at], path);
         earlier.files(&mut file, each).unwrap();
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Points in time as text.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Returns the time in UTC as RFC 3339 writes it, to the second. A time before 1970 becomes the beginning of 1970.
 pub fn rfc3339(time: SystemTime) -> String {
@@ -23,10 +23,38 @@ pub fn rfc3339(time: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
+/// Reads what [`rfc3339`] wrote; `None` if it is something else.
+pub fn parse_rfc3339(text: &str) -> Option<SystemTime> {
+    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+    let numbers = |text: &str, separator: char| -> Option<[u64; 3]> {
+        let numbers: Option<Vec<u64>> = text.split(separator).map(|n| n.parse().ok()).collect();
+        numbers?.try_into().ok()
+    };
+    let [year, month, day] = numbers(date, '-')?;
+    let [hour, minute, second] = numbers(time, ':')?;
+    let in_range = (1970..=9999).contains(&year)
+        && (1..=12).contains(&month)
+        && (1..=31).contains(&day)
+        && hour < 24
+        && minute < 60
+        && second < 60;
+    if !in_range {
+        return None;
+    }
+    // Years begin in March here, as above.
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
+    let seconds = (days - 719_468) * 86_400 + hour * 3600 + minute * 60 + second;
+    Some(UNIX_EPOCH + Duration::from_secs(seconds))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn times() {
@@ -37,7 +65,34 @@ mod tests {
             (1_768_473_000, "2026-01-15T10:30:00Z"),
             (4_107_542_400, "2100-03-01T00:00:00Z"),
         ] {
-            assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)), text);
+            let time = UNIX_EPOCH + Duration::from_secs(seconds);
+            assert_eq!(rfc3339(time), text);
+            assert_eq!(parse_rfc3339(text), Some(time));
+        }
+    }
+
+    #[test]
+    fn every_day_comes_back() {
+        for day in 0..100_000 {
+            let time = UNIX_EPOCH + Duration::from_secs(day * 86_400 + day % 86_400);
+            assert_eq!(parse_rfc3339(&rfc3339(time)), Some(time));
+        }
+    }
+
+    #[test]
+    fn other_text_is_not_a_time() {
+        for text in [
+            "",
+            "Z",
+            "2026-01-15T10:30:00",
+            "2026-01-15 10:30:00Z",
+            "2026-13-15T10:30:00Z",
+            "1969-12-31T23:59:59Z",
+            "2026-01-15T24:00:00Z",
+            "2026-01-15T10:30:00.5Z",
+            "99999999999999999999-01-15T10:30:00Z",
+        ] {
+            assert_eq!(parse_rfc3339(text), None, "{text}");
         }
     }
 }

@@ -119,9 +119,7 @@ impl Tracer {
         signals::end_at_once(&[libc::SIGTERM, libc::SIGINT]);
         let taken = self.take_all();
         if taken.is_err() {
-            // What follows from the other records does not matter to the programs any more.
-            let end = self.records.end();
-            while self.records.position() < end && self.read_records() > 0 {}
+            self.read_all();
         }
         let finished = self.finish();
         let failures = [failed, taken.err(), finished.err()];
@@ -263,6 +261,12 @@ impl Tracer {
         let end = self.records.end();
         while self.records.position() < end && self.take_records()? > 0 {}
         Ok(())
+    }
+
+    /// Takes all records that wait now. What follows from them does not matter to the programs any more.
+    fn read_all(&mut self) {
+        let end = self.records.end();
+        while self.records.position() < end && self.read_records() > 0 {}
     }
 
     /// Takes some of the records that wait, and returns how many.

@@ -319,11 +319,19 @@ fn run_leaves_no_cgroup_and_says_what_still_runs() {
     let left = text(&output.stdout).lines().last().unwrap().to_string();
     let ended = Command::new("kill").args(["-KILL", &left]).status();
     assert!(ended.unwrap().success());
-    let (level, said) = common::log_line(text(&output.stderr).trim_end());
-    assert_eq!(level, "warn");
+    let log: Vec<_> = text(&output.stderr).lines().map(common::log_line).collect();
+    let warning = |said: &str| ("warn".to_string(), said.to_string());
     assert_eq!(
-        said,
-        "1 process is still running after the command and no longer traced"
+        log,
+        [
+            warning("1 process is still running after the command and no longer traced"),
+            warning("the report is not complete: left_running: 1"),
+        ]
+    );
+    let report = Report::read(&directory.path().join("r.json"));
+    assert_eq!(
+        report.json["missing"],
+        serde_json::json!({"left_running": 1})
     );
     let cgroup = text(&output.stdout);
     let path = cgroup

@@ -37,11 +37,11 @@ fn structures() {
     let btf = object.section_by_name(".BTF").unwrap().data().unwrap();
     assert_layout!(btf,
         "row" Row { path, dir, kind, id }
-        "request" Request { path, dir, pad, id }
+        "request" Request { path, dir, how, rebinds, id }
         "exclude" Exclude { word, mask }
-        "config" Config { table, request, exclude, seed, cookie, off, typed, exec_id, script_interp_id, elf_interp_id, late_id, mode_backing, features }
+        "config" Config { table, request, exclude, seed, cookie, off, typed, exec_id, script_interp_id, elf_interp_id, late_id, mode_backing, features, pad }
         "control" Control { generation, epoch, attached, listed }
-        "container" Container { id, path_sent, pad }
+        "container" Container { id, path_sent, pad, mntns, root }
         "cgroup_path" CgroupPath { parent, name }
         "expected" Expected { target, next }
         "expected_below" ExpectedBelow { then, name }
@@ -134,6 +134,8 @@ fn constants() {
     equal("RECORD_REAL_ONLY", wire::RECORD_REAL_ONLY.into());
     equal("RECORD_CGROUP_CREATED", wire::RECORD_CGROUP_CREATED.into());
     equal("RECORD_CGROUP_REMOVED", wire::RECORD_CGROUP_REMOVED.into());
+    equal("RECORD_OTHER_MNTNS", wire::RECORD_OTHER_MNTNS.into());
+    equal("RECORD_OTHER_ROOT", wire::RECORD_OTHER_ROOT.into());
     equal("RECORD_LATE", wire::RECORD_LATE.into());
     equal("OUTCOME_FAILED", Outcome::Failed as usize);
     equal("OUTCOME_EXCLUDED", Outcome::Excluded as usize);
@@ -149,6 +151,8 @@ fn constants() {
     equal("ROW_ADDRESS", wire::ROW_ADDRESS.into());
     equal("ROW_MESSAGE", wire::ROW_MESSAGE.into());
     equal("ROW_SOCKETCALL", wire::ROW_SOCKETCALL.into());
+    equal("ROW_REBINDS", wire::ROW_REBINDS.into());
+    equal("ROW_LINK", wire::ROW_LINK.into());
     equal("OUTCOME_UNTRACED", Outcome::Untraced as usize);
     equal("OUTCOME_TOO_LONG", Outcome::TooLong as usize);
     equal("OUTCOMES", wire::OUTCOMES);

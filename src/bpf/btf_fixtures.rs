@@ -235,7 +235,10 @@ fn describe(bytes: &[u8]) -> String {
                 .collect::<Vec<_>>()
         };
         let (paths, dirs) = (shown(request.path), shown(request.dir));
-        lines.push(format!("request {opcode}: paths {paths:?}, dirs {dirs:?}"));
+        let how = request.how;
+        lines.push(format!(
+            "request {opcode}: paths {paths:?}, dirs {dirs:?}, how {how}"
+        ));
     }
     for lost in &layout.lost {
         lines.push(format!("lost {}: {}", lost.feature.name(), lost.why));

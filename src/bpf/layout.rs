@@ -62,8 +62,16 @@ const REQUEST_KINDS: [RequestKind; 10] = [
 ];
 
 impl RequestKind {
+    /// Returns the member that holds a struct open_how, if the request has one.
+    fn how(&self) -> &'static [&'static str] {
+        match self.structure {
+            "io_open" => &["how"],
+            _ => &[],
+        }
+    }
+
     fn members(&self) -> impl Iterator<Item = Member> {
-        let names = self.paths.iter().chain(self.dirs);
+        let names = self.paths.iter().chain(self.dirs).chain(self.how());
         names.map(|name| Member {
             structure: self.structure,
             names: std::slice::from_ref(name),
@@ -79,8 +87,11 @@ fn requests(found: &[Option<u32>]) -> Option<[Request; REQUESTS]> {
         let request = &mut table[kind.opcode];
         (request.path, request.dir) = ([ARG_NONE; 2], [ARG_NONE; 2]);
         request.id = syscalls::id_of(kind.like)?;
+        request.rebinds = syscalls::rebinds(kind.like).into();
         let paths = request.path.iter_mut().take(kind.paths.len());
-        for slot in paths.chain(request.dir.iter_mut().take(kind.dirs.len())) {
+        let dirs = request.dir.iter_mut().take(kind.dirs.len());
+        let how = std::iter::once(&mut request.how).take(kind.how().len());
+        for slot in paths.chain(dirs).chain(how) {
             *slot = next.next()??;
         }
     }

@@ -220,4 +220,5 @@ offsets_with! {
     filename_name = filename.name;
     request_opcode: optional = io_kiocb.opcode;
     request_result: optional = io_kiocb.cqe, io_cqe.res; // since Linux 5.19
+    request_flags: optional = io_kiocb.flags;
 }

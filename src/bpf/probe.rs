@@ -319,6 +319,13 @@ impl Probe {
         Ok(())
     }
 
+    /// Gives up all ELF interpreters that the programs still wait for.
+    pub fn give_up_all_interps(&mut self) {
+        for process in self.maps.interp_waits() {
+            self.given_up += u64::from(self.maps.end_interp_wait(&process));
+        }
+    }
+
     fn write_control(&self) -> Result<()> {
         self.maps
             .set_control(&self.state)

@@ -42,6 +42,7 @@ pub(crate) fn config(settings: &Settings, features: u32) -> Result<Config> {
         typed: settings.quirks.typed.into(),
         mode_backing: settings.quirks.mode_backing,
         features,
+        pad: 0,
         seed: random()?,
         cookie: random()?,
         exec_id: syscalls::id_of("execve").expect("execve is in the table"),

@@ -3,8 +3,9 @@
 //! table becomes the programs' tables ([`by_number`]) and names the counters.
 
 use crate::bpf::wire::{
-    ARG_NONE, ROW_ADDRESS, ROW_CHDIR, ROW_CHROOT, ROW_ELF_INTERP, ROW_EXEC, ROW_HOW, ROW_MESSAGE,
-    ROW_OPENS, ROW_SELF, ROW_SOCKETCALL, ROW_UNTRACED, ROWS, Row, SYSCALL_NUMBERS,
+    ARG_NONE, ROW_ADDRESS, ROW_CHDIR, ROW_CHROOT, ROW_ELF_INTERP, ROW_EXEC, ROW_HOW, ROW_LINK,
+    ROW_MESSAGE, ROW_OPENS, ROW_REBINDS, ROW_SELF, ROW_SOCKETCALL, ROW_UNTRACED, ROWS, Row,
+    SYSCALL_NUMBERS,
 };
 use libc::*;
 
@@ -127,8 +128,8 @@ pub const SYSCALLS: &[Syscall] = &[
     cwd("access", legacy!(SYS_access), 0),
     at("faccessat", SYS_faccessat, 0),
     at("faccessat2", SYS_faccessat2, 0),
-    cwd("readlink", legacy!(SYS_readlink), 0),
-    at("readlinkat", SYS_readlinkat, 0),
+    cwd("readlink", legacy!(SYS_readlink), 0).is(ROW_LINK),
+    at("readlinkat", SYS_readlinkat, 0).is(ROW_LINK),
     cwd("statfs", SYS_statfs, 0),
     at("name_to_handle_at", SYS_name_to_handle_at, 0),
     cwd("inotify_add_watch", SYS_inotify_add_watch, 1),
@@ -165,13 +166,13 @@ pub const SYSCALLS: &[Syscall] = &[
     cwd("lremovexattr", SYS_lremovexattr, 0),
     at("removexattrat", SYS_REMOVEXATTRAT, 0),
     // Making and removing names.
-    cwd2("link", legacy!(SYS_link)),
-    at2("linkat", SYS_linkat),
-    cwd("symlink", legacy!(SYS_symlink), 1),
-    at("symlinkat", SYS_symlinkat, 1),
-    cwd2("rename", legacy!(SYS_rename)),
-    at2("renameat", SYS_renameat),
-    at2("renameat2", SYS_renameat2),
+    cwd2("link", legacy!(SYS_link)).is(ROW_REBINDS),
+    at2("linkat", SYS_linkat).is(ROW_REBINDS),
+    cwd("symlink", legacy!(SYS_symlink), 1).is(ROW_REBINDS),
+    at("symlinkat", SYS_symlinkat, 1).is(ROW_REBINDS),
+    cwd2("rename", legacy!(SYS_rename)).is(ROW_REBINDS),
+    at2("renameat", SYS_renameat).is(ROW_REBINDS),
+    at2("renameat2", SYS_renameat2).is(ROW_REBINDS),
     cwd("unlink", legacy!(SYS_unlink), 0),
     at("unlinkat", SYS_unlinkat, 0),
     cwd("mkdir", legacy!(SYS_mkdir), 0),
@@ -186,12 +187,12 @@ pub const SYSCALLS: &[Syscall] = &[
     cwd("sendmsg", SYS_sendmsg, 1).is(ROW_MESSAGE),
     cwd("sendmmsg", SYS_sendmmsg, 1).is(ROW_MESSAGE),
     // Mounts, swap, quota, accounting.
-    cwd("mount", SYS_mount, 1),
-    cwd("umount2", SYS_umount2, 0),
-    cwd2("pivot_root", SYS_pivot_root),
+    cwd("mount", SYS_mount, 1).is(ROW_REBINDS),
+    cwd("umount2", SYS_umount2, 0).is(ROW_REBINDS),
+    cwd2("pivot_root", SYS_pivot_root).is(ROW_REBINDS),
     at("open_tree", SYS_open_tree, 0).is(ROW_OPENS),
     at("open_tree_attr", SYS_OPEN_TREE_ATTR, 0).is(ROW_OPENS),
-    at2("move_mount", SYS_move_mount),
+    at2("move_mount", SYS_move_mount).is(ROW_REBINDS),
     at("fspick", SYS_fspick, 0),
     at("mount_setattr", SYS_mount_setattr, 0),
     cwd("swapon", SYS_swapon, 0),
@@ -348,6 +349,17 @@ const _: () = assert!((LATE_ID as usize) < ROWS);
 pub fn id_of(name: &str) -> Option<u16> {
     let at = SYSCALLS.iter().position(|s| s.name == name)?;
     Some(at as u16 + 1)
+}
+
+/// Returns whether the row is that of open_by_handle_at(2), which takes a handle in place of a path.
+pub fn takes_handle(row: u16) -> bool {
+    id_of("open_by_handle_at") == Some(row)
+}
+
+/// Returns whether success of the syscall with that name may make a name lead to another file.
+pub fn rebinds(name: &str) -> bool {
+    let mut named = SYSCALLS.iter().filter(|syscall| syscall.name == name);
+    named.any(|syscall| syscall.kind & ROW_REBINDS != 0)
 }
 
 /// Returns the rows that count accesses, with the name of each.

@@ -40,6 +40,8 @@ pub const ROW_UNTRACED: u16 = 1 << 7;
 pub const ROW_ADDRESS: u16 = 1 << 8;
 pub const ROW_MESSAGE: u16 = 1 << 9;
 pub const ROW_SOCKETCALL: u16 = 1 << 10;
+pub const ROW_REBINDS: u16 = 1 << 11;
+pub const ROW_LINK: u16 = 1 << 12;
 
 pub const RECORD_HAS_BASE: u16 = 1 << 0;
 pub const RECORD_HAS_REAL: u16 = 1 << 1;
@@ -52,6 +54,8 @@ pub const RECORD_LATE: u16 = 1 << 7;
 pub const RECORD_PENDING: u16 = 1 << 8;
 pub const RECORD_COMPLETE: u16 = 1 << 9;
 pub const RECORD_OWN_VIEW: u16 = 1 << 10;
+pub const RECORD_OTHER_MNTNS: u16 = 1 << 11;
+pub const RECORD_OTHER_ROOT: u16 = 1 << 12;
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -67,7 +71,8 @@ pub struct Row {
 pub struct Request {
     pub path: [u8; 2],
     pub dir: [u8; 2],
-    pub pad: u16,
+    pub how: u8,
+    pub rebinds: u8,
     pub id: u16,
 }
 
@@ -94,6 +99,7 @@ pub struct Config {
     pub late_id: u16,
     pub mode_backing: u32,
     pub features: u32,
+    pub pad: u32,
 }
 
 #[repr(C)]
@@ -121,6 +127,8 @@ pub struct Container {
     pub id: u64,
     pub path_sent: u32,
     pub pad: u32,
+    pub mntns: u64,
+    pub root: u64,
 }
 
 #[repr(C)]
@@ -202,7 +210,7 @@ const _: () = assert!(
             + size_of::<[Exclude; EXCLUDES]>()
             + 2 * size_of::<u64>()
             + size_of::<Offsets>()
-            + 3 * size_of::<u32>()
+            + 4 * size_of::<u32>()
             + 4 * size_of::<u16>()
 );
 

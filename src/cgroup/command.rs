@@ -77,8 +77,8 @@ impl Running {
         }))
     }
 
-    /// Moves the processes that the command left running out of the cgroup, and says so.
-    pub fn evacuate(self) {
+    /// Moves the processes that the command left running out of the cgroup, and says so. Returns how many there are.
+    pub fn evacuate(self) -> u64 {
         let left = self.cgroup.evacuate();
         if left > 0 {
             let are = if left == 1 {
@@ -90,5 +90,6 @@ impl Running {
                 "{left} {are} still running after the command and no longer traced"
             ));
         }
+        left as u64
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The paths of an access: from the names that a record brings to absolute, normalised paths.
 
+use crate::bpf::syscalls;
 use crate::bpf::wire::{
     RECORD_CHDIR, RECORD_HAS_BASE, RECORD_HAS_REAL, RECORD_IN_BASE, RECORD_OWN_VIEW,
     RECORD_REAL_ONLY, Record,
@@ -39,8 +40,13 @@ impl AccessPaths {
 
     /// Returns all paths that the access needs.
     pub fn paths(&self) -> impl Iterator<Item = &[u8]> {
+        self.named().chain(self.real())
+    }
+
+    /// Returns the paths that lead to the file.
+    pub fn named(&self) -> impl Iterator<Item = &[u8]> {
         let crossed = self.crossed.iter().map(Vec::as_slice);
-        crossed.chain(self.asked()).chain(self.real())
+        crossed.chain(self.asked())
     }
 
     /// Returns the root directory of the process.
@@ -65,7 +71,7 @@ impl AccessPaths {
     }
 
     /// Takes the names of another record. Returns whether it has a path of which it is not known what directory it is
-    /// relative to.
+    /// relative to, or a file without a known path.
     pub fn take(&mut self, record: &Record, resolve: Resolve) -> bool {
         let Paths {
             asked,
@@ -83,7 +89,8 @@ impl AccessPaths {
             path_from_leaf(record.mount, mount);
         }
         if record.has(RECORD_REAL_ONLY) {
-            return false;
+            // The kernel opens what a handle stands for, and does not always know a name of it.
+            return !self.has_real && syscalls::takes_handle(record.row);
         }
         let (has_base, is_absolute) = (record.has(RECORD_HAS_BASE), record.asked.starts_with(b"/"));
         path_from_leaf(record.base, base);

@@ -5,7 +5,6 @@ use crate::bpf::counts::Counts;
 use crate::cgroup::Cgroup;
 use crate::collect::container::Container;
 use crate::collect::gaps::{Gap, Gaps};
-use crate::collect::mounts::Noted;
 use crate::files::file_set::{Added, FileSet};
 use crate::files::path_tree::PathTree;
 use crate::path::is_below;
@@ -144,15 +143,6 @@ impl Containers {
         let added = files.add(&mut self.tree, path, key, &mut self.forget);
         self.evicted += u64::from(added == Added::Evicting);
         added
-    }
-
-    /// Notes where a file system is mounted. If it shows the kernel, paths below it that were listed before are removed:
-    /// they were only looked at, and the file system was not known then.
-    pub fn note_mount(&mut self, place: Place, point: &[u8], fs: &[u8]) {
-        let Container { mounts, files, .. } = &mut self.all[place];
-        if mounts.note(point, fs) == Noted::Pseudo {
-            files.retain(&mut self.tree, |path| !mounts.is_pseudo(path));
-        }
     }
 
     /// Takes the keys that the programs have to forget.
@@ -361,14 +351,5 @@ mod tests {
         assert_eq!(containers.listed().count(), 0);
         containers.add_file(0, b"/etc/hosts", 0);
         assert_eq!(containers.listed().count(), 1);
-    }
-
-    #[test]
-    fn what_turns_out_to_show_the_kernel_is_removed() {
-        let mut containers = Containers::new(vec![cgroup(1, "/x")], 0);
-        containers.add_file(0, b"/here/1/stat", 0);
-        containers.add_file(0, b"/hereafter", 0);
-        containers.note_mount(0, b"/here", b"proc");
-        assert_eq!(containers.files(), 1);
     }
 }

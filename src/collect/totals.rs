@@ -36,8 +36,10 @@ pub enum Fate {
     New,
     Known,
     Excluded,
-    /// It is not known what directory its path is relative to.
+    /// It is not known what directory its path is relative to, or what file it led to.
     Unresolved,
+    /// Its names are those of another root directory than the container's.
+    OtherRoot,
 }
 
 /// The records that were taken.
@@ -48,6 +50,7 @@ pub struct Tally {
     duplicate: u64,
     excluded: u64,
     unresolved: u64,
+    other_root: u64,
     malformed: u64,
 }
 
@@ -59,6 +62,7 @@ impl Default for Tally {
             duplicate: 0,
             excluded: 0,
             unresolved: 0,
+            other_root: 0,
             malformed: 0,
         }
     }
@@ -82,6 +86,7 @@ impl Tally {
             Fate::Known => &mut self.duplicate,
             Fate::Excluded => &mut self.excluded,
             Fate::Unresolved => &mut self.unresolved,
+            Fate::OtherRoot => &mut self.other_root,
         };
         *count += 1;
     }
@@ -104,13 +109,14 @@ impl Tally {
     }
 
     /// Returns how many accesses happened and are not in the report, by reason.
-    pub fn lost(&self, counts: &Counts) -> [(Gap, u64); 6] {
+    pub fn lost(&self, counts: &Counts) -> [(Gap, u64); 7] {
         [
             (Gap::BufferFull, counts.sum(Outcome::Full)),
             (Gap::Unreadable, counts.sum(Outcome::Unreadable)),
             (Gap::IoUring, counts.sum(Outcome::Untraced)),
             (Gap::TooLong, counts.sum(Outcome::TooLong)),
             (Gap::Unresolved, self.unresolved),
+            (Gap::OtherRoot, self.other_root),
             (Gap::Malformed, self.malformed),
         ]
     }
@@ -139,7 +145,13 @@ mod tests {
     #[test]
     fn every_record_is_in_the_total_once() {
         let mut tally = Tally::default();
-        let fates = [Fate::New, Fate::Known, Fate::Excluded, Fate::Unresolved];
+        let fates = [
+            Fate::New,
+            Fate::Known,
+            Fate::Excluded,
+            Fate::Unresolved,
+            Fate::OtherRoot,
+        ];
         for (row, fate) in (1..).zip(fates) {
             tally.received(row);
             tally.ended_as(fate);
@@ -147,12 +159,12 @@ mod tests {
         tally.malformed();
         let totals = tally.totals(&Counts::default(), 9);
         let expected = Totals {
-            total: 5,
+            total: 6,
             processed: 1,
             duplicate: 1,
             excluded: 1,
             failed: 0,
-            dropped: 2,
+            dropped: 3,
             evicted: 9,
         };
         assert_eq!(totals, expected);

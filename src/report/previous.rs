@@ -12,14 +12,18 @@ use crate::report::metadata::Metadata;
 use crate::report::reader;
 use crate::report::scan::{List, Owner, Scanned, scan};
 use crate::report::schema::{ContainerEntry, ReportTotals, field};
+use crate::time::parse_rfc3339;
 use serde_json::Value;
 use std::fs::File;
 use std::io::{Read, Seek};
+use std::time::SystemTime;
 
 /// What a report says, without its files.
 #[derive(Debug)]
 pub struct PreviousReport {
     pub started_at: String,
+    /// When it was written.
+    pub updated_at: SystemTime,
     pub totals: ReportTotals,
     /// Each reason why something is missing, with a count.
     pub missing: Vec<(String, u64)>,
@@ -139,6 +143,7 @@ impl PreviousReport {
         let missing = head[field::MISSING].as_object()?.iter();
         Some(PreviousReport {
             started_at: head[field::STARTED_AT].as_str()?.into(),
+            updated_at: parse_rfc3339(head[field::LAST_UPDATED_AT].as_str()?)?,
             totals: ReportTotals::from_json(head)?,
             missing: missing
                 .map(|(reason, n)| Some((reason.clone(), n.as_u64()?)))
@@ -190,6 +195,7 @@ mod tests {
             "pod_name": "web-0",
             "image": "nginx:1",
             "started_at": golden::STARTED_AT,
+            "last_updated_at": golden::STARTED_AT,
             "files": ["/a", "/b"],
             "containers": [{
                 "name": "web",
@@ -366,6 +372,7 @@ mod tests {
     fn fields_that_a_report_needs() {
         for name in [
             "started_at",
+            "last_updated_at",
             "total_events",
             "dropped_events",
             "evicted_files",

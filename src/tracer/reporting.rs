@@ -122,6 +122,16 @@ impl Tracer {
 
     /// Writes the last report and says what is in it.
     pub(super) fn finish(mut self) -> Result<()> {
+        // A process that has ended by now will not show the name of its ELF interpreter.
+        self.probe.give_up_all_interps();
+        let running = self.running.take();
+        let is_command = running.is_some();
+        if let Some(running) = running {
+            let left = running.evacuate();
+            // What they did until now still counts.
+            self.read_all();
+            self.collector.set_left_running(left);
+        }
         let counted = self.count();
         if counted.is_err() {
             self.collector.set_uncounted();
@@ -135,16 +145,10 @@ impl Tracer {
             "{files} files used; {totals}; report: {}",
             self.config.report
         );
-        match self.running.take() {
-            Some(running) => {
-                running.evacuate();
-                if io::stderr().is_terminal() {
-                    let _ = writeln!(io::stderr(), "snoop: {summary}");
-                } else {
-                    log::info(summary);
-                }
-            }
-            None => log::info(summary),
+        if is_command && io::stderr().is_terminal() {
+            let _ = writeln!(io::stderr(), "snoop: {summary}");
+        } else {
+            log::info(summary);
         }
         for (row, name) in syscalls::counted_rows() {
             log::debug(format_args!("{name}: {:?}", counts.of(row)));

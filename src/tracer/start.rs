@@ -122,7 +122,13 @@ impl Attached {
         let found = previous::find(report, &tracer.config.metadata, covers)?;
         if let Some((earlier, mut file)) = found {
             let collector = &mut tracer.collector;
-            let places = collector.resume(&earlier);
+            let since = tracer.started_at.duration_since(earlier.updated_at);
+            // A clock that was set back hides how long it was. Between two commands nothing was to be watched.
+            let not_watched = match any {
+                true => None,
+                false => Some(since.unwrap_or_default()),
+            };
+            let places = collector.resume(&earlier, not_watched);
             earlier.files(&mut file, |i, path| collector.add_earlier(places[i], path))?;
             log::info(format_args!(
                 "resuming the report started at {}: {} files",

@@ -96,8 +96,13 @@ static void parents(const char *path)
 	for (char *p = copy + 1; *p; p++)
 		if (*p == '/') {
 			*p = 0;
-			if (mkdir(copy, 0755) && errno != EEXIST)
-				die("mkdir", copy);
+			if (mkdir(copy, 0755)) {
+				if (errno != EEXIST)
+					die("mkdir", copy);
+				/* By this the program knows that it is there. */
+				if (running)
+					say("path", copy);
+			}
 			*p = '/';
 		}
 	free(copy);
