@@ -34,6 +34,9 @@ pub mod ring;
 /// Compact sets of files.
 pub mod files;
 
+/// Archives as streams: tar, compression, digests.
+pub mod archive;
+
 /// The report: its fields, and reports that were written earlier.
 pub mod report;
 
