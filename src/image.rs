@@ -18,10 +18,12 @@ use std::path::{Path, PathBuf};
 /// How many symlinks the kernel follows: path_resolution(7).
 const LINKS_MAX: usize = 40;
 
-#[derive(Clone, PartialEq)]
-enum Node {
+/// What a path names, if no symlink is followed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Node {
     Missing,
     Directory,
+    /// A symlink and its target.
     Link(Vec<u8>),
     Other,
 }
@@ -75,6 +77,121 @@ impl Image {
         self.root.join(OsStr::from_bytes(inside))
     }
 
+    /// Everything that is in the image but its root, sorted by path.
+    pub fn entries(&self) -> Result<Vec<Entry>> {
+        let (mut entries, mut directories) = (Vec::new(), vec![Vec::new()]);
+        while let Some(directory) = directories.pop() {
+            let outside = self.outside(&directory);
+            let inner = fs::read_dir(&outside).map_err(|e| unreadable(&outside, e))?;
+            for entry in inner {
+                let entry = entry.map_err(|e| unreadable(&outside, e))?;
+                let metadata = entry.metadata().map_err(|e| unreadable(&entry.path(), e))?;
+                let path = [&directory, &b"/"[..], entry.file_name().as_bytes()].concat();
+                if metadata.is_dir() {
+                    directories.push(path.clone());
+                }
+                entries.push(Entry { path, metadata });
+            }
+        }
+        entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        Ok(entries)
+    }
+}
+
+/// The files of an image, wherever it is: what each path names, and by that what it takes to reach a file.
+pub trait View {
+    /// Returns what is at a path, of whose directories none is a symlink.
+    fn look(&mut self, path: &[u8]) -> Result<Node>;
+
+    /// Returns the paths of all symlinks, sorted.
+    fn links(&mut self) -> Result<Vec<Vec<u8>>>;
+
+    /// Adds every path that `path` needs: its directories, itself, and what symlinks on the way lead
+    /// to. If the path is not there, its directories are needed, because it was created in them.
+    fn follow(&mut self, path: &[u8], needed: &mut Paths) -> Result<End>
+    where
+        Self: Sized,
+    {
+        let walk = walk(self, path)?;
+        // Most are there already, and stay.
+        needed.extend(walk.visited);
+        Ok(walk.end)
+    }
+
+    /// The path by which [`Image::entries`] lists what `path` names: with no symlink on the way to it.
+    fn locate(&mut self, path: &[u8]) -> Result<Option<Vec<u8>>>
+    where
+        Self: Sized,
+    {
+        let mut walk = walk(self, path)?;
+        Ok(walk.itself.map(|n| walk.visited.swap_remove(n - 1)))
+    }
+
+    /// What a path leads to in the end, if that is there.
+    fn target(&mut self, path: &[u8]) -> Result<Option<Vec<u8>>>
+    where
+        Self: Sized,
+    {
+        let mut walk = walk(self, path)?;
+        Ok(walk.visited.pop().filter(|_| walk.end == End::Exists))
+    }
+}
+
+fn walk(view: &mut dyn View, path: &[u8]) -> Result<Walk> {
+    let names = |path: &[u8]| {
+        let names = path.split(|b| *b == b'/').rev();
+        names.map(<[u8]>::to_vec).collect::<Vec<_>>()
+    };
+    let (mut at, mut links, mut todo) = (Vec::new(), 0, names(path));
+    let mut walk = Walk {
+        visited: Vec::new(),
+        itself: None,
+        end: End::Exists,
+    };
+    while let Some(name) = todo.pop() {
+        let parent = at.len();
+        match &name[..] {
+            b"" | b"." => continue,
+            b".." => {
+                at.truncate(at.iter().rposition(|b| *b == b'/').unwrap_or(0));
+                continue;
+            }
+            name => {
+                at.push(b'/');
+                at.extend(name);
+            }
+        }
+        let node = view.look(&at)?;
+        if node == Node::Missing {
+            walk.end = End::Missing;
+            break;
+        }
+        walk.visited.push(at.clone());
+        let is_last = todo.iter().all(Vec::is_empty);
+        if is_last && walk.itself.is_none() {
+            walk.itself = Some(walk.visited.len());
+        }
+        match node {
+            Node::Link(_) if links == LINKS_MAX => {
+                walk.end = End::Loop;
+                break;
+            }
+            Node::Link(target) => {
+                links += 1;
+                at.truncate(if target.starts_with(b"/") { 0 } else { parent });
+                todo.extend(names(&target));
+            }
+            Node::Other if !is_last => {
+                walk.end = End::Missing;
+                break;
+            }
+            _ => (),
+        }
+    }
+    Ok(walk)
+}
+
+impl View for Image {
     fn look(&mut self, path: &[u8]) -> Result<Node> {
         if let Some(node) = self.known.get(path) {
             return Ok(node.clone());
@@ -96,99 +213,10 @@ impl Image {
         Ok(node)
     }
 
-    /// Adds every path that `path` needs: its directories, itself, and what symlinks on the way lead
-    /// to. If the path is not there, its directories are needed, because it was created in them.
-    pub fn follow(&mut self, path: &[u8], needed: &mut Paths) -> Result<End> {
-        let walk = self.walk(path)?;
-        // Most are there already, and stay.
-        needed.extend(walk.visited);
-        Ok(walk.end)
-    }
-
-    /// Returns the path by which [`Image::entries`] lists what `path` names. No symlink is on the way to it.
-    pub fn locate(&mut self, path: &[u8]) -> Result<Option<Vec<u8>>> {
-        let mut walk = self.walk(path)?;
-        Ok(walk.itself.map(|n| walk.visited.swap_remove(n - 1)))
-    }
-
-    /// Returns what a path leads to in the end, if that is there.
-    pub fn target(&mut self, path: &[u8]) -> Result<Option<Vec<u8>>> {
-        let mut walk = self.walk(path)?;
-        Ok(walk.visited.pop().filter(|_| walk.end == End::Exists))
-    }
-
-    fn walk(&mut self, path: &[u8]) -> Result<Walk> {
-        let names = |path: &[u8]| {
-            let names = path.split(|b| *b == b'/').rev();
-            names.map(<[u8]>::to_vec).collect::<Vec<_>>()
-        };
-        let (mut at, mut links, mut todo) = (Vec::new(), 0, names(path));
-        let mut walk = Walk {
-            visited: Vec::new(),
-            itself: None,
-            end: End::Exists,
-        };
-        while let Some(name) = todo.pop() {
-            let parent = at.len();
-            match &name[..] {
-                b"" | b"." => continue,
-                b".." => {
-                    at.truncate(at.iter().rposition(|b| *b == b'/').unwrap_or(0));
-                    continue;
-                }
-                name => {
-                    at.push(b'/');
-                    at.extend(name);
-                }
-            }
-            let node = self.look(&at)?;
-            if node == Node::Missing {
-                walk.end = End::Missing;
-                break;
-            }
-            walk.visited.push(at.clone());
-            let is_last = todo.iter().all(Vec::is_empty);
-            if is_last && walk.itself.is_none() {
-                walk.itself = Some(walk.visited.len());
-            }
-            match node {
-                Node::Link(_) if links == LINKS_MAX => {
-                    walk.end = End::Loop;
-                    break;
-                }
-                Node::Link(target) => {
-                    links += 1;
-                    at.truncate(if target.starts_with(b"/") { 0 } else { parent });
-                    todo.extend(names(&target));
-                }
-                Node::Other if !is_last => {
-                    walk.end = End::Missing;
-                    break;
-                }
-                _ => (),
-            }
-        }
-        Ok(walk)
-    }
-
-    /// Returns everything that is in the image but its root, sorted by path.
-    pub fn entries(&self) -> Result<Vec<Entry>> {
-        let (mut entries, mut directories) = (Vec::new(), vec![Vec::new()]);
-        while let Some(directory) = directories.pop() {
-            let outside = self.outside(&directory);
-            let inner = fs::read_dir(&outside).map_err(|e| unreadable(&outside, e))?;
-            for entry in inner {
-                let entry = entry.map_err(|e| unreadable(&outside, e))?;
-                let metadata = entry.metadata().map_err(|e| unreadable(&entry.path(), e))?;
-                let path = [&directory, &b"/"[..], entry.file_name().as_bytes()].concat();
-                if metadata.is_dir() {
-                    directories.push(path.clone());
-                }
-                entries.push(Entry { path, metadata });
-            }
-        }
-        entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-        Ok(entries)
+    fn links(&mut self) -> Result<Vec<Vec<u8>>> {
+        let entries = self.entries()?.into_iter();
+        let links = entries.filter(|entry| entry.metadata.is_symlink());
+        Ok(links.map(|entry| entry.path).collect())
     }
 }
 

@@ -2,7 +2,7 @@
 //! `snoop closure`: every path that an image needs for what reports list.
 
 use crate::error::{Error, Result, cannot};
-use crate::image::{End, Image, Paths};
+use crate::image::{End, Image, Paths, View};
 use crate::report::reader::FileLists;
 use crate::report::schema::encode_name;
 use std::ffi::OsString;
@@ -48,7 +48,7 @@ fn warn(message: impl std::fmt::Display) {
 }
 
 /// Returns what the reports' files need in the image. Says on standard error what makes the result doubtful.
-pub fn needed(image: &mut Image, listed: &FileLists) -> Result<Paths> {
+pub fn needed(image: &mut impl View, listed: &FileLists) -> Result<Paths> {
     for (report, missing) in &listed.incomplete {
         warn(format_args!("{report} is not complete: {missing}"));
     }
@@ -77,15 +77,14 @@ pub fn needed(image: &mut Image, listed: &FileLists) -> Result<Paths> {
 }
 
 /// Adds the symlinks that lead to what is needed: by one of them a loader or library was asked for.
-fn add_names(image: &mut Image, needed: &mut Paths) -> Result<()> {
-    let entries = image.entries()?;
-    let mut links: Vec<_> = entries.iter().filter(|e| e.metadata.is_symlink()).collect();
+fn add_names(image: &mut impl View, needed: &mut Paths) -> Result<()> {
+    let mut links = image.links()?;
     loop {
         let (before, left) = (needed.len(), links.len());
         let mut later = Vec::new();
         for link in links {
-            match image.target(&link.path)? {
-                Some(target) if needed.contains(&target) => _ = image.follow(&link.path, needed)?,
+            match image.target(&link)? {
+                Some(target) if needed.contains(&target) => _ = image.follow(&link, needed)?,
                 _ => later.push(link),
             }
         }

@@ -20,10 +20,7 @@ const APK: [&[u8]; 2] = [b"/lib/apk/db/installed", b"/usr/lib/apk/db/installed"]
 
 /// Returns the packages that are installed in the image. There are none if it has no database that is known.
 pub fn installed(image: &Image) -> Vec<Package> {
-    let mut packages = each_file(&image.outside(DPKG), ".list", |text| {
-        let paths = text.split(|b| *b == b'\n').filter(|path| path.len() > 2);
-        paths.map(<[u8]>::to_vec).collect()
-    });
+    let mut packages = each_file(&image.outside(DPKG), ".list", dpkg);
     packages.extend(each_file(
         &image.outside(DISTROLESS),
         ".md5sums",
@@ -53,8 +50,14 @@ fn each_file(
     packages.collect()
 }
 
+/// Returns the paths in a package's list of dpkg, one per line; the first one is `/.`.
+pub fn dpkg(text: &[u8]) -> Vec<Vec<u8>> {
+    let paths = text.split(|b| *b == b'\n').filter(|path| path.len() > 2);
+    paths.map(<[u8]>::to_vec).collect()
+}
+
 /// Returns the paths from lines of a checksum and a path without its first slash.
-fn checksummed(text: &[u8]) -> Vec<Vec<u8>> {
+pub fn checksummed(text: &[u8]) -> Vec<Vec<u8>> {
     let lines = text.split(|b| *b == b'\n');
     lines
         .filter_map(|line| {
@@ -66,7 +69,7 @@ fn checksummed(text: &[u8]) -> Vec<Vec<u8>> {
 
 /// Returns the packages of apk's database. Its lines begin with a letter: P is a package, F a directory, R a file in
 /// it.
-fn apk(text: &[u8]) -> Vec<Package> {
+pub fn apk(text: &[u8]) -> Vec<Package> {
     let mut packages: Vec<Package> = Vec::new();
     let mut directory = Vec::new();
     for line in text.split(|b| *b == b'\n') {

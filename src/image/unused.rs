@@ -4,7 +4,7 @@
 use crate::error::{Result, cannot};
 use crate::image::closure;
 use crate::image::packages::{self, Package};
-use crate::image::{Entry, Image, Paths};
+use crate::image::{Entry, Image, Paths, View};
 use crate::report::reader::FileLists;
 use crate::report::schema::encode_name;
 use serde_json::{Value, json};
@@ -31,12 +31,12 @@ pub enum Output {
 /// How many files there are (everything that is not a directory), and the bytes of their content.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Size {
-    files: u64,
-    bytes: u64,
+    pub files: u64,
+    pub bytes: u64,
 }
 
 impl Size {
-    fn add(&mut self, other: Size) {
+    pub fn add(&mut self, other: Size) {
         self.files += other.files;
         self.bytes += other.bytes;
     }
@@ -243,7 +243,7 @@ fn rest(all: usize, out: &mut impl Write) -> io::Result<()> {
 }
 
 /// Returns a number of bytes as people read it.
-fn human(bytes: u64) -> String {
+pub fn human(bytes: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
     let (mut value, mut unit) = (bytes as f64, 0);
     while value >= 1024.0 && unit + 1 < units.len() {
