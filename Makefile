@@ -16,7 +16,7 @@ PURE_TESTS = --test rooms --test wire
 
 # What each verb runs or includes, and the Debian package it comes from.
 BUILD_NEEDS = clang:clang cc:gcc /usr/include/bpf/bpf_helpers.h:libbpf-dev
-TEST_NEEDS = shellcheck:shellcheck mandoc:mandoc zsh:zsh fish:fish pkill:procps c++:g++ strace:strace git:git curl:curl jq:jq prometheus:prometheus rsync:rsync cpio:cpio /usr/include/liburing.h:liburing-dev runc:runc debootstrap:debootstrap /bin/busybox:busybox-static /usr/bin/python3:python3 /usr/lib/python3/dist-packages/pip:python3-pip setcap:libcap2-bin unshare:util-linux /usr/include/stdio.h:libc6-dev
+TEST_NEEDS = shellcheck:shellcheck mandoc:mandoc zsh:zsh fish:fish pkill:procps c++:g++ strace:strace git:git curl:curl jq:jq prometheus:prometheus rsync:rsync cpio:cpio /usr/include/liburing.h:liburing-dev runc:runc debootstrap:debootstrap /bin/busybox:busybox-static /usr/bin/python3:python3 /usr/lib/python3/dist-packages/pip:python3-pip setcap:libcap2-bin buildah:buildah podman:podman skopeo:skopeo unshare:util-linux /usr/include/stdio.h:libc6-dev
 
 SECONDS ?= 60
 # No release of Debian has a kernel of 5.4.
@@ -60,7 +60,7 @@ test: check-root build-needs test-needs test-unit ## everything that CI runs: on
 	scripts/fuzz 5
 
 test-slim: check-root build-needs test-needs ## run applications in full and in rebuilt roots, which takes minutes
-	$(CARGO) test --release --locked --test slim -- --include-ignored --nocapture --test-threads=1
+	$(CARGO) test --release --locked --test slim --test slim_image -- --include-ignored --nocapture --test-threads=1
 
 test-kernels: build-needs ## run the static binary on many kernels under qemu, and on the images KERNELS=PATH...
 	@$(without_old)

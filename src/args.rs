@@ -20,7 +20,8 @@ use crate::path::Excludes;
 use crate::report::file::Destination;
 use crate::report::metadata::Metadata;
 use crate::report::schema::field;
-use flags::{CLOSURE, HEALTH, RUN, TRACE, UNUSED};
+use crate::slim::Slim;
+use flags::{CLOSURE, HEALTH, RUN, SLIM, TRACE, UNUSED};
 pub use help::help;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -48,7 +49,7 @@ type Words = Vec<OsString>;
 type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// Tracing comes first, then the commands in the order of the help.
-static VERBS: [Verb; 6] = [
+static VERBS: [Verb; 7] = [
     Verb {
         name: TRACE,
         arguments: "[flags]",
@@ -91,6 +92,13 @@ static VERBS: [Verb; 6] = [
         notes: &[help::REPORTS],
         parse: unused,
     },
+    Verb {
+        name: SLIM,
+        arguments: "-o FILE IMAGE REPORT...",
+        summary: "make a small image of what the reports list of IMAGE",
+        notes: &[help::IMAGES, help::REPORTS],
+        parse: slim,
+    },
 ];
 
 #[derive(Debug, PartialEq)]
@@ -107,6 +115,7 @@ pub enum Command {
     Run(Config, Vec<OsString>),
     Closure(Closure),
     Unused(Unused),
+    Slim(Slim),
 }
 
 #[derive(Debug, PartialEq)]
@@ -336,6 +345,54 @@ fn unused(verb: &'static Verb, words: Words, _: Environment) -> Result<Command> 
         root,
         reports,
         form,
+    }))
+}
+
+fn slim(verb: &'static Verb, words: Words, _: Environment) -> Result<Command> {
+    let (flags, words) = values::split(verb, words);
+    if let Some(asked) = verb.asked(&flags) {
+        return Ok(asked);
+    }
+    let values = Values::read(verb, flags, &|_| None)?;
+    let mut words = words.into_iter();
+    let (output, image) = (values.get("o"), words.next());
+    let (Some(image), false, true) = (image, output.is_empty(), words.len() > 0) else {
+        let usage = verb.usage();
+        return Err(Error::usage(format!(
+            "slim: it needs -o, an image and at least one report; write {usage}"
+        )));
+    };
+    let reports: Vec<_> = words.collect();
+    let inputs = reports.iter().chain([&image]);
+    if inputs.filter(|name| *name == "-").count() > 1 {
+        return Err(Error::usage(
+            "-: the image and the reports are more than one; only one can be standard input",
+        ));
+    }
+    let text = |name: &str| {
+        let text = values.text(name)?;
+        Ok((!text.is_empty()).then(|| text.to_string()))
+    };
+    let max_size = values.parsed(
+        "max-size",
+        "a size",
+        "one such as 500M or 20G",
+        values::size,
+    )?;
+    Ok(Command::Slim(Slim {
+        output: output.into(),
+        image,
+        reports,
+        tag: text("tag")?,
+        name: text("image")?,
+        platform: text("platform")?,
+        keep: values.all("keep").map(OsString::from).collect(),
+        keep_from: values.all("keep-from").map(PathBuf::from).collect(),
+        takes_incomplete: values.is_given("incomplete"),
+        takes_other_image: values.is_given("any-image"),
+        is_squashed: values.is_given("squash"),
+        max_size,
+        is_json: values.is_given("json"),
     }))
 }
 

@@ -46,6 +46,9 @@ pub mod cgroup;
 /// A directory that holds an image, compared with reports.
 pub mod image;
 
+/// An image and its reports to the small image.
+pub mod slim;
+
 /// Records become files of containers.
 pub mod collect;
 

@@ -39,6 +39,7 @@ fn obey(command: Command) -> Result<u8> {
         Command::Run(config, words) => return trace(config, Some(words)),
         Command::Closure(closure) => return closure.print(&mut out()).map(|()| 0),
         Command::Unused(unused) => return unused.print(&mut out()).map(|()| 0),
+        Command::Slim(slim) => return slim.run().map(|()| 0),
     };
     let written = io::stdout().write_all(text.as_bytes());
     written.map_err(|e| cannot("write to standard output", e))?;

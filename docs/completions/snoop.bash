@@ -6,7 +6,7 @@ _snoop() {
 	-buffer) mapfile -t COMPREPLY < <(compgen -W "auto ring perf" -- "$word") && return ;;
 	-log-level) mapfile -t COMPREPLY < <(compgen -W "debug info warn error" -- "$word") && return ;;
 	-format) mapfile -t COMPREPLY < <(compgen -W "paths absolute creport" -- "$word") && return ;;
-	-cgroup | -cgroups | -interval | -exclude | -max-unique-files | -metrics-addr | -container-id | -image | -image-digest | -pod-name | -namespace | -labels) return ;;
+	-cgroup | -cgroups | -interval | -exclude | -max-unique-files | -metrics-addr | -container-id | -image | -image-digest | -pod-name | -namespace | -labels | -tag | -platform | -keep | -max-size) return ;;
 	-root) mapfile -t COMPREPLY < <(compgen -d -- "$word") && return ;;
 	-report) mapfile -t COMPREPLY < <(compgen -f -- "$word") && return ;;
 	esac
@@ -15,15 +15,16 @@ _snoop() {
 	health) flags="-metrics-addr" ;;
 	closure) flags="-root -0 -format" ;;
 	unused) flags="-root -paths -json" ;;
+	slim) flags="-o -tag -image -platform -keep -keep-from -incomplete -any-image -squash -max-size -json" ;;
 	check) flags= ;;
-	help) mapfile -t COMPREPLY < <(compgen -W "run check health closure unused help" -- "$word") && return ;;
+	help) mapfile -t COMPREPLY < <(compgen -W "run check health closure unused slim help" -- "$word") && return ;;
 	*) flags="-cgroup -cgroups -report -resume -interval -exclude -max-unique-files -buffer -metrics-addr -log-level -container-id -image -image-digest -pod-name -namespace -labels" ;;
 	esac
 	case $word in
 	-*) mapfile -t COMPREPLY < <(compgen -W "$flags -help -version" -- "$word") ;;
 	*)
 		if [ "$COMP_CWORD" = 1 ]; then
-			mapfile -t COMPREPLY < <(compgen -W "run check health closure unused help" -- "$word")
+			mapfile -t COMPREPLY < <(compgen -W "run check health closure unused slim help" -- "$word")
 		elif [ "$command" = run ]; then
 			mapfile -t COMPREPLY < <(compgen -c -f -- "$word")
 		else

@@ -1,15 +1,16 @@
 # Completion of snoop for fish. Made by `make docs`.
 
 complete -c snoop -f
-set -l commands run check health closure unused help
+set -l commands run check health closure unused slim help
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a run -d 'trace a command, and exit with its status'
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a check -d 'say whether this host can be traced'
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a health -d 'ask the running snoop: exit 0 if it is healthy, 1 if not'
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a closure -d 'list the paths an image needs from DIR, one per line, for tar -T, rsync --files-from or cpio'
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a unused -d 'list what is in DIR and in no report'
+complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a slim -d 'make a small image of what the reports list of IMAGE'
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a help -d 'print the help'
 complete -c snoop -n "__fish_seen_subcommand_from help" -a "$commands"
-complete -c snoop -n "__fish_seen_subcommand_from closure unused" -F
+complete -c snoop -n "__fish_seen_subcommand_from closure unused slim" -F
 complete -c snoop -n "__fish_seen_subcommand_from run" -a "(__fish_complete_subcommand)"
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -o cgroup -x -d 'the cgroup to trace, with all below it: a directory, a path as in /proc/PID/cgroup, @FILE to read the path from a file, or @parent for all that runs beside snoop\'s own container'
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -o cgroups -x -d 'several cgroups, separated by commas; @FILE may hold one path per line'
@@ -48,5 +49,16 @@ complete -c snoop -n "__fish_seen_subcommand_from closure" -o format -x -a 'path
 complete -c snoop -n "__fish_seen_subcommand_from unused" -o root -x -a '(__fish_complete_directories)' -d 'the directory into which the image was unpacked; always needed'
 complete -c snoop -n "__fish_seen_subcommand_from unused" -o paths -d 'print every unused path instead of a summary'
 complete -c snoop -n "__fish_seen_subcommand_from unused" -o json -d 'print everything as JSON instead of a summary'
+complete -c snoop -n "__fish_seen_subcommand_from slim" -o o -r -F -d 'where to write the small image; - is standard output; always needed'
+complete -c snoop -n "__fish_seen_subcommand_from slim" -o tag -x -d 'the name of the small image, such as app:1-slim'
+complete -c snoop -n "__fish_seen_subcommand_from slim" -o image -x -d 'the name or the digest of the image, if the archive holds several'
+complete -c snoop -n "__fish_seen_subcommand_from slim" -o platform -x -d 'the platform of the image, such as linux/arm64, if the archive holds several'
+complete -c snoop -n "__fish_seen_subcommand_from slim" -o keep -x -d 'keep this path too, with all that is in it; may be given several times'
+complete -c snoop -n "__fish_seen_subcommand_from slim" -o keep-from -r -F -d 'keep the paths and patterns in this file too, one per line; may be given several times'
+complete -c snoop -n "__fish_seen_subcommand_from slim" -o incomplete -d 'accept reports that are not complete'
+complete -c snoop -n "__fish_seen_subcommand_from slim" -o any-image -d 'accept reports whose image_digest is that of another image'
+complete -c snoop -n "__fish_seen_subcommand_from slim" -o squash -d 'make one layer of all'
+complete -c snoop -n "__fish_seen_subcommand_from slim" -o max-size -x -d 'refuse an image whose layers hold more bytes, such as 500M or 20G'
+complete -c snoop -n "__fish_seen_subcommand_from slim" -o json -d 'print what was done as JSON'
 complete -c snoop -o help -d 'print the help'
 complete -c snoop -o version -d 'print the version'

@@ -97,7 +97,9 @@ fn readme(text: &str) -> String {
         &tracing,
     );
     let head = "| flag of `closure` or `unused` | default | meaning |\n| --- | --- | --- |\n";
-    with_table(&text, head, &images)
+    let text = with_table(&text, head, &images);
+    let head = "| flag of `slim` | default | meaning |\n| --- | --- | --- |\n";
+    with_table(&text, head, &rows(&[Section::Slim]))
 }
 
 /// All flags about metadata, whose values are only copied.
@@ -371,7 +373,7 @@ fn fish() -> String {
     }
     page += "complete -c snoop -n \"not __fish_seen_subcommand_from $commands\" -a help -d 'print the help'\n\
         complete -c snoop -n \"__fish_seen_subcommand_from help\" -a \"$commands\"\n\
-        complete -c snoop -n \"__fish_seen_subcommand_from closure unused\" -F\n\
+        complete -c snoop -n \"__fish_seen_subcommand_from closure unused slim\" -F\n\
         complete -c snoop -n \"__fish_seen_subcommand_from run\" -a \"(__fish_complete_subcommand)\"\n";
     for verb in &VERBS {
         let condition = match verb.name {

@@ -30,6 +30,7 @@ pub enum Section {
     Images,
     Closure,
     Unused,
+    Slim,
 }
 
 pub struct Flag {
@@ -98,6 +99,28 @@ pub const RUN: &str = "run";
 pub const HEALTH: &str = "health";
 pub const CLOSURE: &str = "closure";
 pub const UNUSED: &str = "unused";
+pub const SLIM: &str = "slim";
+
+/// A flag of `slim`.
+const fn slim(
+    name: &'static str,
+    value: &'static str,
+    kind: Kind,
+    summary: &'static str,
+    details: &'static str,
+) -> Flag {
+    Flag {
+        name,
+        value,
+        kind,
+        default: "",
+        run_default: None,
+        summary,
+        details,
+        section: Section::Slim,
+        verbs: &[SLIM],
+    }
+}
 
 /// Metadata that only the report shows.
 const fn metadata(name: &'static str, value: &'static str, summary: &'static str) -> Flag {
@@ -305,6 +328,76 @@ pub static FLAGS: &[Flag] = &[
         section: Section::Unused,
         verbs: &[UNUSED],
     },
+    slim(
+        "o",
+        "FILE",
+        Kind::File,
+        "where to write the small image; `-` is standard output; always needed",
+        "It is a docker-archive and an OCI archive in one, for `docker load`, `podman load`, `skopeo copy` and `ctr images \
+            import`. The file appears when it is whole",
+    ),
+    slim(
+        "tag",
+        "NAME",
+        Kind::Text,
+        "the name of the small image, such as `app:1-slim`",
+        "By default it is the image's name with `-slim` at its end",
+    ),
+    slim(
+        "image",
+        "NAME",
+        Kind::Text,
+        "the name or the digest of the image, if the archive holds several",
+        "",
+    ),
+    slim(
+        "platform",
+        "NAME",
+        Kind::Text,
+        "the platform of the image, such as `linux/arm64`, if the archive holds several",
+        "",
+    ),
+    slim(
+        "keep",
+        "PATTERN",
+        Kind::Text,
+        "keep this path too, with all that is in it; may be given several times",
+        "`*`, `?` and `[abc]` match parts of a name, `**` any number of directories",
+    ),
+    slim(
+        "keep-from",
+        "FILE",
+        Kind::File,
+        "keep the paths and patterns in this file too, one per line; may be given several times",
+        "`#` at the beginning of a line makes it a comment",
+    ),
+    slim(
+        "incomplete",
+        "",
+        Kind::Switch,
+        "accept reports that are not complete",
+        "What such a report lacks may be missing in the small image",
+    ),
+    slim(
+        "any-image",
+        "",
+        Kind::Switch,
+        "accept reports whose `image_digest` is that of another image",
+        "snoop compares digests only if the archive holds compressed layers, because what engines save uncompressed has \
+            another manifest than the registry",
+    ),
+    slim("squash", "", Kind::Switch, "make one layer of all", ""),
+    Flag {
+        default: "64G",
+        ..slim(
+            "max-size",
+            "SIZE",
+            Kind::Text,
+            "refuse an image whose layers hold more bytes, such as `500M` or `20G`",
+            "",
+        )
+    },
+    slim("json", "", Kind::Switch, "print what was done as JSON", ""),
 ];
 
 /// The flags of a command.

@@ -9,7 +9,7 @@ const WIDTH: usize = 88;
 /// Where the texts about flags begin.
 const INDENT: usize = 25;
 /// Where the texts about commands begin.
-const USAGES: usize = 37;
+const USAGES: usize = 38;
 
 pub const ABOUT: &str =
     "snoop records which files the containers of a pod use and keeps a JSON report of them.";
@@ -29,8 +29,11 @@ pub const HEALTH_USE: &str =
 
 pub const REPORTS: &str = "A REPORT may be - for standard input.";
 
+pub const IMAGES: &str = "IMAGE is what docker save or podman save writes, an OCI archive, or a directory with an OCI layout; - is \
+standard input.";
+
 impl Section {
-    pub const ALL: [Section; 7] = [
+    pub const ALL: [Section; 8] = [
         Section::Cgroups,
         Section::Output,
         Section::Metadata,
@@ -38,6 +41,7 @@ impl Section {
         Section::Images,
         Section::Closure,
         Section::Unused,
+        Section::Slim,
     ];
 
     pub fn title(self) -> &'static str {
@@ -49,6 +53,7 @@ impl Section {
             Section::Images => "For closure and unused",
             Section::Closure => "For closure",
             Section::Unused => "For unused",
+            Section::Slim => "For slim",
         }
     }
 }
@@ -71,7 +76,7 @@ pub fn help() -> String {
     let summary = "print this text; after a command, the help about it";
     text += &entry("-help", &[summary], INDENT);
     text += &entry("-version", &["print the version"], INDENT);
-    for note in [REPORTS, FORMS, STATUS, RUN_STATUS] {
+    for note in [REPORTS, IMAGES, FORMS, STATUS, RUN_STATUS] {
         text += &paragraph(note);
     }
     text

@@ -31,6 +31,7 @@ fn minimal(verb: &str) -> &'static [&'static str] {
         RUN => &["run", "-report=r"],
         HEALTH => &["health"],
         CLOSURE => &["closure", "-root=/d"],
+        SLIM => &["slim", "-o=/o", "i"],
         _ => &["unused", "-root=/d"],
     }
 }
@@ -133,6 +134,7 @@ fn each_command_has_a_help_of_its_own() {
         ("health", "-metrics-addr", "-report"),
         ("closure", "-format NAME", "-json"),
         ("unused", "-json", "-format"),
+        ("slim", "-squash", "-root"),
     ] {
         let own = said(&["help", name]);
         assert!(own.contains(has) && !own.contains(lacks), "{own}");
@@ -143,7 +145,7 @@ fn each_command_has_a_help_of_its_own() {
     let said = refused(&["help", "chekc"]);
     assert_eq!(
         said,
-        "help chekc: no such command; give one of run, check, health, closure, unused"
+        "help chekc: no such command; give one of run, check, health, closure, unused, slim"
     );
 }
 
@@ -424,4 +426,63 @@ fn tools_for_images() {
         let said = refused(words);
         assert!(said.contains(part), "{words:?}: {said}");
     }
+}
+
+#[test]
+fn an_image_and_its_reports() {
+    let words = [
+        "slim",
+        "-keep=/a",
+        "-o",
+        "out.tar",
+        "-",
+        "-keep",
+        "/b*",
+        "r.json",
+        "-max-size=2K",
+        "-squash",
+        "-keep-from=f",
+        "s.json",
+        "-tag=x:1",
+    ];
+    let expected = Slim {
+        image: "-".into(),
+        reports: vec!["r.json".into(), "s.json".into()],
+        output: "out.tar".into(),
+        tag: Some("x:1".into()),
+        keep: vec!["/a".into(), "/b*".into()],
+        keep_from: vec!["f".into()],
+        is_squashed: true,
+        max_size: 2048,
+        ..Slim::default()
+    };
+    assert_eq!(parsed(&words, &[]).unwrap(), Command::Slim(expected));
+    for (words, part) in [
+        (
+            &["slim", "-o=o", "i"][..],
+            "write snoop slim -o FILE IMAGE REPORT...",
+        ),
+        (&["slim", "i", "r"], "slim: it needs -o"),
+        (
+            &["slim", "-o=o", "-", "r", "-"],
+            "only one can be standard input",
+        ),
+        (
+            &["slim", "-o=o", "-max-size=big", "i", "r"],
+            "-max-size=big: not a size; give one such as 500M or 20G",
+        ),
+        (
+            &["slim", "-o=o", "-max-size=0", "i", "r"],
+            "-max-size=0: not a size",
+        ),
+        (
+            &["slim", "-root=x", "i", "r"],
+            "-root: unknown flag; snoop slim -help",
+        ),
+    ] {
+        let said = refused(words);
+        assert!(said.contains(part), "{words:?}: {said}");
+    }
+    assert_eq!(values::size("3M"), Some(3 << 20));
+    assert_eq!(values::size("99999999999T"), None);
 }

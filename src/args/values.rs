@@ -53,6 +53,12 @@ impl Values {
         Some((&found.1, &found.2))
     }
 
+    /// Everything that was given for a flag, in its order.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &OsStr> {
+        let given = self.given.iter().filter(move |(flag, ..)| *flag == name);
+        given.map(|(.., value)| value.as_os_str())
+    }
+
     /// Whether the flag was given, by its name or its variable.
     pub fn is_given(&self, name: &str) -> bool {
         self.given(name).is_some()
@@ -176,6 +182,21 @@ pub fn split(verb: &Verb, words: Words) -> (Words, Words) {
         }
     }
     (flags, others)
+}
+
+/// A number of bytes: `20G` is 20 times 1024³.
+pub fn size(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(['K', 'M', 'G', 'T']);
+    let shift = match &text[digits.len()..] {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return None,
+    };
+    let number: u64 = digits.parse().ok()?;
+    number.checked_mul(1 << shift).filter(|size| *size > 0)
 }
 
 fn is_flag(word: &OsString) -> bool {

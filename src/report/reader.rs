@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Reports as other commands read them: whole, for the files that they list.
 
+use crate::archive::digest::Digest;
 use crate::error::{Error, Result};
 use crate::report::schema::{SCHEMA, decode_name, field};
 use serde_json::Value;
@@ -21,6 +22,10 @@ pub struct FileLists {
     pub late: bool,
     /// The name of each report that is not complete, and what it says is missing.
     pub incomplete: Vec<(String, String)>,
+    /// For each report, the digest of its image, if it says one.
+    pub image_digests: Vec<Option<String>>,
+    /// The digest of each report that was read by name.
+    pub digests: Vec<Digest>,
 }
 
 impl FileLists {
@@ -39,6 +44,7 @@ impl FileLists {
             };
             let bytes = bytes.map_err(|e| wrong(e.to_string()))?;
             let missing = listed.add(&bytes).map_err(wrong)?;
+            listed.digests.push(Digest::of(&bytes));
             if let Some(missing) = missing {
                 listed.incomplete.push((shown, missing));
             }
@@ -56,6 +62,8 @@ impl FileLists {
         }
         let mut containers = report[field::CONTAINERS].as_array().into_iter().flatten();
         self.late |= containers.any(|container| container[field::ATTACHED_LATE] == true);
+        let image = report[field::IMAGE_DIGEST].as_str();
+        self.image_digests.push(image.map(String::from));
         let complete = report[field::COMPLETE] == true;
         Ok((!complete).then(|| report[field::MISSING].to_string()))
     }

@@ -28,6 +28,19 @@ pub fn memory_file() -> io::Result<File> {
     }
 }
 
+/// Gives a name to an open file that has none yet: linkat(2).
+pub fn name_file(file: &File, path: &Path) -> io::Result<()> {
+    let (old, new) = (format!("/proc/self/fd/{}", file.as_raw_fd()), c_path(path)?);
+    let old = c_path(Path::new(&old))?;
+    let here = libc::AT_FDCWD;
+    // SAFETY: both paths end with a NUL and are alive during the call.
+    let linked = unsafe {
+        let follow = libc::AT_SYMLINK_FOLLOW;
+        libc::linkat(here, old.as_ptr(), here, new.as_ptr(), follow)
+    };
+    check(linked).map(|_| ())
+}
+
 /// Locks the file for as long as it is open. Fails if another process holds the lock: flock(2).
 pub fn try_lock(file: &File) -> io::Result<()> {
     // SAFETY: no pointers.
