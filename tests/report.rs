@@ -166,104 +166,157 @@ impl Drop for Disk {
     }
 }
 
-#[test]
-fn reports_that_cannot_be_written() {
-    let directory = tempfile::tempdir().unwrap();
-    let disk = Disk::mount(&directory.path().join("disk"), "size=256k");
-    let reports = disk.0.join("reports");
-    fs::create_dir(&reports).unwrap();
-    let report = reports.join("report.json");
-    let cgroup = TestCgroup::make("unwritten");
-    let traced = format!("-cgroup={}", cgroup.path());
-    let sidecar = Sidecar::start(&[&traced, "-interval=1s"], &report);
-    let errors = || metrics(sidecar.port)["snoop_report_write_errors_total"];
-    let junk = disk.0.join("junk");
-    let strace: RefCell<Option<Child>> = RefCell::default();
+/// A snoop that writes its report every second, onto a small disk of its own.
+struct Writing {
+    directory: tempfile::TempDir,
+    disk: Disk,
+    cgroup: TestCgroup,
+    sidecar: Sidecar,
+}
 
-    type Step<'a> = &'a dyn Fn();
-    let faults: [(&str, Step, Step); 5] = [
-        (
-            "No space left",
-            &|| {
-                let mut junk = fs::File::create(&junk).unwrap();
-                while junk.write_all(&[0; 4096]).is_ok() {}
-            },
-            &|| fs::remove_file(&junk).unwrap(),
-        ),
-        (
-            "uota exceeded", // musl and glibc say it differently
-            &|| {
-                *strace.borrow_mut() = Some(sidecar.inject("fsync", "error=EDQUOT"));
-            },
-            &|| {
-                let mut strace = strace.take().unwrap();
-                signal(&strace, "INT");
-                strace.wait().unwrap();
-            },
-        ),
-        ("Read-only", &|| disk.remount("ro"), &|| disk.remount("rw")),
-        (
-            "No such file",
-            // It fails where a report is written just now.
-            &|| wait_until(|| fs::remove_dir_all(&reports).is_ok()),
-            &|| fs::create_dir(&reports).unwrap(),
-        ),
-        (
-            "Is a directory",
-            &|| {
-                fs::remove_file(&report).unwrap();
-                fs::create_dir(&report).unwrap();
-            },
-            &|| fs::remove_dir(&report).unwrap(),
-        ),
-    ];
-    let mut expected = Files::new();
-    for (i, (why, break_it, mend_it)) in faults.iter().enumerate() {
-        wait_until(|| report.is_file());
-        let before = errors();
-        break_it();
-        expected.insert(open_in(&cgroup, directory.path(), &format!("during-{i}")));
-        // Tried again and again.
-        wait_until(|| errors() >= before + 2.0);
-        let (head, body) = get(sidecar.port, "/healthz");
-        assert_eq!(status(&head), 503);
-        assert!(body.contains(why), "{why}: {body}");
-        // The listener serves all the same.
-        assert_has(
-            &Report::parse(get(sidecar.port, "/report").1.as_bytes()).files,
-            &expected,
-        );
-        mend_it();
-        wait_until(|| report.is_file() && expected.is_subset(&Report::read(&report).files));
-        assert_eq!(status(&get(sidecar.port, "/healthz").0), 200);
-        assert_eq!(temporary_files(&reports), [""; 0].map(PathBuf::from));
+impl Writing {
+    fn start() -> Writing {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = Disk::mount(&directory.path().join("disk"), "size=256k");
+        fs::create_dir(disk.0.join("reports")).unwrap();
+        let cgroup = TestCgroup::make("unwritten");
+        let flags = [&format!("-cgroup={}", cgroup.path())[..], "-interval=1s"];
+        let sidecar = Sidecar::start(&flags, &disk.0.join("reports/report.json"));
+        let writing = Writing {
+            directory,
+            disk,
+            cgroup,
+            sidecar,
+        };
+        let before = open_in(&writing.cgroup, writing.directory.path(), "before");
+        writing.wait_for(&before);
+        writing
     }
 
-    // A symlink is no fault; it is not followed.
-    let elsewhere = directory.path().join("elsewhere");
-    fs::write(&elsewhere, "mine").unwrap();
-    fs::remove_file(&report).unwrap();
-    symlink(&elsewhere, &report).unwrap();
-    expected.insert(open_in(&cgroup, directory.path(), "linked"));
-    wait_until(|| report.symlink_metadata().unwrap().is_file());
-    assert_has(&Report::read(&report).files, &expected);
-    assert_eq!(fs::read(&elsewhere).unwrap(), b"mine");
+    fn reports(&self) -> PathBuf {
+        self.disk.0.join("reports")
+    }
 
-    let reasons = faults.map(|(why, ..)| why);
-    let log = sidecar.stop("TERM");
-    let errors: Vec<_> = log.iter().filter(|(level, _)| level == "error").collect();
-    assert_eq!(errors.len(), reasons.len(), "{errors:?}");
-    for ((_, said), why) in errors.iter().zip(reasons) {
+    fn report(&self) -> PathBuf {
+        self.reports().join("report.json")
+    }
+
+    /// Waits until the file of the report lists another file.
+    fn wait_for(&self, file: &[u8]) {
+        let report = self.report();
+        wait_until(|| report.is_file() && Report::read(&report).files.contains(file));
+    }
+
+    /// Breaks it, and mends it once some writes have failed. Expects that snoop says why in its log, once, and in
+    /// `/healthz`, that it serves the report all the same, and that the next report has everything.
+    fn assert_survives(
+        self,
+        why: &str,
+        break_it: impl FnOnce(&Writing),
+        mend_it: impl FnOnce(&Writing),
+    ) {
+        let errors = || metrics(self.sidecar.port)["snoop_report_write_errors_total"];
+        let before = errors();
+        break_it(&self);
+        let file = open_in(&self.cgroup, self.directory.path(), "during");
+        wait_until(|| errors() >= before + 2.0);
+        let (head, body) = get(self.sidecar.port, "/healthz");
+        assert_eq!(status(&head), 503);
+        assert!(body.contains(why), "{body}");
+        let served = get(self.sidecar.port, "/report").1;
+        assert!(Report::parse(served.as_bytes()).files.contains(&file));
+        mend_it(&self);
+        self.wait_for(&file);
+        assert_eq!(status(&get(self.sidecar.port, "/healthz").0), 200);
+        assert_eq!(temporary_files(&self.reports()), [""; 0].map(PathBuf::from));
+        let log = self.sidecar.stop("TERM");
+        let errors: Vec<_> = log.iter().filter(|(level, _)| level == "error").collect();
+        let [(_, said)] = &errors[..] else {
+            panic!("{errors:?}");
+        };
         assert!(
             said.contains(why) && said.contains("trying again"),
             "{said}"
         );
     }
-    let warnings: Vec<_> = log.iter().filter(|(level, _)| level == "warn").collect();
-    assert!(
-        matches!(&warnings[..], [(_, said)] if said.contains("written by another process")),
-        "{warnings:?}"
+}
+
+#[test]
+fn a_disk_that_becomes_full() {
+    let junk = |writing: &Writing| writing.disk.0.join("junk");
+    Writing::start().assert_survives(
+        "No space left",
+        |writing| {
+            let mut junk = fs::File::create(junk(writing)).unwrap();
+            while junk.write_all(&[0; 4096]).is_ok() {}
+        },
+        |writing| fs::remove_file(junk(writing)).unwrap(),
     );
+}
+
+#[test]
+fn a_quota_that_is_exceeded() {
+    let strace: RefCell<Option<Child>> = RefCell::default();
+    Writing::start().assert_survives(
+        "uota exceeded", // musl and glibc say it differently
+        |writing| *strace.borrow_mut() = Some(writing.sidecar.inject("fsync", "error=EDQUOT")),
+        |_| {
+            let mut strace = strace.take().unwrap();
+            signal(&strace, "INT");
+            strace.wait().unwrap();
+        },
+    );
+}
+
+#[test]
+fn a_disk_that_becomes_read_only() {
+    Writing::start().assert_survives(
+        "Read-only",
+        |writing| writing.disk.remount("ro"),
+        |writing| writing.disk.remount("rw"),
+    );
+}
+
+#[test]
+fn a_directory_that_is_removed() {
+    Writing::start().assert_survives(
+        "No such file",
+        // It fails while a report is being written.
+        |writing| wait_until(|| fs::remove_dir_all(writing.reports()).is_ok()),
+        |writing| fs::create_dir(writing.reports()).unwrap(),
+    );
+}
+
+#[test]
+fn a_directory_in_place_of_the_report() {
+    Writing::start().assert_survives(
+        "Is a directory",
+        |writing| {
+            fs::remove_file(writing.report()).unwrap();
+            fs::create_dir(writing.report()).unwrap();
+        },
+        |writing| fs::remove_dir(writing.report()).unwrap(),
+    );
+}
+
+/// It is replaced, and not followed.
+#[test]
+fn a_symlink_in_place_of_the_report() {
+    let writing = Writing::start();
+    let elsewhere = writing.directory.path().join("elsewhere");
+    fs::write(&elsewhere, "mine").unwrap();
+    fs::remove_file(writing.report()).unwrap();
+    symlink(&elsewhere, writing.report()).unwrap();
+    let file = open_in(&writing.cgroup, writing.directory.path(), "linked");
+    wait_until(|| writing.report().symlink_metadata().unwrap().is_file());
+    writing.wait_for(&file);
+    assert_eq!(fs::read(&elsewhere).unwrap(), b"mine");
+    let log = writing.sidecar.stop("TERM");
+    let warnings: Vec<_> = log.iter().filter(|(level, _)| level == "warn").collect();
+    let [(_, said)] = &warnings[..] else {
+        panic!("{warnings:?}");
+    };
+    assert!(said.contains("also being written"), "{said}");
 }
 
 /// Nobody's application waits because a disk is full when snoop starts.

@@ -215,7 +215,11 @@ impl Traced {
                     world = next;
                     expected.push(true);
                 }
-                Err(Stop::Fails) => expected.push(false),
+                Err(Stop::Fails) => {
+                    // A call that fails may still have shown that a file is there.
+                    world.used = next.used;
+                    expected.push(false);
+                }
                 Err(Stop::Unknown) => continue,
             }
             lines += &call.line(worker, world.workers() - 1);

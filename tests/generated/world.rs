@@ -235,55 +235,59 @@ impl World {
             if !self.is_directory(at) {
                 return Err(Stop::Fails);
             }
-            let is_last = i == names.len() - 1;
-            let next = match *name {
+            at = match *name {
                 "." => at,
                 ".." => self.parent_of(at, root)?,
                 name => {
-                    let Node::Directory { entries, .. } = &self.nodes[at] else {
-                        return Err(Stop::Fails);
-                    };
-                    let found = Found {
-                        node: entries.get(name).copied(),
-                        directory: at,
-                        name: name.into(),
-                    };
-                    match found.node {
-                        None if is_last && !must_be_directory => return Ok(found),
-                        None => return Err(Stop::Fails),
-                        Some(id) => {
-                            let found = match &self.nodes[id] {
-                                Node::Link(target) if !is_last || follow || must_be_directory => {
-                                    *links += 1;
-                                    if *links > LINKS_MAX {
-                                        return Err(Stop::Fails);
-                                    }
-                                    self.find_with(at, root, target, true, links)?
-                                }
-                                _ => found,
-                            };
-                            if is_last {
-                                let is_directory = found.node.map(|id| self.is_directory(id));
-                                // What a link that dangles names may be created.
-                                return match is_directory == Some(true) || !must_be_directory {
-                                    true => Ok(found),
-                                    false => Err(Stop::Fails),
-                                };
-                            }
-                            found.node.ok_or(Stop::Fails)?
-                        }
+                    let is_last = i == names.len() - 1;
+                    let follow = !is_last || follow || must_be_directory;
+                    let found = self.find_name(at, root, name, follow, links)?;
+                    if is_last {
+                        let is_directory = found.node.map(|id| self.is_directory(id));
+                        // What a link that dangles names may be created.
+                        return match is_directory == Some(true) || !must_be_directory {
+                            true => Ok(found),
+                            false => Err(Stop::Fails),
+                        };
                     }
+                    found.node.ok_or(Stop::Fails)?
                 }
             };
-            at = next;
         }
-        if !self.is_directory(at) {
+        match self.is_directory(at) {
+            true => Ok(Found {
+                node: Some(at),
+                directory: at,
+                name: String::new(),
+            }),
+            false => Err(Stop::Fails),
+        }
+    }
+
+    /// Finds one name in a directory, and where it leads if it is a link and `follow` is set.
+    fn find_name(
+        &self,
+        directory: usize,
+        root: Option<usize>,
+        name: &str,
+        follow: bool,
+        links: &mut usize,
+    ) -> Result<Found> {
+        let Node::Directory { entries, .. } = &self.nodes[directory] else {
             return Err(Stop::Fails);
+        };
+        let node = entries.get(name).copied();
+        if follow && let Some(Node::Link(target)) = node.map(|id| &self.nodes[id]) {
+            *links += 1;
+            if *links > LINKS_MAX {
+                return Err(Stop::Fails);
+            }
+            return self.find_with(directory, root, target, true, links);
         }
         Ok(Found {
-            node: Some(at),
-            directory: at,
-            name: String::new(),
+            node,
+            directory,
+            name: name.into(),
         })
     }
 
@@ -322,34 +326,19 @@ impl World {
     /// Makes the call. An error says that it does not succeed, or that this model does not know what it does: then nothing
     /// has changed.
     pub fn make(&mut self, worker: usize, call: &Call) -> Result<()> {
-        let current = self.workers[worker].clone();
-        let root = self.root_of(worker);
+        let fs = self.workers[worker].fs;
         match call {
             Call::Process | Call::Apart => {
-                self.fs.push(self.fs[current.fs]);
+                self.fs.push(self.fs[fs]);
                 self.start_worker(self.fs.len() - 1)
             }
-            Call::Sharing | Call::Thread => self.start_worker(current.fs),
+            Call::Sharing | Call::Thread => self.start_worker(fs),
             Call::Open(from, path) => self.open(worker, *from, path, true),
             Call::Nofollow(from, path) => self.open(worker, *from, path, false),
             Call::Create(from, path) => self.create(worker, *from, path),
-            Call::InRoot(from, path) => {
-                // The descriptor is the root, so that an absolute path needs it too.
-                let start = self.start(worker, *from, "")?;
-                let found = self.find(start, Some(start), path, true)?;
-                found.node.ok_or(Stop::Fails)?;
-                let names = [
-                    self.requested(start, Some(start), path)?,
-                    Some(self.real(&found)),
-                ];
-                self.used.extend(names.into_iter().flatten());
-                Ok(())
-            }
+            Call::InRoot(from, path) => self.open_in_root(worker, *from, path),
             Call::Keep(from, path, slot) => {
-                let start = self.start(worker, *from, path)?;
-                let found = self.find(start, root, path, true)?;
-                let node = found.node.filter(|id| self.is_directory(*id));
-                let node = node.ok_or(Stop::Fails)?;
+                let node = self.directory(worker, *from, path)?;
                 self.open(worker, *from, path, true)?;
                 self.workers[worker].slots[*slot] = Some(node);
                 Ok(())
@@ -358,98 +347,128 @@ impl World {
                 self.look(worker, *from, path, true).map(|_| ())
             }
             Call::Lstat(from, path) => self.look(worker, *from, path, false).map(|_| ()),
-            Call::Readlink(from, path) => {
-                let start = self.start(worker, *from, path)?;
-                let found = self.find(start, root, path, false)?;
-                match found.node.map(|id| &self.nodes[id]) {
-                    Some(Node::Link(_)) => self.look(worker, *from, path, false).map(|_| ()),
-                    _ => Err(Stop::Fails),
-                }
-            }
-            Call::Mkdir(from, path) => {
-                let found = self.place(worker, *from, path)?;
-                if found.node.is_some() {
-                    return Err(Stop::Fails);
-                }
-                let node = Node::Directory {
-                    parent: found.directory,
-                    entries: BTreeMap::new(),
-                };
-                self.enter(found.directory, &found.name, node);
-                self.use_name(worker, *from, path)
-            }
-            Call::Rmdir(from, path) => {
-                let found = self.place(worker, *from, path)?;
-                let node = found.node.filter(|id| self.is_directory(*id));
-                let node = node.ok_or(Stop::Fails)?;
-                if !self.entries(node).is_empty() {
-                    return Err(Stop::Fails);
-                }
-                if self.is_in_use(node) {
-                    return Err(Stop::Unknown);
-                }
-                self.use_name(worker, *from, path)?;
-                self.entries(found.directory).remove(&found.name);
-                Ok(())
-            }
-            Call::Unlink(from, path) => {
-                let found = self.place(worker, *from, path)?;
-                let node = found.node.ok_or(Stop::Fails)?;
-                if self.is_directory(node) {
-                    return Err(Stop::Fails);
-                }
-                self.use_name(worker, *from, path)?;
-                self.entries(found.directory).remove(&found.name);
-                Ok(())
-            }
-            Call::Symlink(from, path, target) => {
-                let found = self.place(worker, *from, path)?;
-                if found.node.is_some() {
-                    return Err(Stop::Fails);
-                }
-                self.enter(found.directory, &found.name, Node::Link(target.clone()));
-                self.use_name(worker, *from, path)
-            }
-            Call::Link(from, old, new) => {
-                let old_found = self.place(worker, *from, old)?;
-                let node = old_found.node.ok_or(Stop::Fails)?;
-                let new_found = self.place(worker, *from, new)?;
-                if self.is_directory(node) || new_found.node.is_some() {
-                    return Err(Stop::Fails);
-                }
-                self.use_name(worker, *from, old)?;
-                self.entries(new_found.directory)
-                    .insert(new_found.name, node);
-                self.use_name(worker, *from, new)
-            }
+            Call::Readlink(from, path) => self.read_link(worker, *from, path),
+            Call::Mkdir(from, path) => self.make_directory(worker, *from, path),
+            Call::Rmdir(from, path) => self.remove_directory(worker, *from, path),
+            Call::Unlink(from, path) => self.unlink(worker, *from, path),
+            Call::Symlink(from, path, target) => self.symlink(worker, *from, path, target),
+            Call::Link(from, old, new) => self.link(worker, *from, old, new),
             Call::Rename(from, old, new) => self.rename(worker, *from, old, new),
             Call::Chdir(path) => {
-                let start = self.start(worker, From::Cwd, path)?;
-                let found = self.find(start, root, path, true)?;
-                let node = found.node.filter(|id| self.is_directory(*id));
-                let node = node.ok_or(Stop::Fails)?;
-                self.use_name(worker, From::Cwd, path)?;
-                self.used.push(self.path_of(node));
-                self.fs[current.fs].cwd = node;
+                self.fs[fs].cwd = self.change_directory(worker, path)?;
                 Ok(())
             }
             Call::Fchdir(slot) => {
-                let node = self.start(worker, From::Slot(*slot), "")?;
-                self.fs[current.fs].cwd = node;
+                self.fs[fs].cwd = self.start(worker, From::Slot(*slot), "")?;
                 Ok(())
             }
             Call::Chroot(path) => {
-                let start = self.start(worker, From::Cwd, path)?;
-                let found = self.find(start, root, path, true)?;
-                let node = found.node.filter(|id| self.is_directory(*id));
-                let node = node.ok_or(Stop::Fails)?;
-                self.use_name(worker, From::Cwd, path)?;
-                self.used.push(self.path_of(node));
-                self.fs[current.fs].root = node;
+                self.fs[fs].root = self.change_directory(worker, path)?;
                 Ok(())
             }
             Call::Execute(path) => self.execute(worker, path, 0),
         }
+    }
+
+    fn directory(&self, worker: usize, from: From, path: &str) -> Result<usize> {
+        let start = self.start(worker, from, path)?;
+        let found = self.find(start, self.root_of(worker), path, true)?;
+        let node = found.node.filter(|id| self.is_directory(*id));
+        node.ok_or(Stop::Fails)
+    }
+
+    /// Returns the directory that a process is in after it has changed to `path`.
+    fn change_directory(&mut self, worker: usize, path: &str) -> Result<usize> {
+        let node = self.directory(worker, From::Cwd, path)?;
+        self.use_name(worker, From::Cwd, path)?;
+        self.used.push(self.path_of(node));
+        Ok(node)
+    }
+
+    fn open_in_root(&mut self, worker: usize, from: From, path: &str) -> Result<()> {
+        // The descriptor is the root, so that an absolute path needs it too.
+        let start = self.start(worker, from, "")?;
+        let found = self.find(start, Some(start), path, true)?;
+        found.node.ok_or(Stop::Fails)?;
+        let name = self.requested(start, Some(start), path)?;
+        self.used.extend(name);
+        self.used.push(self.real(&found));
+        Ok(())
+    }
+
+    fn read_link(&mut self, worker: usize, from: From, path: &str) -> Result<()> {
+        let start = self.start(worker, from, path)?;
+        let found = self.find(start, self.root_of(worker), path, false)?;
+        // What is there and is not a link is known to the program too, by the error.
+        found.node.ok_or(Stop::Fails)?;
+        self.use_name(worker, from, path)?;
+        match found.node.map(|id| &self.nodes[id]) {
+            Some(Node::Link(_)) => Ok(()),
+            _ => Err(Stop::Fails),
+        }
+    }
+
+    fn make_directory(&mut self, worker: usize, from: From, path: &str) -> Result<()> {
+        let found = self.free_place(worker, from, path)?;
+        let node = Node::Directory {
+            parent: found.directory,
+            entries: BTreeMap::new(),
+        };
+        self.enter(found.directory, &found.name, node);
+        self.use_name(worker, from, path)
+    }
+
+    fn remove_directory(&mut self, worker: usize, from: From, path: &str) -> Result<()> {
+        let found = self.place(worker, from, path)?;
+        let node = found.node.filter(|id| self.is_directory(*id));
+        let node = node.ok_or(Stop::Fails)?;
+        if !self.entries(node).is_empty() {
+            return Err(Stop::Fails);
+        }
+        if self.is_in_use(node) {
+            return Err(Stop::Unknown);
+        }
+        self.use_name(worker, from, path)?;
+        self.entries(found.directory).remove(&found.name);
+        Ok(())
+    }
+
+    fn unlink(&mut self, worker: usize, from: From, path: &str) -> Result<()> {
+        let found = self.place(worker, from, path)?;
+        let node = found.node.ok_or(Stop::Fails)?;
+        if self.is_directory(node) {
+            return Err(Stop::Fails);
+        }
+        self.use_name(worker, from, path)?;
+        self.entries(found.directory).remove(&found.name);
+        Ok(())
+    }
+
+    fn symlink(&mut self, worker: usize, from: From, path: &str, target: &str) -> Result<()> {
+        let found = self.free_place(worker, from, path)?;
+        self.enter(found.directory, &found.name, Node::Link(target.into()));
+        self.use_name(worker, from, path)
+    }
+
+    fn link(&mut self, worker: usize, from: From, old: &str, new: &str) -> Result<()> {
+        let node = self.place(worker, from, old)?.node.ok_or(Stop::Fails)?;
+        if self.is_directory(node) {
+            return Err(Stop::Fails);
+        }
+        let found = self.free_place(worker, from, new)?;
+        self.use_name(worker, from, old)?;
+        self.entries(found.directory).insert(found.name, node);
+        self.use_name(worker, from, new)
+    }
+
+    /// Returns the place of a name that is not there yet. One that is there is known to the program, by the error.
+    fn free_place(&mut self, worker: usize, from: From, path: &str) -> Result<Found> {
+        let found = self.place(worker, from, path)?;
+        if found.node.is_none() {
+            return Ok(found);
+        }
+        self.use_name(worker, from, path)?;
+        Err(Stop::Fails)
     }
 
     /// How many workers there are.
