@@ -9,7 +9,7 @@ ARCHES ?= x86_64 aarch64
 ARCH = $(shell uname -m)
 STATIC = target/x86_64/snoop
 PREFIX ?= /usr/local
-BUDGET = 1000000
+BUDGET = 1300000
 COMMAND ?= ls -l /etc/os-release
 # Integration tests that need no root.
 PURE_TESTS = --test rooms --test wire
