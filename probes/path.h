@@ -230,12 +230,15 @@ static __always_inline void begin_walk(struct scratch *s, __u32 at)
 		w->part = PARTS;
 		return;
 	}
+	int has_base = s->todo[PART_BASE].dentry != 0;
+
 #pragma unroll
 	for (int part = PART_BASE; part < PARTS; part++) {
 		__u64 dentry = s->todo[part].dentry;
 
 		s->todo[part].dentry = dentry & ~d_unlinked(dentry, s->todo[part].mnt);
 	}
+	s->access.flags |= RECORD_BASE_REMOVED & -(has_base && !s->todo[PART_BASE].dentry);
 	w->mnt = s->todo[PART_BASE].mnt;
 	w->dentry = s->todo[PART_BASE].dentry;
 	w->part = PART_BASE;

@@ -198,6 +198,8 @@ static __always_inline void finish_record(void *ctx, struct scratch *s, void *no
 		flags |= RECORD_HAS_BASE;
 	if (s->todo[PART_REAL].dentry)
 		flags |= RECORD_HAS_REAL;
+	if (ENABLED(FEATURE_NAMES) && !s->todo[PART_ROOT].dentry)
+		flags |= RECORD_NO_ROOT;
 	if (container)
 		flags |= compare_root(container, mntns, s->walk.root);
 	s->head.flags = flags;

@@ -308,6 +308,8 @@ enum record_flag {
 	RECORD_OWN_VIEW = 1 << 10, /* the process is in snoop's own mount namespace, and in no chroot */
 	RECORD_OTHER_MNTNS = 1 << 11, /* by a process in another mount namespace than the container's first process */
 	RECORD_OTHER_ROOT = 1 << 12,  /* by one whose namespace has another root directory: the names are not the container's */
+	RECORD_BASE_REMOVED = 1 << 14, /* the directory that the path is relative to was removed */
+	RECORD_NO_ROOT = 1 << 15, /* the process's root directory has no name in its mount namespace */
 };
 
 /* The name of a file system's type, as mount(8) shows it. A longer one is cut. */

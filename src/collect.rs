@@ -224,8 +224,9 @@ impl Collector {
         let root = self.containers.get_mut(place).root.take();
         let root = root.unwrap_or_else(|| self.paths.root().into());
         let point = self.paths.mount();
-        // What one process mounts in a namespace of its own is not there for the others.
-        let point = point.filter(|_| !record.has(RECORD_OTHER_MNTNS));
+        // What one process mounts in a namespace of its own must not hide files of the others.
+        let may_hide = is_pseudo(record.fs) && record.has(RECORD_OTHER_MNTNS);
+        let point = point.filter(|_| !may_hide);
         if let Some(point) = point.and_then(|point| mount_seen_from(&root, point)) {
             let container = self.containers.get_mut(place);
             container.mounts.note(point, record.fs);

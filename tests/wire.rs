@@ -136,6 +136,8 @@ fn constants() {
     equal("RECORD_CGROUP_REMOVED", wire::RECORD_CGROUP_REMOVED.into());
     equal("RECORD_OTHER_MNTNS", wire::RECORD_OTHER_MNTNS.into());
     equal("RECORD_OTHER_ROOT", wire::RECORD_OTHER_ROOT.into());
+    equal("RECORD_BASE_REMOVED", wire::RECORD_BASE_REMOVED.into());
+    equal("RECORD_NO_ROOT", wire::RECORD_NO_ROOT.into());
     equal("RECORD_LATE", wire::RECORD_LATE.into());
     equal("OUTCOME_FAILED", Outcome::Failed as usize);
     equal("OUTCOME_EXCLUDED", Outcome::Excluded as usize);

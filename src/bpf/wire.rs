@@ -56,6 +56,8 @@ pub const RECORD_COMPLETE: u16 = 1 << 9;
 pub const RECORD_OWN_VIEW: u16 = 1 << 10;
 pub const RECORD_OTHER_MNTNS: u16 = 1 << 11;
 pub const RECORD_OTHER_ROOT: u16 = 1 << 12;
+pub const RECORD_BASE_REMOVED: u16 = 1 << 14;
+pub const RECORD_NO_ROOT: u16 = 1 << 15;
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]

@@ -3,8 +3,8 @@
 
 use crate::bpf::syscalls;
 use crate::bpf::wire::{
-    RECORD_CHDIR, RECORD_HAS_BASE, RECORD_HAS_REAL, RECORD_IN_BASE, RECORD_OWN_VIEW,
-    RECORD_REAL_ONLY, Record,
+    RECORD_BASE_REMOVED, RECORD_CHDIR, RECORD_HAS_BASE, RECORD_HAS_REAL, RECORD_IN_BASE,
+    RECORD_NO_ROOT, RECORD_OWN_VIEW, RECORD_REAL_ONLY, Record,
 };
 use crate::path::{is_below, path_from_leaf, push};
 
@@ -29,6 +29,11 @@ struct Paths {
 
 /// Finds the directory that a path leads to in snoop's own view of the files; `None` if that is not known.
 pub type Resolve<'a> = &'a dyn Fn(&[u8]) -> Option<Vec<u8>>;
+
+/// Returns whether a relative path leads out of the directory that it is relative to, as far as its text tells.
+fn climbs(path: &[u8]) -> bool {
+    path.split(|b| *b == b'/').any(|name| name == b"..")
+}
 
 impl AccessPaths {
     /// Returns the paths of one record, where no `..` behind a name can be resolved.
@@ -98,6 +103,10 @@ impl AccessPaths {
             true => resolve,
             false => &|_| None,
         };
+        // Relative to a directory that was removed there is no file that an image could hold, but above it.
+        if !has_base && record.has(RECORD_BASE_REMOVED) && !climbs(record.asked) {
+            return false;
+        }
         let mut join =
             |root: &[u8], base: &[u8]| join(root, base, record.asked, asked, crossed, resolve);
         if record.has(RECORD_IN_BASE) {
@@ -105,6 +114,9 @@ impl AccessPaths {
             let base = if has_base { &base[..] } else { b"/" };
             join(base, base);
         } else if is_absolute {
+            if record.has(RECORD_NO_ROOT) {
+                return true;
+            }
             join(root, root);
         } else if has_base {
             // A directory outside the root was opened before chroot; nothing holds ".." there.
@@ -295,6 +307,25 @@ mod tests {
         assert_eq!(asked(flags, "./c/", "", "", "c/b/a/").unwrap(), "/a/b/c");
         assert_eq!(asked(flags, "..", "", "", "c/b/a/").unwrap(), "/a/b/c");
         assert_eq!(asked(flags, "link", "", "", "c/b/a/"), None);
+    }
+
+    #[test]
+    fn nothing_is_below_a_directory_that_was_removed() {
+        let mut paths = AccessPaths::default();
+        let mut is_unresolved =
+            |asked: &str| paths.take(&record(RECORD_BASE_REMOVED, asked, "", "", ""), &|_| None);
+        assert!(!is_unresolved(".") && !is_unresolved("x/y"));
+        // But what is above it may be there.
+        assert!(is_unresolved("../x"));
+        assert_eq!(paths.paths().count(), 0);
+    }
+
+    #[test]
+    fn without_a_known_root_no_absolute_name_is_known() {
+        let mut paths = AccessPaths::default();
+        let flags = RECORD_NO_ROOT | RECORD_HAS_REAL;
+        assert!(paths.take(&record(flags, "/etc/x", "", "", "y/b/"), &|_| None));
+        assert_eq!((paths.asked(), paths.real()), (None, Some(&b"/b/y"[..])));
     }
 
     #[test]
