@@ -42,7 +42,7 @@ start() { # FLAGS: starts snoop, behind the words in $prefix, and waits until it
 	# shellcheck disable=SC2086 # the prefix is words
 	${prefix:-} snoop "$@" -report=$report -metrics-addr= >/tmp/log 2>&1 &
 	snoop=$!
-	for _ in $(seq 300); do
+	for _ in $(seq 900); do
 		grep -q attached /tmp/log && return
 		sleep 0.1
 	done
