@@ -104,7 +104,7 @@ impl Collector {
     }
 
     /// Resumes an earlier report, but for its files. Returns the place here of each of its containers, for
-    /// [`Collector::add_earlier`].
+    /// [`Collector::add_file`].
     ///
     /// `not_watched` is the time in which something could happen and neither run watched.
     pub fn resume(
@@ -122,8 +122,9 @@ impl Collector {
         containers.map(|c| self.containers.resume(c)).collect()
     }
 
-    /// Adds a file of an earlier report to the container at that place.
-    pub fn add_earlier(&mut self, at: usize, path: &[u8]) {
+    /// Adds a file that no record brings to the container at that place: one of an earlier report, or one that its command
+    /// has inherited.
+    pub fn add_file(&mut self, at: usize, path: &[u8]) {
         if !self.excludes.matches(path) {
             self.containers.add_file(at, path, NO_KEY);
         }
@@ -589,7 +590,7 @@ mod tests {
         let earlier = PreviousReport::read(&mut file, &metadata, |_| true).unwrap();
         let mut collector = collector();
         let places = collector.resume(&earlier, None);
-        let each = |at: usize, path: &[u8]| collector.add_earlier(places[at], path);
+        let each = |at: usize, path: &[u8]| collector.add_file(places[at], path);
         earlier.files(&mut file, each).unwrap();
 
         let text = fs::read_to_string(golden::path("report.json")).unwrap();
@@ -606,8 +607,8 @@ mod tests {
     fn files_that_are_excluded_now_are_not_taken_over() {
         let mut collector = collector();
         let place = collector.containers.enter(1, b"/x".to_vec());
-        collector.add_earlier(place, b"/tmp/old");
-        collector.add_earlier(place, b"/a");
+        collector.add_file(place, b"/tmp/old");
+        collector.add_file(place, b"/a");
         assert_eq!(files(&collector), json!(["/a"]));
     }
 }

@@ -344,6 +344,31 @@ fn run_leaves_no_cgroup_and_says_what_still_runs() {
     assert!(!mount.join(&path[1..]).exists());
 }
 
+/// A file that the shell opens for the command is used by no call of the command's that names it.
+#[test]
+fn run_lists_files_that_the_command_inherits() {
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["in", "out", "three", "closed"] {
+        fs::write(directory.path().join(name), "x").unwrap();
+    }
+    let script = "exec 4<closed 4<&-; \"$0\" run -report r.json -- cat <in >>out 3<three";
+    let status = Command::new("sh")
+        .args(["-ec", script])
+        .arg(snoop().get_program())
+        .current_dir(directory.path())
+        .status();
+    assert!(status.unwrap().success());
+    let report = Report::read(&directory.path().join("r.json"));
+    let is_listed = |name: &str| {
+        report
+            .files
+            .contains(&common::bytes(directory.path().join(name)))
+    };
+    let found = ["in", "out", "three", "closed"].map(is_listed);
+    assert_eq!(found, [true, true, true, false]);
+    report.assert_complete();
+}
+
 #[test]
 fn run_passes_signals_on() {
     let directory = tempfile::tempdir().unwrap();

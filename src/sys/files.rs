@@ -3,12 +3,13 @@
 
 use super::check;
 use std::ffi::{CString, OsStr};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 /// Returns a second descriptor of the same object.
 pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
@@ -83,6 +84,36 @@ pub fn cgroup_id(directory: &Path) -> io::Result<u64> {
         handle.id
     };
     Ok(u64::from_ne_bytes(id))
+}
+
+/// Returns the paths of the regular files and directories that a command inherits which this process starts: those behind
+/// the descriptors that exec(2) leaves open. A file that has no name any more is left out.
+pub fn inherited() -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir("/proc/self/fd")? {
+        let entry = entry?;
+        let Some(fd) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
+        // SAFETY: the call reads flags of a descriptor, whatever the number stands for.
+        let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+        let Ok(open) = fs::metadata(entry.path()) else {
+            continue;
+        };
+        if flags & libc::FD_CLOEXEC != 0 || !(open.is_file() || open.is_dir()) {
+            continue;
+        }
+        let path = fs::read_link(entry.path())?;
+        let named = fs::symlink_metadata(&path);
+        if named.is_ok_and(|named| (named.dev(), named.ino()) == (open.dev(), open.ino())) {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
 }
 
 /// Returns whether this user may execute the file: access(2).

@@ -21,7 +21,8 @@ use crate::report::previous;
 use crate::ring::Records;
 use crate::sys::capabilities::{CAP_BPF, CAP_DAC_OVERRIDE, CAP_SYS_ADMIN};
 use crate::sys::signals::SignalFd;
-use crate::sys::{limits, sandbox};
+use crate::sys::{files, limits, sandbox};
+use std::os::unix::ffi::OsStrExt;
 
 /// Makes each signal of the loop mean "stop, and write the last report" from now on.
 pub fn receive_signals() -> Result<SignalFd> {
@@ -88,6 +89,12 @@ impl Loaded {
                 "{feature} is not available on this kernel: {why}"
             ));
         }
+        if running.is_some() {
+            // The command's container is the only one.
+            for path in files::inherited().map_err(|e| cannot("list open files", e))? {
+                collector.add_file(0, path.as_os_str().as_bytes());
+            }
+        }
         collector.mark_late(&scope.late);
         collector.set_unable(self.probe.lost().iter().map(|lost| lost.feature).collect());
         let iterator_ids = self.iterator_ids;
@@ -129,7 +136,7 @@ impl Attached {
                 false => Some(since.unwrap_or_default()),
             };
             let places = collector.resume(&earlier, not_watched);
-            earlier.files(&mut file, |i, path| collector.add_earlier(places[i], path))?;
+            earlier.files(&mut file, |i, path| collector.add_file(places[i], path))?;
             log::info(format_args!(
                 "resuming the report started at {}: {} files",
                 earlier.started_at,
