@@ -365,7 +365,8 @@ fn run_lists_files_that_the_command_inherits() {
             .contains(&common::bytes(directory.path().join(name)))
     };
     let found = ["in", "out", "three", "closed"].map(is_listed);
-    assert_eq!(found, [true, true, true, false]);
+    // What it can only write to is nothing that an image has to hold.
+    assert_eq!(found, [true, false, true, false]);
     report.assert_complete();
 }
 

@@ -86,8 +86,8 @@ pub fn cgroup_id(directory: &Path) -> io::Result<u64> {
     Ok(u64::from_ne_bytes(id))
 }
 
-/// Returns the paths of the regular files and directories that a command inherits which this process starts: those behind
-/// the descriptors that exec(2) leaves open. A file that has no name any more is left out.
+/// Returns the paths of the regular files and directories that a command inherits which this process starts, and can read:
+/// those behind the descriptors that exec(2) leaves open. A file that has no name any more is left out.
 pub fn inherited() -> io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in fs::read_dir("/proc/self/fd")? {
@@ -99,12 +99,19 @@ pub fn inherited() -> io::Result<Vec<PathBuf>> {
         else {
             continue;
         };
-        // SAFETY: the call reads flags of a descriptor, whatever the number stands for.
-        let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+        // SAFETY: both calls read flags of a descriptor, whatever the number stands for.
+        let (of_fd, of_file) = unsafe {
+            (
+                libc::fcntl(fd, libc::F_GETFD),
+                libc::fcntl(fd, libc::F_GETFL),
+            )
+        };
+        let is_inherited = of_fd & libc::FD_CLOEXEC == 0;
+        let is_readable = of_file & libc::O_ACCMODE != libc::O_WRONLY;
         let Ok(open) = fs::metadata(entry.path()) else {
             continue;
         };
-        if flags & libc::FD_CLOEXEC != 0 || !(open.is_file() || open.is_dir()) {
+        if !is_inherited || !is_readable || !(open.is_file() || open.is_dir()) {
             continue;
         }
         let path = fs::read_link(entry.path())?;
