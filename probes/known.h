@@ -55,16 +55,12 @@ static __always_inline struct bucket *bucket_of(__u64 key)
 	return bpf_map_lookup_elem(&known, &index);
 }
 
-/* The uppermost bit of a key: the access led to a file whose real path was sent. A path that was only looked at has not told
- * yet what it leads to; a path that was opened has told everything. */
-#define KEY_HAS_REAL (1ULL << 63)
 /* A slot holds the upper 48 bits of a key and the epoch in which it was sent. The lower bits chose the bucket. */
 #define SLOT_KEY (~0xffffULL)
 
 static __always_inline int is_known(__u64 key)
 {
 	struct bucket *bucket = bucket_of(key);
-	__u64 compared = (key | ~KEY_HAS_REAL) & SLOT_KEY;
 	__u16 now = control.epoch;
 
 	if (!bucket)
@@ -73,7 +69,7 @@ static __always_inline int is_known(__u64 key)
 	for (int i = 0; i < KNOWN_WAYS; i++) {
 		__u64 slot = bucket->slot[i];
 
-		if (!((slot ^ key) & compared) && slot)
+		if (!((slot ^ key) & SLOT_KEY) && slot)
 			return (__u16)(now - (__u16)slot) <= KNOWN_EPOCHS;
 	}
 	return 0;
@@ -92,7 +88,7 @@ static __always_inline void remember(__u64 key)
 		__u64 slot = bucket->slot[i];
 		__u16 age = slot ? now - (__u16)slot : 0xfffe;
 
-		if (!((slot ^ key) & SLOT_KEY & ~KEY_HAS_REAL))
+		if (!((slot ^ key) & SLOT_KEY))
 			age = 0xffff;
 		if (age > oldest) {
 			oldest = age;

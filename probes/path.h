@@ -197,7 +197,10 @@ static __always_inline void step(struct scratch *s, __u64 ns)
 	w->at = at;
 	w->part += ended & 1;
 	w->start = select(ended, at, w->start);
-	w->root = select(present, dentry, w->root);
+	/* The root directory of the namespace is the mount that was entered first of those that cover its root mount. */
+	w->cover = select(equal(w->cover, 0), dentry, w->cover) & at_root;
+	w->root = select(present, w->cover, w->root);
+	w->cover &= ~ended;
 	w->mnt = select(ended, part_of(s, next)->mnt,
 			select(at_root, under.parent + OFF(mount_mnt), w->mnt));
 	w->dentry = select(ended, part_of(s, next)->dentry, select(at_root, under.mountpoint, up.parent));
@@ -221,6 +224,7 @@ static __always_inline void begin_walk(struct scratch *s, __u32 at)
 	w->at = at;
 	w->start = at;
 	w->root = 0;
+	w->cover = 0;
 	w->mount = MOUNT_NONE;
 	if (!ENABLED(FEATURE_NAMES)) {
 		for (int part = PART_BASE; part < PARTS; part++) {

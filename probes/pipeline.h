@@ -55,10 +55,10 @@ static __always_inline int is_new(struct scratch *s, void *task)
 	enum outcome known = OUTCOME_DUPLICATE;
 
 	end_string(s, a->len);
+	find_real(a, task);
 	barrier();
 	if (a->start == START_ROOT && !(a->flags & RECORD_REAL_ONLY) && is_excluded(s, a->len) &&
 	    is_namespace_root(path_ref_at(fs + OFF(fs_root)))) {
-		find_real(a, task);
 		/* An excluded name can still open a file that is not: /proc/self/exe. */
 		if (!a->real.dentry || is_pseudo(a->real)) {
 			count(s->verdict.number, a->row, OUTCOME_EXCLUDED);
@@ -68,7 +68,6 @@ static __always_inline int is_new(struct scratch *s, void *task)
 		known = OUTCOME_EXCLUDED;
 	}
 	if (a->flags & RECORD_REAL_ONLY) {
-		find_real(a, task);
 		key = hash_path_ref(a->real, ~key);
 		a->len = 0;
 	} else {
@@ -79,10 +78,11 @@ static __always_inline int is_new(struct scratch *s, void *task)
 		else
 			key = hash_path_ref(a->dir, key);
 		key = hash_string(s, a->len, key);
+		/* The same name may lead to another file at any time, whoever has changed it. */
+		if (a->real_from != REAL_UNKNOWN)
+			key = mix(key, a->real.mnt + a->real.dentry);
 	}
-	key = finish(key) | KEY_HAS_REAL;
-	if (a->real_from == REAL_UNKNOWN)
-		key ^= KEY_HAS_REAL;
+	key = finish(key);
 	s->head.key = key;
 	if (a->len > HASHED || !is_known(key))
 		return 1;
@@ -96,7 +96,6 @@ static __always_inline void prepare(struct scratch *s, void *task)
 	struct access *a = &s->access;
 	struct task_dirs now = task_dirs_now(task);
 
-	find_real(a, task);
 	if (is_older(bpf_get_current_task()))
 		a->flags |= RECORD_LATE;
 	if (mntns_of(bpf_get_current_task()) == self.ns && is_namespace_root(now.root))
@@ -200,7 +199,7 @@ static __always_inline void finish_record(void *ctx, struct scratch *s, void *no
 		flags |= RECORD_HAS_REAL;
 	if (ENABLED(FEATURE_NAMES) && !s->todo[PART_ROOT].dentry)
 		flags |= RECORD_NO_ROOT;
-	if (container)
+	if (container && !s->access.pivots)
 		flags |= compare_root(container, mntns, s->walk.root);
 	s->head.flags = flags;
 	s->head.cgroup = 0;

@@ -34,6 +34,7 @@ struct access {
 	__u64 request;        /* for RECORD_PENDING */
 	__u32 how;            /* flags that decide what the path leads to */
 	__u32 rebinds;        /* success may make a name lead to another file */
+	__u32 pivots;         /* the paths are those of the root directory before the call */
 	__u32 len;            /* of the string, without its NUL */
 	__s32 result;
 };
@@ -59,7 +60,8 @@ static __always_inline __u32 how_of(__u64 flags, __u64 resolve)
 struct walk {
 	__u64 mnt;
 	__u64 dentry;
-	__u64 root; /* the dentry at which a part has ended: the root directory of the mount namespace */
+	__u64 root;  /* the root directory of the mount namespace, by its dentry, once a part has ended */
+	__u64 cover; /* the root of the first mount that was entered since the last name; 0 behind a name */
 	__u32 part;
 	__u32 at;    /* where the data ends */
 	__u32 start; /* where the part's data begins */

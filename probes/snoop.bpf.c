@@ -126,7 +126,12 @@ static __always_inline int path_access(struct scratch *s, void *task, struct cal
 
 	if (path == ARG_NONE && !(kind & ROW_OPENS))
 		return 0;
-	*a = (struct access){ .row = row->id, .start = START_DIR, .result = call->result };
+	*a = (struct access){
+		.row = row->id,
+		.start = START_DIR,
+		.result = call->result,
+		.pivots = kind & ROW_PIVOT,
+	};
 	/* A call that failed led nowhere: see proves_existence(). */
 	if (call->result < 0)
 		kind &= ~(ROW_OPENS | ROW_CHDIR | ROW_CHROOT);

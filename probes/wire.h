@@ -31,6 +31,7 @@ enum row_kind {
 	ROW_MESSAGE = 1 << 9, /* the path is in a struct sockaddr, to which a struct msghdr points */
 	ROW_SOCKETCALL = 1 << 10, /* such an address is in the arguments of socketcall(2), a call of 32-bit programs */
 	ROW_REBINDS = 1 << 11, /* success may make a name lead to another file */
+	ROW_PIVOT = 1 << 13,   /* success replaces the root directory of the mount namespace */
 	ROW_LINK = 1 << 12,    /* fails with EINVAL where the file is there and not a symlink */
 };
 

@@ -344,6 +344,35 @@ fn run_leaves_no_cgroup_and_says_what_still_runs() {
     assert!(!mount.join(&path[1..]).exists());
 }
 
+/// The report replaces what has its name, which must not happen to what the whole machine uses.
+#[test]
+fn no_device_is_replaced_by_a_report() {
+    let directory = tempfile::tempdir().unwrap();
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink("/dev/full", &link).unwrap();
+    for (report, why) in [
+        ("/dev/null", "this is a device"),
+        ("/dev/stdout", "this is a device"),
+        ("/dev/new", "this is a device"),
+        (link.to_str().unwrap(), "this is a device"),
+        ("new/", "this names a directory"),
+    ] {
+        let output = snoop()
+            .args(["run", "-report", report, "--", "touch", "ran"])
+            .current_dir(directory.path())
+            .output()
+            .unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{report}: {said}");
+        assert!(said.contains(&format!("-report={report}: {why}")), "{said}");
+        assert!(!directory.path().join("ran").exists());
+    }
+    for device in ["/dev/null", "/dev/full"] {
+        let kind = fs::symlink_metadata(device).unwrap().file_type();
+        assert!(std::os::unix::fs::FileTypeExt::is_char_device(&kind));
+    }
+}
+
 /// A file that the shell opens for the command is used by no call of the command's that names it.
 #[test]
 fn run_lists_files_that_the_command_inherits() {

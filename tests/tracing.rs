@@ -409,16 +409,39 @@ fn a_loader_that_never_ran_is_given_up_and_counted() {
 }
 
 #[test]
-fn a_name_that_comes_to_mean_another_file_is_reported_again() {
+fn a_name_that_comes_to_lead_to_another_file_is_reported_again() {
     let cgroup = TestCgroup::make("renewed");
     let directory = tempfile::tempdir().unwrap();
     let name = directory.path().join("0-0");
     let (mut probe, mut ring) = probe_on(&cgroup);
     let mut files = Files::new();
-    let mut open_as = |target: &str, probe: &mut Probe, epochs: usize| {
+    // The link changes outside of the cgroup, where no program sees it.
+    let mut open_as = |target: &str| {
         fs::write(directory.path().join(target), "").unwrap();
         let _ = fs::remove_file(&name);
         std::os::unix::fs::symlink(target, &name).unwrap();
+        let status = cgroup
+            .command(helper())
+            .args(["opens", "1"])
+            .arg(directory.path())
+            .status();
+        assert!(status.unwrap().success());
+        let mut records = 0;
+        ring.read(usize::MAX, |bytes| {
+            records += 1;
+            let named = AccessPaths::of(&Record::decode(bytes).unwrap());
+            let paths = [named.asked(), named.real()].into_iter().flatten();
+            files.extend(paths.map(<[u8]>::to_vec));
+        });
+        let is_found = files.contains(&bytes(directory.path().join(target)));
+        (is_found, records)
+    };
+    let (is_found, of_new_names) = open_as("first");
+    assert!(is_found);
+    let (is_found, of_the_link) = open_as("second");
+    assert!(is_found && of_the_link < of_new_names);
+    // A name that leads where it led is known for five minutes.
+    let mut again = |probe: &mut Probe, epochs: usize| {
         (0..epochs).for_each(|_| probe.next_epoch().unwrap());
         let status = cgroup
             .command(helper())
@@ -426,20 +449,11 @@ fn a_name_that_comes_to_mean_another_file_is_reported_again() {
             .arg(directory.path())
             .status();
         assert!(status.unwrap().success());
-        ring.read(usize::MAX, |bytes| {
-            let named = AccessPaths::of(&Record::decode(bytes).unwrap());
-            let paths = [named.asked(), named.real()].into_iter().flatten();
-            files.extend(paths.map(<[u8]>::to_vec));
-        });
-        files.contains(&bytes(directory.path().join(target)))
+        ring.read(usize::MAX, |_| ())
     };
-    assert!(open_as("first", &mut probe, 0));
-    assert!(
-        !open_as("second", &mut probe, 5),
-        "the name is known for five minutes"
-    );
-    assert!(open_as("second", &mut probe, 1));
-    assert!(open_as("third", &mut probe, 6));
+    assert_eq!(again(&mut probe, 0), 0);
+    assert_eq!(again(&mut probe, 5), 0);
+    assert_eq!(again(&mut probe, 1), of_new_names);
 }
 
 #[test]
@@ -611,4 +625,41 @@ fn dot_dot_behind_a_link() {
         .collect();
     let expected = ["a/link", "b/looked-at", "b/opened"].map(|name| bytes(top.join(name)));
     assert_same(&below, &Files::from(expected));
+}
+
+/// Whoever switches the link, and whenever: the file that an open led to is listed.
+#[test]
+fn a_link_that_another_process_switches_all_the_time() {
+    const SWITCHES: i32 = 300;
+    let directory = tempfile::tempdir().unwrap();
+    let program = common::compile("switch", &["-static"]);
+    for number in 0..SWITCHES {
+        let file = directory.path().join(number.to_string());
+        fs::write(file, number.to_ne_bytes()).unwrap();
+    }
+    let top = directory.path().to_str().unwrap();
+    let switches = SWITCHES.to_string();
+    let (output, report) = run(&[], &[program.to_str().unwrap(), top, &switches]);
+    assert!(output.status.success(), "{}", output.status);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let opened: Files = text.lines().map(|line| line.as_bytes().to_vec()).collect();
+    assert!(opened.len() > 10, "{} of {SWITCHES}", opened.len());
+    assert_has(&report.files, &opened);
+    report.assert_complete();
+}
+
+/// Its names are not those of the container.
+#[test]
+fn another_root_directory_is_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    let top = directory.path().to_str().unwrap();
+    let script = format!(
+        "set -e; mkdir -p {top}/root/old {top}/root/etc; cp /bin/busybox {top}/root; echo x >{top}/root/etc/inner
+        exec unshare -m sh -ec 'mount --bind {top}/root {top}/root; cd {top}/root; pivot_root . old; cd /
+        exec /busybox cat /etc/inner'"
+    );
+    let (output, report) = run(&[], &["sh", "-c", &script]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "x\n");
+    assert!(!report.files.contains(&b"/etc/inner"[..]));
+    assert!(report.json["missing"]["other_root"].as_u64().unwrap() >= 2);
 }

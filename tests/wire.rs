@@ -155,6 +155,7 @@ fn constants() {
     equal("ROW_SOCKETCALL", wire::ROW_SOCKETCALL.into());
     equal("ROW_REBINDS", wire::ROW_REBINDS.into());
     equal("ROW_LINK", wire::ROW_LINK.into());
+    equal("ROW_PIVOT", wire::ROW_PIVOT.into());
     equal("OUTCOME_UNTRACED", Outcome::Untraced as usize);
     equal("OUTCOME_TOO_LONG", Outcome::TooLong as usize);
     equal("OUTCOMES", wire::OUTCOMES);

@@ -4,8 +4,8 @@
 
 use crate::bpf::wire::{
     ARG_NONE, ROW_ADDRESS, ROW_CHDIR, ROW_CHROOT, ROW_ELF_INTERP, ROW_EXEC, ROW_HOW, ROW_LINK,
-    ROW_MESSAGE, ROW_OPENS, ROW_REBINDS, ROW_SELF, ROW_SOCKETCALL, ROW_UNTRACED, ROWS, Row,
-    SYSCALL_NUMBERS,
+    ROW_MESSAGE, ROW_OPENS, ROW_PIVOT, ROW_REBINDS, ROW_SELF, ROW_SOCKETCALL, ROW_UNTRACED, ROWS,
+    Row, SYSCALL_NUMBERS,
 };
 use libc::*;
 
@@ -189,7 +189,7 @@ pub const SYSCALLS: &[Syscall] = &[
     // Mounts, swap, quota, accounting.
     cwd("mount", SYS_mount, 1).is(ROW_REBINDS),
     cwd("umount2", SYS_umount2, 0).is(ROW_REBINDS),
-    cwd2("pivot_root", SYS_pivot_root).is(ROW_REBINDS),
+    cwd2("pivot_root", SYS_pivot_root).is(ROW_REBINDS | ROW_PIVOT),
     at("open_tree", SYS_open_tree, 0).is(ROW_OPENS),
     at("open_tree_attr", SYS_OPEN_TREE_ATTR, 0).is(ROW_OPENS),
     at2("move_mount", SYS_move_mount).is(ROW_REBINDS),

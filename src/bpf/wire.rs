@@ -42,6 +42,7 @@ pub const ROW_MESSAGE: u16 = 1 << 9;
 pub const ROW_SOCKETCALL: u16 = 1 << 10;
 pub const ROW_REBINDS: u16 = 1 << 11;
 pub const ROW_LINK: u16 = 1 << 12;
+pub const ROW_PIVOT: u16 = 1 << 13;
 
 pub const RECORD_HAS_BASE: u16 = 1 << 0;
 pub const RECORD_HAS_REAL: u16 = 1 << 1;

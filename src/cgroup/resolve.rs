@@ -96,6 +96,11 @@ fn find(name: &OsStr, mount: &Path) -> Result<NamedCgroup> {
         return usage("no shell expands $(…) here; write the path to a file and give @FILE");
     }
     let given = Path::new(name);
+    if given.starts_with(".") {
+        return usage(
+            "a path relative to the working directory; give one below the cgroup v2 mount, or as /proc/PID/cgroup shows it",
+        );
+    }
     if given.components().any(|c| c.as_os_str() == "..") {
         return usage(
             "the path leads out of a cgroup namespace; take it from /proc/PID/cgroup as the host shows that",
@@ -286,6 +291,9 @@ mod tests {
         assert!(said("$(cat /data/cgroup-path)").contains("@FILE"));
         assert!(said("0123456789ab").contains("No such file"));
         assert!(said("nginx").contains("not the name or id of a container"));
+        for relative in [".", "./", "./a"] {
+            assert!(said(relative).contains("relative to the working directory"));
+        }
         assert!(said("/a/../../b").contains("leads out of a cgroup namespace"));
         assert!(said("/proc").contains("not a cgroup v2 directory"));
         assert!(said("@/no/such/file").contains("cannot read"));

@@ -14,7 +14,7 @@ use std::fmt;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, PartialEq)]
@@ -82,6 +82,13 @@ impl Destination {
 /// How many bytes are given to the kernel at a time.
 const BUFFER: usize = 64 << 10;
 
+/// Returns whether a directory is `/dev`, which holds devices and symlinks to them, or lies in it. Volumes may be mounted at
+/// `/dev/shm`.
+fn is_in_dev(directory: &Path) -> bool {
+    let real = fs::canonicalize(directory).unwrap_or_default();
+    real.starts_with("/dev") && !real.starts_with("/dev/shm")
+}
+
 impl ReportFile {
     fn directory(&self) -> &Path {
         match self.path.parent() {
@@ -102,6 +109,20 @@ impl ReportFile {
         let said = |why: String| Error::usage(format!("-report={}: {why}", self.path.display()));
         if self.path.is_dir() {
             return Err(said("this is a directory; give the name of a file".into()));
+        }
+        if self.path.as_os_str().as_bytes().ends_with(b"/") {
+            return Err(said(
+                "this names a directory; give the name of a file".into(),
+            ));
+        }
+        // The report replaces what is there by a rename. A device would be lost for the whole machine.
+        let kind = fs::metadata(&self.path).map(|there| there.file_type());
+        if kind.is_ok_and(|kind| kind.is_char_device() || kind.is_block_device())
+            || is_in_dev(self.directory())
+        {
+            return Err(said(
+                "this is a device; give the name of a file, or - for standard output".into(),
+            ));
         }
         let directory = self.directory().display();
         if !self.directory().is_dir() {

@@ -12,7 +12,7 @@ use crate::report::metadata::Metadata;
 use crate::report::reader;
 use crate::report::scan::{List, Owner, Scanned, scan};
 use crate::report::schema::{ContainerEntry, ReportTotals, field};
-use crate::time::parse_rfc3339;
+use crate::time::{parse_rfc3339, rfc3339};
 use serde_json::Value;
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -142,7 +142,7 @@ impl PreviousReport {
         let containers = head[field::CONTAINERS].as_array()?.iter();
         let missing = head[field::MISSING].as_object()?.iter();
         Some(PreviousReport {
-            started_at: head[field::STARTED_AT].as_str()?.into(),
+            started_at: rfc3339(parse_rfc3339(head[field::STARTED_AT].as_str()?)?),
             updated_at: parse_rfc3339(head[field::LAST_UPDATED_AT].as_str()?)?,
             totals: ReportTotals::from_json(head)?,
             missing: missing
