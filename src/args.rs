@@ -29,31 +29,31 @@ use std::path::PathBuf;
 use std::time::Duration;
 use values::{Asked, Values};
 
-/// A command of snoop's. A new one needs its row in [`VERBS`], a [`Command`], its name in the flags' rows, and the line in
-/// main.rs that does it.
+/// A command of snoop: a row of [`VERBS`]. A new command needs a row there, a variant of [`Command`], its name in the
+/// rows of its flags, and the line in main.rs that runs it.
 struct Verb {
-    /// The first word of the command line. Empty for tracing, which needs none.
+    /// The first word of the command line. Empty for tracing, which has no command word.
     name: &'static str,
-    /// What the usage shows behind the name.
+    /// What the usage shows after the name.
     arguments: &'static str,
-    /// What it does, in a few words.
+    /// What the command does, in a few words.
     summary: &'static str,
-    /// What its own help says at the end.
+    /// The paragraphs at the end of its own help.
     notes: &'static [&'static str],
-    /// Reads its words.
+    /// Parses the words after its name.
     parse: fn(&'static Verb, Words, Environment) -> Result<Command>,
 }
 
-/// The words behind a command's name.
+/// The words after a command's name.
 type Words = Vec<OsString>;
 type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
-/// Tracing comes first, then the commands in the order of the help.
+/// All commands, in the order of the help. Tracing comes first.
 static VERBS: [Verb; 7] = [
     Verb {
         name: TRACE,
         arguments: "[flags]",
-        summary: "in a pod: trace its other containers until SIGTERM",
+        summary: "in a pod: trace all other containers until SIGTERM",
         notes: &[],
         parse: trace,
     },
@@ -74,7 +74,7 @@ static VERBS: [Verb; 7] = [
     Verb {
         name: HEALTH,
         arguments: "[flags]",
-        summary: "ask the running snoop: exit 0 if it is healthy, 1 if not",
+        summary: "ask the running snoop for its health: exit 0 if healthy, 1 if not",
         notes: &[help::HEALTH_USE],
         parse: health,
     },
@@ -88,14 +88,14 @@ static VERBS: [Verb; 7] = [
     Verb {
         name: UNUSED,
         arguments: "-root DIR REPORT...",
-        summary: "list what is in DIR and in no report",
+        summary: "list what is in DIR but in no report",
         notes: &[help::REPORTS],
         parse: unused,
     },
     Verb {
         name: SLIM,
         arguments: "-o FILE IMAGE REPORT...",
-        summary: "make a small image of what the reports list of IMAGE",
+        summary: "build a small image with only the files of IMAGE that the reports list",
         notes: &[help::IMAGES, help::REPORTS],
         parse: slim,
     },
@@ -120,23 +120,23 @@ pub enum Command {
 
 #[derive(Debug, PartialEq)]
 pub struct Config {
-    /// As given: names, or @FILE. Empty means snoop's own pod.
+    /// The value as the user gave it: names, or @FILE. Empty means snoop's own pod.
     pub cgroups: OsString,
     pub report: Destination,
     pub interval: Duration,
     pub excludes: Excludes,
-    /// Where to listen; nowhere if `None`.
+    /// Where to listen. `None` turns the listener off.
     pub metrics_addr: Option<Address>,
     pub log_level: Level,
     pub max_unique_files: usize,
-    /// `None` is what suits the kernel.
+    /// `None` chooses the best buffer that the kernel has.
     pub buffer: Option<Buffer>,
-    /// Resume the existing report.
+    /// Whether to resume the existing report.
     pub resume: bool,
     pub metadata: Metadata,
 }
 
-/// Reads the words after the program's name, and the environment.
+/// Parses the words after the program's name, and the environment.
 pub fn parse(
     words: impl IntoIterator<Item = OsString>,
     environment: impl Fn(&str) -> Option<OsString>,
@@ -156,7 +156,7 @@ pub fn parse(
     (verb.parse)(verb, words, &environment)
 }
 
-/// The command of that name.
+/// Returns the command of that name.
 fn verb(name: &OsStr) -> Option<&'static Verb> {
     VERBS
         .iter()
@@ -169,13 +169,13 @@ fn no_command(name: &OsStr) -> Error {
     Error::usage(format!("help {name}: no such command; give one of {names}"))
 }
 
-/// A word as an error shows it, in one line.
+/// Returns a word as an error message shows it, on one line.
 fn shown(word: &OsStr) -> String {
     word.to_string_lossy().escape_debug().to_string()
 }
 
 impl Verb {
-    /// What `-help` or `-version` among its words ask for.
+    /// Returns the text that `-help` or `-version` among its words asks for.
     fn asked(&self, words: &[OsString]) -> Option<Command> {
         values::asks_for(words).map(|asked| match asked {
             Asked::Help => Command::Help(self.help()),
@@ -206,10 +206,10 @@ impl Verb {
     }
 }
 
-/// The error about a cgroup for a command, from a flag or a variable.
+/// Returns the error for a cgroup that is given to `snoop run`, by a flag or a variable.
 fn own_cgroup(source: &str) -> Error {
     Error::usage(format!(
-        "{source}: snoop run creates its own cgroup; leave this out"
+        "{source}: snoop run creates its own cgroup; remove this"
     ))
 }
 
@@ -248,7 +248,7 @@ fn run(verb: &'static Verb, words: Words, environment: Environment) -> Result<Co
     if command.is_empty() {
         let usage = verb.usage();
         return Err(Error::usage(format!(
-            "run: it needs a command; write {usage}"
+            "run: a command is missing; write {usage}"
         )));
     }
     Ok(Command::Run(config, command))
@@ -272,7 +272,7 @@ fn health(verb: &'static Verb, words: Words, environment: Environment) -> Result
         return Err(verb.unexpected(word));
     }
     let (why, remedy) = (
-        "snoop does not listen there",
+        "there is no listener to ask",
         "give the address of the running snoop",
     );
     let address = metrics_addr(&values)?;
@@ -281,24 +281,24 @@ fn health(verb: &'static Verb, words: Words, environment: Environment) -> Result
         .ok_or_else(|| values.wrong("metrics-addr", why, remedy))
 }
 
-/// Where to listen, or where the running snoop does.
+/// Returns the address to listen on, or the one on which the running snoop listens.
 fn metrics_addr(values: &Values) -> Result<Option<Address>> {
     values.parsed(
         "metrics-addr",
         "an address with a port",
-        "one such as :9090, 127.0.0.1:9090 or [::1]:9090; nothing turns the listener off",
+        "one such as :9090, 127.0.0.1:9090 or [::1]:9090; an empty value turns the listener off",
         values::address,
     )
 }
 
-/// The words of a command about an image: the values of its flags, the image's root, and reports.
+/// Reads the words of a command about an image. Returns the values of its flags and the image's root.
 fn image_words(verb: &'static Verb, flags: Words, reports: &Words) -> Result<(Values, PathBuf)> {
     let values = Values::read(verb, flags, &|_| None)?;
     let root = values.get("root");
     if root.is_empty() || reports.is_empty() {
         let (name, usage) = (verb.name, verb.usage());
         return Err(Error::usage(format!(
-            "{name}: it needs -root and at least one report; write {usage}"
+            "{name}: -root or the report is missing; write {usage}"
         )));
     }
     let root = root.into();
@@ -318,7 +318,7 @@ fn closure(verb: &'static Verb, words: Words, _: Environment) -> Result<Command>
             return Err(values.wrong(
                 "format",
                 "-0 is for -format=paths only",
-                "leave one of the two out",
+                "remove one of the two",
             ));
         }
         (false, format) => format,
@@ -359,14 +359,14 @@ fn slim(verb: &'static Verb, words: Words, _: Environment) -> Result<Command> {
     let (Some(image), false, true) = (image, output.is_empty(), words.len() > 0) else {
         let usage = verb.usage();
         return Err(Error::usage(format!(
-            "slim: it needs -o, an image and at least one report; write {usage}"
+            "slim: -o, the image or the report is missing; write {usage}"
         )));
     };
     let reports: Vec<_> = words.collect();
     let inputs = reports.iter().chain([&image]);
     if inputs.filter(|name| *name == "-").count() > 1 {
         return Err(Error::usage(
-            "-: the image and the reports are more than one; only one can be standard input",
+            "-: several inputs are standard input; give it for only one of them",
         ));
     }
     let text = |name: &str| {
@@ -396,12 +396,12 @@ fn slim(verb: &'static Verb, words: Words, _: Environment) -> Result<Command> {
     }))
 }
 
-/// What `-cgroup` or `-cgroups` name. Empty means snoop's own pod.
+/// Returns the value of `-cgroup` or `-cgroups`. Empty means snoop's own pod.
 fn cgroups(values: &Values) -> Result<OsString> {
     match (values.given("cgroup"), values.given("cgroups")) {
         (Some((source, _)), Some(_)) => {
-            let why = format!("{source} is given too");
-            Err(values.wrong("cgroups", &why, "give one of them"))
+            let why = format!("{source} is given as well");
+            Err(values.wrong("cgroups", &why, "give only one of them"))
         }
         (Some((_, one)), None)
             if one.as_bytes().contains(&b',') && !one.as_bytes().starts_with(b"@") =>
@@ -424,14 +424,14 @@ fn config(values: &Values, cgroups: OsString, environment: Environment) -> Resul
     let max_unique_files = values.parsed(
         "max-unique-files",
         &format!("a number of files from 0 to {}", u32::MAX),
-        "a limit, such as 100000; 0 is no limit",
+        "a limit, such as 100000; 0 means no limit",
         |text| text.parse::<u32>().ok(),
     )?;
     let buffer = values.one_of("buffer", "a buffer", |name| match name {
         "auto" => Some(None),
         name => Buffer::parse(name).map(Some),
     })?;
-    let resume = values.parsed("resume", "a yes or no", "true or false", values::boolean)?;
+    let resume = values.parsed("resume", "a boolean", "true or false", values::boolean)?;
     let log_level = values.one_of("log-level", "a level", Level::parse)?;
     let metrics_addr = metrics_addr(values)?;
     let report = values.get("report");
@@ -453,7 +453,7 @@ fn config(values: &Values, cgroups: OsString, environment: Environment) -> Resul
 }
 
 fn metadata(values: &Values, environment: Environment) -> Result<Metadata> {
-    // Name in the report, flag, variable that the Kubernetes downward API usually sets.
+    // The name in the report, the flag, and the variable that manifests usually set from the Kubernetes downward API.
     let sources = [
         (field::CONTAINER_ID, "container-id", ""),
         (field::IMAGE, "image", ""),

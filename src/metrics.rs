@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The metrics: one table, and their text in the Prometheus exposition format 0.0.4.
+//! The metrics: a table of all metrics, and their text in the Prometheus exposition format 0.0.4.
 
 use crate::bpf::counts::Counts;
 use crate::bpf::syscalls;
@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What the metrics tell of, at the time of a scrape.
+/// The sources of the metrics at the time of a scrape.
 pub struct Scrape<'a> {
     pub collector: &'a Collector,
     pub counts: &'a Counts,
@@ -22,7 +22,7 @@ pub struct Scrape<'a> {
     pub started_at: SystemTime,
 }
 
-/// What snoop's own process takes.
+/// The resources that snoop's own process uses.
 struct Process {
     cpu: Duration,
     resident_bytes: u64,
@@ -34,7 +34,7 @@ struct Process {
 impl Process {
     fn look() -> Process {
         let usage = sys::limits::usage();
-        // It counts pages.
+        // The file counts in pages.
         let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
         let mut pages = statm.split(' ').map(|n| n.parse::<u64>().unwrap_or(0));
         let mut bytes = || pages.next().unwrap_or(0) * sys::mapping::page_size() as u64;
@@ -48,7 +48,7 @@ impl Process {
     }
 }
 
-/// The scrape, and what several metrics need of it.
+/// The scrape, with the values that several metrics need.
 struct Values<'a> {
     scrape: &'a Scrape<'a>,
     totals: Totals,
@@ -60,7 +60,7 @@ enum Kind {
     Gauge,
 }
 
-/// How a metric's value is found: one number, or a series for each value of a label.
+/// How to compute a metric: one number, or a series for each value of a label.
 enum Series {
     One(fn(&Values) -> f64),
     Labelled(fn(&Values) -> Vec<(String, f64)>),
@@ -109,14 +109,12 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "snoop_events_excluded_total",
-        "Accesses left out: by -exclude, of the container runtime, of files that show the kernel.",
+        "Accesses excluded by -exclude, made by the container runtime, or to pseudo file systems.",
         |v| v.totals.excluded as f64,
     ),
-    counter(
-        "snoop_events_failed_total",
-        "Accesses that the kernel answered with an error.",
-        |v| v.totals.failed as f64,
-    ),
+    counter("snoop_events_failed_total", "Accesses that failed.", |v| {
+        v.totals.failed as f64
+    }),
     counter(
         "snoop_events_dropped_total",
         "Accesses that were lost and are not in the report.",
@@ -124,12 +122,12 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "snoop_events_evicted_total",
-        "Files that left because of -max-unique-files.",
+        "Files evicted because of -max-unique-files.",
         |v| v.totals.evicted as f64,
     ),
     gauge(
         "snoop_unique_files",
-        "Files in the report; one that several containers used counts once.",
+        "Files in the report; a file that several containers used counts once.",
         |v| v.scrape.collector.files() as f64,
     ),
     counter("snoop_report_writes_total", "Reports written.", |v| {
@@ -193,7 +191,7 @@ pub const METRICS: &[Metric] = &[
     ),
 ];
 
-/// Returns a series for each container that the report lists: those that are traced, and some that ended.
+/// Returns a series for each container in the report: those that are traced, and some that have ended.
 fn by_container(values: &Values, value: fn(&Container, u64) -> u64) -> Vec<(String, f64)> {
     let Scrape {
         collector, counts, ..
@@ -209,7 +207,7 @@ fn by_container(values: &Values, value: fn(&Container, u64) -> u64) -> Vec<(Stri
     series.collect()
 }
 
-/// Escapes a label's value: its backslashes, quotes and newlines.
+/// Escapes the backslashes, quotes and newlines in the value of a label.
 fn escaped(value: &str) -> String {
     value
         .replace('\\', "\\\\")
@@ -272,11 +270,11 @@ mod tests {
     use crate::report::golden::assert_golden;
 
     #[test]
-    fn labels_hold_any_name() {
+    fn labels_may_contain_any_name() {
         assert_eq!(escaped("/a\"b\\c\nd"), "/a\\\"b\\\\c\\nd");
     }
 
-    /// The README's table has the same metrics in the same order, each with its type.
+    /// The table in the README has the same metrics in the same order and of the same types.
     #[test]
     fn the_readme_has_every_metric() {
         let readme = include_str!("../README.md");
@@ -300,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_is_what_it_was() {
+    fn the_text_is_the_golden_one() {
         let collector = sample::collector();
         let scrape = Scrape {
             collector: &collector,
@@ -330,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn the_process_is_looked_at() {
+    fn the_metrics_describe_this_process() {
         let process = Process::look();
         assert!(process.resident_bytes > 0 && process.virtual_bytes > process.resident_bytes);
         assert!(process.open_fds >= 3 && process.max_fds >= process.open_fds);

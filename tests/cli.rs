@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The binary from outside: exit status, standard output, standard error.
+//! The binary seen from outside: exit status, standard output and standard error.
 
 mod common;
 
@@ -14,7 +14,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// It ended with that status and one line of complaint that holds each of the words.
+/// Asserts that the binary ended with this status and wrote one line of error that contains each of the words.
 fn assert_refused(output: &Output, status: i32, words: &[&str]) {
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(status), "{said}");
@@ -26,7 +26,7 @@ fn assert_refused(output: &Output, status: i32, words: &[&str]) {
     }
 }
 
-/// Runs a script in a mount namespace of its own, with the binary as $0.
+/// Runs a script in its own mount namespace, with the binary as $0.
 fn in_private_mounts(script: &str) -> Output {
     Command::new("unshare")
         .args([
@@ -112,12 +112,12 @@ fn wrong_usage() {
             &["-report=-", "-cgroup=$(cat /data/cgroup-path)"],
             &["$(cat", "@FILE"],
         ),
-        // It listens before it looks for its pod, and port 9090 may be taken.
+        // snoop listens before it looks for its pod, and port 9090 may be taken.
         (
             &["-report=-", "-metrics-addr="],
             &["cannot tell which pod", "-cgroup=PATH"],
         ),
-        (&["run", "-report=-"], &["needs a command"]),
+        (&["run", "-report=-"], &["a command is missing"]),
         (&["-report", "x", "check"], &["write snoop check"]),
         (
             &["help", "me"],
@@ -194,7 +194,7 @@ fn a_kernel_without_type_information() {
         let said = &["/sys/kernel/btf/vmlinux is masked", "unmask=/sys/kernel"];
         assert_refused(&in_private_mounts(&script), 1, said);
     }
-    // Type information of something else.
+    // The file exists but does not contain type information.
     let script = "mount -t tmpfs none /sys/kernel/btf; echo garbage, not BTF at all > /sys/kernel/btf/vmlinux; \
         exec \"$0\" -cgroup=/ -report=-";
     assert_refused(
@@ -204,7 +204,7 @@ fn a_kernel_without_type_information() {
     );
 }
 
-/// Wherever they are mounted: other programs mount cgroups too.
+/// Unmounts all cgroups, wherever they are mounted. Other programs may have mounted them too.
 const NO_CGROUPS: &str =
     "awk '$3 ~ /^cgroup/ { print $2 }' /proc/self/mounts | xargs umount --lazy";
 
@@ -226,7 +226,7 @@ fn check_says_what_works_and_what_is_missing() {
     for words in [
         "BTF           found",
         "attached      tp_btf/sys_exit",
-        "own pod       no: cannot tell which pod",
+        "snoop's pod   no: cannot tell which pod",
         "-cgroup       yes: all below /",
         "snoop run     yes: ",
         "can be traced.",
@@ -244,16 +244,16 @@ fn check_says_what_works_and_what_is_missing() {
     assert_eq!(text(&output.stderr), "");
 }
 
-/// The programs run, but nobody could say what to trace.
+/// The programs can be attached, but there is no way to select cgroups.
 #[test]
-fn check_judges_each_way_to_use_snoop() {
+fn check_reports_on_each_way_to_use_snoop() {
     let output = in_private_mounts(&format!("{NO_CGROUPS}; exec \"$0\" check"));
     let said = text(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{said}");
     for words in [
         "cgroup v2     not mounted",
         "attached      tp_btf/sys_exit",
-        "own pod       no: ",
+        "snoop's pod   no: ",
         "-cgroup       no: no cgroup v2 is mounted",
         "snoop run     no: no cgroup v2 is mounted",
         "This host cannot be traced in any of these ways.",
@@ -262,7 +262,7 @@ fn check_judges_each_way_to_use_snoop() {
     }
 }
 
-/// Where all capabilities are there and mean nothing.
+/// In a user namespace a process has all capabilities, but they do not allow bpf(2).
 #[test]
 fn a_user_namespace() {
     let output = Command::new("unshare")
@@ -276,7 +276,7 @@ fn a_user_namespace() {
 }
 
 #[test]
-fn run_passes_the_status_on() {
+fn run_returns_the_status_of_the_command() {
     let directory = tempfile::tempdir().unwrap();
     let status = |command: &[&str]| {
         let mut run = snoop();
@@ -308,7 +308,7 @@ fn run_passes_the_status_on() {
 }
 
 #[test]
-fn run_leaves_no_cgroup_and_says_what_still_runs() {
+fn run_removes_its_cgroup_and_reports_what_still_runs() {
     let directory = tempfile::tempdir().unwrap();
     let output = snoop()
         .args(["run", "-report", "r.json", "--", "sh", "-c"])
@@ -373,7 +373,7 @@ fn no_device_is_replaced_by_a_report() {
     }
 }
 
-/// A file that the shell opens for the command is used by no call of the command's that names it.
+/// The shell opens files for the command, so no call of the command names them.
 #[test]
 fn run_lists_files_that_the_command_inherits() {
     let directory = tempfile::tempdir().unwrap();
@@ -394,7 +394,7 @@ fn run_lists_files_that_the_command_inherits() {
             .contains(&common::bytes(directory.path().join(name)))
     };
     let found = ["in", "out", "three", "closed"].map(is_listed);
-    // What it can only write to is nothing that an image has to hold.
+    // An image need not contain a file to which the command can only write.
     assert_eq!(found, [true, false, true, false]);
     report.assert_complete();
 }
@@ -425,13 +425,13 @@ fn a_report_on_standard_output() {
 }
 
 #[test]
-fn the_verifiers_words_are_passed_on() {
+fn an_error_contains_the_verifiers_log() {
     use snoop::bpf::features::{KernelFeatures, Quirks};
     use snoop::bpf::hooks::Buffer;
     use snoop::bpf::settings::Settings;
     use snoop::{bpf::probe, path::Excludes, preflight};
     let mut layout = preflight::layout(Buffer::Ring).unwrap();
-    // A member outside of its structure: no typed load reaches it.
+    // The member is outside its structure, so no typed load can reach it.
     layout.offsets.task_fs = 1 << 20;
     let excludes = Excludes::default();
     let settings = Settings {
@@ -443,7 +443,7 @@ fn the_verifiers_words_are_passed_on() {
     let Err(error) = probe::Probe::load(&settings) else {
         panic!("the verifier accepted a load out of bounds");
     };
-    // Nothing of the attempt is left, neither its maps nor the programs that were loaded before it failed.
+    // Nothing of the failed attempt is left, neither its maps nor the programs that were already loaded.
     let held = fs::read_dir("/proc/self/fd").unwrap().flatten();
     let held = held.filter_map(|fd| fs::read_link(fd.path()).ok());
     let held: Vec<_> = held
@@ -453,7 +453,7 @@ fn the_verifiers_words_are_passed_on() {
     let said = error.to_string();
     assert_eq!(error.status, 1);
     assert!(
-        said.starts_with("the kernel's verifier refuses the BPF program "),
+        said.starts_with("the kernel's verifier rejects the BPF program "),
         "{said}"
     );
     assert!(said.contains("1048576"), "{said}");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The man page, the shell completions and the READMEs' tables of flags, made from the tables of commands and flags. The
-//! test fails where one of them is stale; with SNOOP_DOCS=write, as `make docs` sets it, it writes them.
+//! test fails if one of them is stale. If SNOOP_DOCS is `write`, as `make docs` sets it, the test writes them instead.
 
 use super::flags::{self, FLAGS, Flag, Kind, RUN, Section, TRACE};
 use super::{VERBS, Verb, help};
@@ -8,10 +8,10 @@ use std::env;
 use std::fs;
 use std::path::Path;
 
-/// Of the man page. Change it with the texts.
+/// The date of the man page. Change it together with the texts.
 const DATE: &str = "2026-11-25";
 
-/// A file, and what it should hold, given what it does hold.
+/// A file, and the function that turns its present text into the text it should have.
 type Page = (&'static str, fn(&str) -> String);
 
 const PAGES: &[Page] = &[
@@ -20,6 +20,7 @@ const PAGES: &[Page] = &[
     ("docs/completions/_snoop", |_| zsh()),
     ("docs/completions/snoop.fish", |_| fish()),
     ("README.md", readme),
+    ("docs/slim.md", slim),
     ("deploy/kubernetes/README.md", deploy_readme),
 ];
 
@@ -45,7 +46,7 @@ fn docs_are_up_to_date() {
 
 const SWITCHES: [(&str, &str); 2] = [("help", "print the help"), ("version", "print the version")];
 
-/// The text between a table's head and the empty line behind it, replaced.
+/// Returns the text with the rows of the table after `head` replaced.
 fn with_table(text: &str, head: &str, rows: &[String]) -> String {
     let at = text.find(head).unwrap_or_else(|| panic!("no table {head}"));
     let rows_at = at + head.len();
@@ -81,28 +82,36 @@ fn row(flag: &Flag, defaults: &str, text: &str) -> String {
     format!("| `{usage}` | {defaults} | {text} |").replace("|  |", "| |")
 }
 
+/// Returns the rows of all flags in these sections.
+fn rows(sections: &[Section]) -> Vec<String> {
+    let flags = FLAGS.iter().filter(|flag| sections.contains(&flag.section));
+    flags
+        .map(|flag| row(flag, &defaults(flag, None), &flag.full_text()))
+        .collect()
+}
+
 fn readme(text: &str) -> String {
-    let rows = |sections: &[Section]| -> Vec<String> {
-        let flags = FLAGS.iter().filter(|flag| sections.contains(&flag.section));
-        flags
-            .map(|flag| row(flag, &defaults(flag, None), &flag.full_text()))
-            .collect()
-    };
     let mut tracing = rows(&[Section::Cgroups, Section::Output]);
     tracing.push(metadata_row());
-    let images = rows(&[Section::Images, Section::Closure, Section::Unused]);
     let text = with_table(
         text,
         "| flag | default | meaning |\n| --- | --- | --- |\n",
         &tracing,
     );
     let head = "| flag of `closure` or `unused` | default | meaning |\n| --- | --- | --- |\n";
-    let text = with_table(&text, head, &images);
-    let head = "| flag of `slim` | default | meaning |\n| --- | --- | --- |\n";
-    with_table(&text, head, &rows(&[Section::Slim]))
+    with_table(
+        &text,
+        head,
+        &rows(&[Section::Images, Section::Closure, Section::Unused]),
+    )
 }
 
-/// All flags about metadata, whose values are only copied.
+fn slim(text: &str) -> String {
+    let head = "| flag of `slim` | default | meaning |\n| --- | --- | --- |\n";
+    with_table(text, head, &rows(&[Section::Slim]))
+}
+
+/// Returns the one row for all flags whose values are only copied into the report.
 fn metadata_row() -> String {
     let flags = FLAGS
         .iter()
@@ -126,7 +135,7 @@ fn deploy_readme(text: &str) -> String {
     )
 }
 
-/// Text as roff takes it: a line for each sentence, and none too long.
+/// Returns the text as roff: each sentence begins a new line, and no line is too long.
 fn roff(text: &str) -> String {
     let mut out = Vec::new();
     for sentence in text.replace(". ", ".\n").lines() {
@@ -135,7 +144,7 @@ fn roff(text: &str) -> String {
     roff_line(&out.join("\n"))
 }
 
-/// Text as roff takes it in its line, with what Markdown marks as code in bold.
+/// Returns the text as roff within a line. What Markdown marks as code becomes bold.
 fn roff_line(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-");
     let mut parts = text.split('`');
@@ -183,7 +192,7 @@ fn man() -> String {
     }
     page += ".br\n\\fBsnoop help\\fR [COMMAND]\n.SH DESCRIPTION\n";
     page += &format!("{}\n", roff(help::ABOUT));
-    page += "The list tells which files an image needs.\n.SH COMMANDS\n";
+    page += "The report shows which files an image needs.\n.SH COMMANDS\n";
     for verb in &VERBS {
         let text = roff(&sentence(verb.summary));
         page += &format!(".TP\n\\fB{}\\fR\n{text}.\n", roff(&verb.called()));
@@ -200,8 +209,8 @@ fn man() -> String {
         page += &format!(".TP\n\\fB\\-{name}\\fR\n{}.\n", sentence(summary));
     }
     page += &format!(".SH ENVIRONMENT\n{}\n", roff(help::FORMS));
-    page += ".SH SIGNALS\nSIGHUP writes the report at once.\nSIGTERM and SIGINT write a last report and end snoop.\n\
-        A second one of these ends it at once.\n";
+    page += ".SH SIGNALS\nSIGHUP writes the report at once.\nSIGTERM and SIGINT write a final report and end snoop.\n\
+        A second one ends snoop at once, without writing.\n";
     page += &format!(
         ".SH EXIT STATUS\n{}\n.PP\n{}\n",
         roff(&help::STATUS.replace("Exit status: ", "")),
@@ -210,7 +219,7 @@ fn man() -> String {
     page
 }
 
-/// The words of the command line that are commands.
+/// Returns the names of all commands.
 fn commands() -> String {
     let names: Vec<_> = VERBS[1..].iter().map(|verb| verb.name).collect();
     format!("{} help", names.join(" "))
@@ -281,12 +290,12 @@ complete -F _snoop snoop
     )
 }
 
-/// Text in single quotes of a shell.
+/// Escapes a text for the single quotes of a shell.
 fn quoted(text: &str) -> String {
     text.replace('\'', "'\\''")
 }
 
-/// A flag as _arguments takes it.
+/// Returns a flag as zsh's _arguments takes it.
 fn zsh_flag(flag: &Flag) -> String {
     let summary = quoted(&help::plain(flag.summary))
         .replace('[', "\\[")

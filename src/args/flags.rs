@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The table of flags. The parser, the help, the man page, the shell completions and the tables of the READMEs all come
-//! from it: a new flag needs its row here and the place that uses its value.
+//! The table of flags. The parser, the help, the man page, the shell completions and the tables in the READMEs are all
+//! made from it. To add a flag, add its row here and the code that uses its value.
 
 use crate::image::closure::Format;
 use crate::log::Level;
 
-/// What a flag takes.
+/// What kind of value a flag takes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
-    /// Nothing: it is there or not.
+    /// No value: the flag is given or not.
     Switch,
-    /// `true` or `false`. Alone it means `true`.
+    /// `true` or `false`. A flag without a value means `true`.
     Bool,
     /// Any text.
     Text,
@@ -34,26 +34,26 @@ pub enum Section {
 }
 
 pub struct Flag {
-    /// Without a dash.
+    /// The name, without a dash.
     pub name: &'static str,
-    /// Stands for the value in texts. Empty for a switch.
+    /// The placeholder for the value in the help, such as `FILE`. Empty for a switch.
     pub value: &'static str,
     pub kind: Kind,
-    /// The value of a flag that is not given. Empty means that there is none.
+    /// The value if the flag is not given. Empty means that there is no default.
     pub default: &'static str,
-    /// The default of `snoop run`, where that is another one.
+    /// The default of `snoop run`, if it differs.
     pub run_default: Option<&'static str>,
-    /// What it does, in one sentence. Backquotes mark code here and in the details.
+    /// What the flag does, in one sentence. Backquotes mark code here and in `details`.
     pub summary: &'static str,
-    /// What the man page, the README and the help of a command say after that.
+    /// What the man page, the README and the help of a single command add to the summary.
     pub details: &'static str,
     pub section: Section,
-    /// The names of the commands that take it.
+    /// The names of the commands that take the flag.
     pub verbs: &'static [&'static str],
 }
 
 impl Flag {
-    /// The default for a command.
+    /// Returns the default for a command.
     pub fn default_of(&self, verb: &str) -> &'static str {
         match self.run_default {
             Some(default) if verb == RUN => default,
@@ -61,13 +61,13 @@ impl Flag {
         }
     }
 
-    /// Whether an empty value says something. For other flags it is as if the variable were not set, because manifests
-    /// set variables to nothing.
+    /// Returns whether an empty value has a meaning of its own. For all other flags an empty environment variable counts
+    /// as unset, because manifests often set variables to nothing.
     pub fn may_be_empty(&self) -> bool {
         matches!(self.name, "exclude" | "metrics-addr")
     }
 
-    /// The variable that does the same; the commands for images read none.
+    /// Returns the environment variable that sets the flag. The commands for images read no variables.
     pub fn variable(&self) -> Option<String> {
         let by_variable = [TRACE, RUN, HEALTH]
             .iter()
@@ -75,7 +75,7 @@ impl Flag {
         by_variable.then(|| format!("SNOOP_{}", self.name.to_uppercase().replace('-', "_")))
     }
 
-    /// The summary and the details.
+    /// Returns the summary followed by the details.
     pub fn full_text(&self) -> String {
         [self.summary, self.details]
             .join(". ")
@@ -83,7 +83,7 @@ impl Flag {
             .into()
     }
 
-    /// With its value, as the help shows it.
+    /// Returns the flag with its placeholder, as the help shows it.
     pub fn usage(&self) -> String {
         match self.kind {
             Kind::Switch => format!("-{}", self.name),
@@ -93,7 +93,7 @@ impl Flag {
     }
 }
 
-/// The name of tracing, which is what snoop does without a command.
+/// The name of the command that traces, which is what snoop does if no command is given.
 pub const TRACE: &str = "";
 pub const RUN: &str = "run";
 pub const HEALTH: &str = "health";
@@ -101,7 +101,7 @@ pub const CLOSURE: &str = "closure";
 pub const UNUSED: &str = "unused";
 pub const SLIM: &str = "slim";
 
-/// A flag of `slim`.
+/// Returns the row of a flag of `slim`.
 const fn slim(
     name: &'static str,
     value: &'static str,
@@ -122,7 +122,7 @@ const fn slim(
     }
 }
 
-/// Metadata that only the report shows.
+/// Returns the row of a flag whose value is only copied into the report.
 const fn metadata(name: &'static str, value: &'static str, summary: &'static str) -> Flag {
     Flag {
         name,
@@ -137,7 +137,7 @@ const fn metadata(name: &'static str, value: &'static str, summary: &'static str
     }
 }
 
-/// In the order of the texts.
+/// Every flag, in the order in which the help lists them.
 pub static FLAGS: &[Flag] = &[
     Flag {
         name: "cgroup",
@@ -145,8 +145,8 @@ pub static FLAGS: &[Flag] = &[
         kind: Kind::Text,
         default: "",
         run_default: None,
-        summary: "the cgroup to trace, with all below it: a directory, a path as in `/proc/PID/cgroup`, `@FILE` to read \
-            the path from a file, or `@parent` for all that runs beside snoop's own container",
+        summary: "the cgroup to trace, with all its descendants: a directory, a path as in `/proc/PID/cgroup`, `@FILE` to read \
+            the path from a file, or `@parent` for everything that runs beside snoop's container",
         details: "`0::/path` and `@/proc/PID/cgroup` work too. snoop waits for a cgroup that does not exist yet. \
             `@parent` is the parent of snoop's own cgroup; it is for engines without pods and needs no mount",
         section: Section::Cgroups,
@@ -158,7 +158,7 @@ pub static FLAGS: &[Flag] = &[
         kind: Kind::Text,
         default: "",
         run_default: None,
-        summary: "several cgroups, separated by commas; `@FILE` may hold one path per line",
+        summary: "several cgroups, separated by commas; `@FILE` may list one path per line",
         details: "",
         section: Section::Cgroups,
         verbs: &[TRACE],
@@ -202,7 +202,7 @@ pub static FLAGS: &[Flag] = &[
         kind: Kind::Text,
         default: "/proc/,/sys/,/dev/",
         run_default: None,
-        summary: "leave out paths that begin with one of these prefixes; empty leaves out nothing",
+        summary: "exclude paths that begin with one of these prefixes; empty excludes nothing",
         details: "",
         section: Section::Output,
         verbs: &[TRACE, RUN],
@@ -213,10 +213,10 @@ pub static FLAGS: &[Flag] = &[
         kind: Kind::Text,
         default: "0",
         run_default: None,
-        summary: "keep at most `N` files per container; `0` is no limit",
-        details: "The largest limit is 4294967295. Past it the least recently used file is evicted and counted; it \
-            comes back with its next use. Recency is approximate: repeated use of a known file is reported every five \
-            minutes",
+        summary: "keep at most `N` files per container; `0` means no limit",
+        details: "The largest limit is 4294967295. When the limit is reached, the least recently used file is evicted and \
+            counted; it reappears on its next use. Recency is approximate, because repeated use of a known file is \
+            reported only every five minutes",
         section: Section::Output,
         verbs: &[TRACE, RUN],
     },
@@ -226,7 +226,7 @@ pub static FLAGS: &[Flag] = &[
         kind: Kind::OneOf(&["auto", "ring", "perf"]),
         default: "auto",
         run_default: None,
-        summary: "how records leave the kernel: `ring`, `perf`, or `auto` for what suits the kernel",
+        summary: "how records get from the kernel to snoop: `ring`, `perf`, or `auto` for the best one that the kernel has",
         details: "`perf` selects the programs for kernels before 5.10, which also run on newer ones",
         section: Section::Output,
         verbs: &[TRACE, RUN],
@@ -259,14 +259,14 @@ pub static FLAGS: &[Flag] = &[
     metadata("image-digest", "DIGEST", "the image's digest"),
     metadata("pod-name", "NAME", "the pod's name"),
     metadata("namespace", "NAME", "the pod's namespace"),
-    metadata("labels", "KEY=VALUE,...", "labels of your own"),
+    metadata("labels", "KEY=VALUE,...", "your own labels"),
     Flag {
         name: "metrics-addr",
         value: "ADDRESS",
         kind: Kind::Text,
         default: ":9090",
         run_default: None,
-        summary: "the address that the running snoop was given; `SNOOP_METRICS_ADDR` sets it too",
+        summary: "the address on which the running snoop listens; `SNOOP_METRICS_ADDR` sets it too",
         details: "",
         section: Section::Health,
         verbs: &[HEALTH],
@@ -277,7 +277,7 @@ pub static FLAGS: &[Flag] = &[
         kind: Kind::Directory,
         default: "",
         run_default: None,
-        summary: "the directory into which the image was unpacked; always needed",
+        summary: "the directory into which the image was unpacked; required",
         details: "",
         section: Section::Images,
         verbs: &[CLOSURE, UNUSED],
@@ -300,9 +300,9 @@ pub static FLAGS: &[Flag] = &[
         default: "paths",
         run_default: None,
         summary: "`paths` (from DIR), `absolute` (from the image's root) or `creport` (JSON for image minifiers)",
-        details: "`paths` lists each path after its directory, as `tar -T`, `rsync --files-from` and `cpio -o` take them. \
-            `absolute` puts a slash in front, as include lists of image minifiers have it. `creport` is their JSON, \
-            `image.files[].file_path`",
+        details: "`paths` lists each path after its directory, in the order that `tar -T`, `rsync --files-from` and \
+            `cpio -o` need. `absolute` adds a leading slash, which image minifiers expect in an include list. `creport` \
+            is the JSON that they read, with the paths in `image.files[].file_path`",
         section: Section::Closure,
         verbs: &[CLOSURE],
     },
@@ -332,7 +332,7 @@ pub static FLAGS: &[Flag] = &[
         "o",
         "FILE",
         Kind::File,
-        "where to write the small image; `-` is standard output; always needed",
+        "where to write the small image; `-` is standard output; required",
         "It is a docker-archive and an OCI archive in one, for `docker load`, `podman load`, `skopeo copy` and `ctr images \
             import`. The file appears when it is whole",
     ),
@@ -341,42 +341,42 @@ pub static FLAGS: &[Flag] = &[
         "NAME",
         Kind::Text,
         "the name of the small image, such as `app:1-slim`",
-        "By default it is the image's name with `-slim` at its end",
+        "The default is the image's name with `-slim` appended",
     ),
     slim(
         "image",
         "NAME",
         Kind::Text,
-        "the name or the digest of the image, if the archive holds several",
+        "the name or the digest of the image, if the archive contains several",
         "",
     ),
     slim(
         "platform",
         "NAME",
         Kind::Text,
-        "the platform of the image, such as `linux/arm64`, if the archive holds several",
+        "the platform of the image, such as `linux/arm64`, if the archive contains several",
         "",
     ),
     slim(
         "keep",
         "PATTERN",
         Kind::Text,
-        "keep this path too, with all that is in it; may be given several times",
+        "also keep this path and everything in it; may be given several times",
         "`*`, `?` and `[abc]` match parts of a name, `**` any number of directories",
     ),
     slim(
         "keep-from",
         "FILE",
         Kind::File,
-        "keep the paths and patterns in this file too, one per line; may be given several times",
-        "`#` at the beginning of a line makes it a comment",
+        "also keep the paths and patterns in this file, one per line; may be given several times",
+        "A line that begins with `#` is a comment",
     ),
     slim(
         "incomplete",
         "",
         Kind::Switch,
-        "accept reports that are not complete",
-        "What such a report lacks may be missing in the small image",
+        "accept incomplete reports",
+        "Files that such a report lacks may be missing from the small image",
     ),
     slim(
         "any-image",
@@ -386,26 +386,26 @@ pub static FLAGS: &[Flag] = &[
         "snoop compares digests only if the archive holds compressed layers, because what engines save uncompressed has \
             another manifest than the registry",
     ),
-    slim("squash", "", Kind::Switch, "make one layer of all", ""),
+    slim("squash", "", Kind::Switch, "merge all layers into one", ""),
     Flag {
         default: "64G",
         ..slim(
             "max-size",
             "SIZE",
             Kind::Text,
-            "refuse an image whose layers hold more bytes, such as `500M` or `20G`",
+            "refuse an image whose layers are larger than this, such as `500M` or `20G`",
             "",
         )
     },
-    slim("json", "", Kind::Switch, "print what was done as JSON", ""),
+    slim("json", "", Kind::Switch, "print a summary as JSON", ""),
 ];
 
-/// The flags of a command.
+/// Returns the flags of a command.
 pub fn of(verb: &str) -> impl Iterator<Item = &'static Flag> {
     FLAGS.iter().filter(move |flag| flag.verbs.contains(&verb))
 }
 
-/// The flag of that name, where a command takes it.
+/// Returns the flag of that name if the command takes it.
 pub fn find(verb: &str, name: &str) -> Option<&'static Flag> {
     of(verb).find(|flag| flag.name == name)
 }

@@ -1,33 +1,33 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The texts that `-help` prints, made from the tables of commands and flags.
+//! The help texts, made from the tables of commands and flags.
 
 use super::flags::{self, FLAGS, Flag, RUN, Section, TRACE};
 use super::{VERBS, Verb};
 
-/// Lines are at most this long.
+/// The longest line, in characters.
 const WIDTH: usize = 88;
-/// Where the texts about flags begin.
+/// The column in which the texts about flags begin.
 const INDENT: usize = 25;
-/// Where the texts about commands begin.
+/// The column in which the texts about commands begin.
 const USAGES: usize = 38;
 
 pub const ABOUT: &str =
-    "snoop records which files the containers of a pod use and keeps a JSON report of them.";
+    "snoop records which files the containers of a pod use, and reports them as JSON.";
 
-pub const FORMS: &str = "Flags are written -flag=v, -flag v, --flag=v or --flag v. The environment variable SNOOP_FLAG_NAME does the \
-same as -flag-name; the command line takes precedence. POD_NAME, POD_NAMESPACE, POD_UID and NODE_NAME are copied into \
-the report too.";
+pub const FORMS: &str = "Flags are written -flag=v, -flag v, --flag=v or --flag v. The environment variable SNOOP_FLAG_NAME sets \
+-flag-name; the command line takes precedence. POD_NAME, POD_NAMESPACE, POD_UID and NODE_NAME are copied into the report \
+too.";
 
 pub const STATUS: &str =
-    "Exit status: 0 done, 1 failed while running, 2 wrong usage or configuration.";
+    "Exit status: 0 success, 1 failure at run time, 2 incorrect usage or configuration.";
 
 pub const RUN_STATUS: &str = "snoop run exits with the command's status: 128 + N if signal N ended it, 127 if it was not \
 found, 126 if it cannot be executed.";
 
 pub const HEALTH_USE: &str =
-    "For HEALTHCHECK, Compose and exec probes: the image holds no other program.";
+    "Use it in HEALTHCHECK, Compose and exec probes, because the image contains no other program.";
 
-pub const REPORTS: &str = "A REPORT may be - for standard input.";
+pub const REPORTS: &str = "A REPORT of - is standard input.";
 
 pub const IMAGES: &str = "IMAGE is what docker save or podman save writes, an OCI archive, or a directory with an OCI layout; - is \
 standard input.";
@@ -58,13 +58,13 @@ impl Section {
     }
 }
 
-/// The help about everything.
+/// Returns the help about all commands and flags.
 pub fn help() -> String {
     let mut text = format!("{ABOUT}\n\nUsage:\n");
     for verb in &VERBS {
         text += &entry(&verb.usage(), &[verb.summary], USAGES);
     }
-    let summary = "print this text, or the help about one command";
+    let summary = "print this text, or the help for one command";
     text += &entry("snoop help [COMMAND]", &[summary], USAGES);
     for section in Section::ALL {
         text += &format!("\n{}:\n", section.title());
@@ -73,7 +73,7 @@ pub fn help() -> String {
         }
     }
     text += "\nFor all commands:\n";
-    let summary = "print this text; after a command, the help about it";
+    let summary = "print this text; after a command, print the help for that command";
     text += &entry("-help", &[summary], INDENT);
     text += &entry("-version", &["print the version"], INDENT);
     for note in [REPORTS, IMAGES, FORMS, STATUS, RUN_STATUS] {
@@ -83,7 +83,7 @@ pub fn help() -> String {
 }
 
 impl Verb {
-    /// As it is called, without arguments.
+    /// Returns the command as the user types it, without arguments.
     pub(super) fn called(&self) -> String {
         format!("snoop {}", self.name).trim_end().into()
     }
@@ -94,7 +94,7 @@ impl Verb {
             .into()
     }
 
-    /// The help about this command alone. Tracing is what the whole help is about.
+    /// Returns the help for this command alone. Tracing has no help of its own, because the general help covers it.
     pub(super) fn help(&self) -> String {
         if self.name == TRACE {
             return help();
@@ -113,7 +113,7 @@ impl Verb {
         text
     }
 
-    /// Its flags under their titles. Only `run` has so many that they need several.
+    /// Returns the flags under their titles. Only `run` has enough flags to need more than one title.
     fn groups(&self) -> Vec<(&'static str, Vec<&'static Flag>)> {
         let mut groups: Vec<(&str, Vec<&Flag>)> = Vec::new();
         for flag in flags::of(self.name) {
@@ -130,7 +130,7 @@ impl Verb {
     }
 }
 
-/// The default as a text says it, for one command or for all that take the flag. Empty if there is nothing to say.
+/// Returns the default as the help words it, for one command or for all that take the flag. Empty if there is none.
 pub fn default_text(flag: &Flag, verb: Option<&Verb>) -> String {
     let named = |default: &'static str| match default {
         "" => "empty",
@@ -143,7 +143,7 @@ pub fn default_text(flag: &Flag, verb: Option<&Verb>) -> String {
     }
 }
 
-/// What the help says about a flag. The help of a command has room for the details.
+/// Returns the help entry of a flag. Only the help for a single command has room for the details.
 fn of_flag(flag: &Flag, verb: Option<&Verb>) -> String {
     let text = match verb {
         Some(_) => flag.full_text(),
@@ -156,12 +156,12 @@ fn of_flag(flag: &Flag, verb: Option<&Verb>) -> String {
     entry(&flag.usage(), &[&plain(&text), &default], INDENT)
 }
 
-/// A text without the marks of code.
+/// Returns the text without the backquotes that mark code.
 pub fn plain(text: &str) -> String {
     text.replace('`', "")
 }
 
-/// A name, and beside it a text in lines of its own column.
+/// Returns a name with a text beside it, which is wrapped in a column of its own.
 fn entry(name: &str, texts: &[&str], indent: usize) -> String {
     let lines = wrapped(&texts.join(" "), WIDTH - indent);
     let mut text = String::new();
@@ -173,12 +173,12 @@ fn entry(name: &str, texts: &[&str], indent: usize) -> String {
     text
 }
 
-/// A paragraph with an empty line before it.
+/// Returns a paragraph with an empty line before it.
 fn paragraph(text: &str) -> String {
     format!("\n{}\n", wrapped(text, WIDTH).join("\n"))
 }
 
-/// The words of a text in lines of at most `width` characters.
+/// Wraps a text into lines of at most `width` characters.
 pub fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {

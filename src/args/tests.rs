@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The command line as it is read, and the texts about it.
+//! How the command line is parsed, and the help texts.
 
 use super::*;
 use serde_json::json;
@@ -24,7 +24,7 @@ fn refused(words: &[&str]) -> String {
     error.to_string()
 }
 
-/// A command line of a command that is taken.
+/// The shortest flags with which a command is accepted.
 fn minimal(verb: &str) -> &'static [&'static str] {
     match verb {
         TRACE => &["-cgroup=/c"],
@@ -36,7 +36,7 @@ fn minimal(verb: &str) -> &'static [&'static str] {
     }
 }
 
-/// What is behind the flags of [`minimal`].
+/// The words that follow the flags of [`minimal`].
 fn rest(verb: &str) -> &'static [&'static str] {
     match verb {
         TRACE | HEALTH => &[],
@@ -62,9 +62,9 @@ fn each_command_takes_its_flags_and_no_others() {
     }
 }
 
-/// Every default goes through the parser too.
+/// Every default passes through the parser as well.
 #[test]
-fn every_value_in_the_table_is_taken() {
+fn every_value_in_the_table_is_accepted() {
     for flag in flags::FLAGS {
         for verb in flag.verbs {
             let mut values = match flag.kind {
@@ -139,7 +139,7 @@ fn each_command_has_a_help_of_its_own() {
         let own = said(&["help", name]);
         assert!(own.contains(has) && !own.contains(lacks), "{own}");
     }
-    // Behind the command's name it is the traced command's own.
+    // After the traced command's name, the flag belongs to that command.
     let traced = parsed(&["run", "ls", "-help"], &[]).unwrap();
     assert!(matches!(traced, Command::Run(_, words) if words == ["ls", "-help"]));
     let said = refused(&["help", "chekc"]);
@@ -149,7 +149,7 @@ fn each_command_has_a_help_of_its_own() {
     );
 }
 
-/// The examples in a text: what is behind "such as".
+/// Returns the examples in a text: what follows "such as".
 fn examples(text: &str) -> Vec<String> {
     let text = text.replace('`', "");
     let behind = text.split("such as ").skip(1).flat_map(|text| {
@@ -161,7 +161,7 @@ fn examples(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_example_is_a_value_that_is_taken() {
+fn every_example_in_the_texts_is_accepted() {
     let mut found = Vec::new();
     for flag in flags::of(TRACE) {
         let wrong = format!("-{}=\u{1}?", flag.name);
@@ -190,7 +190,7 @@ fn every_example_is_a_value_that_is_taken() {
 }
 
 #[test]
-fn every_form_of_a_flag_means_the_same() {
+fn all_ways_to_write_a_flag_are_equivalent() {
     for words in [
         &["-interval=90s"][..],
         &["-interval", "90s"],
@@ -217,7 +217,7 @@ fn defaults() {
 }
 
 #[test]
-fn a_flag_that_is_true_or_false() {
+fn boolean_flags() {
     assert!(traced(&[], &[]).resume && traced(&["-resume"], &[]).resume);
     assert!(!traced(&["-resume=false"], &[]).resume);
     assert!(!traced(&[], &[("SNOOP_RESUME", "0")]).resume);
@@ -232,7 +232,7 @@ fn a_flag_that_is_true_or_false() {
 }
 
 #[test]
-fn a_flag_wins_over_the_environment() {
+fn a_flag_takes_precedence_over_the_environment() {
     let environment = [("SNOOP_MAX_UNIQUE_FILES", "5"), ("SNOOP_LOG_LEVEL", "")];
     assert_eq!(traced(&[], &environment).max_unique_files, 5);
     assert_eq!(
@@ -248,7 +248,7 @@ fn a_flag_wins_over_the_environment() {
     let error = parsed(&[], &[("SNOOP_CGROUP", "/a"), ("SNOOP_CGROUPS", "/b")]);
     assert_eq!(
         error.unwrap_err().to_string(),
-        "SNOOP_CGROUPS=/b: SNOOP_CGROUP is given too; give one of them"
+        "SNOOP_CGROUPS=/b: SNOOP_CGROUP is given as well; give only one of them"
     );
 }
 
@@ -287,19 +287,19 @@ fn a_command_keeps_its_own_words() {
     }
     assert_eq!(
         refused(&["run", "-report=-"]),
-        "run: it needs a command; write snoop run [flags] -- COMMAND..."
+        "run: a command is missing; write snoop run [flags] -- COMMAND..."
     );
     assert_eq!(
         refused(&["run", "-cgroup=/x", "ls"]),
-        "-cgroup: snoop run creates its own cgroup; leave this out"
+        "-cgroup: snoop run creates its own cgroup; remove this"
     );
     let error = parsed(&["run", "ls"], &[("SNOOP_CGROUPS", "/x")]).unwrap_err();
     assert!(error.to_string().starts_with("SNOOP_CGROUPS: snoop run "));
 }
 
-/// Long, because it is the list of all that the parser refuses.
+/// Long, because it lists everything that the parser refuses.
 #[test]
-fn bad_input_is_named() {
+fn errors_name_the_wrong_input() {
     let cgroup = "-cgroup=/c";
     for (words, part) in [
         (
@@ -310,7 +310,7 @@ fn bad_input_is_named() {
         (&["-x"], "-x: unknown flag"),
         (
             &["-report"],
-            "-report: it needs a value; write -report=FILE",
+            "-report: the value is missing; write -report=FILE",
         ),
         (&["stray"], "stray: unexpected argument; snoop"),
         (&["check", "stray"], "stray: unexpected argument; snoop"),
@@ -355,7 +355,7 @@ fn bad_input_is_named() {
         ),
         (
             &["health", "-metrics-addr="],
-            "-metrics-addr=: snoop does not listen there; give the address",
+            "-metrics-addr=: there is no listener to ask; give the address",
         ),
         (&["health", "-report=r"], "-report: unknown flag"),
         (&[cgroup, "-metrics-addr=:70000"], "not an address"),
@@ -366,7 +366,7 @@ fn bad_input_is_named() {
         ),
         (
             &[cgroup, "-resume=maybe"],
-            "-resume=maybe: not a yes or no; give true or false",
+            "-resume=maybe: not a boolean; give true or false",
         ),
         (
             &[cgroup, "-buffer=big"],
@@ -381,7 +381,7 @@ fn bad_input_is_named() {
 }
 
 #[test]
-fn tools_for_images() {
+fn commands_for_images() {
     let words = ["closure", "-root", "/d", "a", "-0", "b"];
     let expected = Closure {
         root: "/d".into(),
@@ -399,7 +399,7 @@ fn tools_for_images() {
     for (words, part) in [
         (
             &["closure", "r"][..],
-            "closure: it needs -root and at least one report; write snoop closure -root DIR",
+            "closure: -root or the report is missing; write snoop closure -root DIR",
         ),
         (&["unused", "-root=/d"], "unused -root DIR REPORT"),
         (
@@ -408,7 +408,7 @@ fn tools_for_images() {
         ),
         (
             &["closure", "-root=/d", "-0", "-format=creport", "r"],
-            "-format=creport: -0 is for -format=paths only; leave one",
+            "-format=creport: -0 is for -format=paths only; remove one",
         ),
         (
             &["unused", "-root=/d", "-0", "r"],
@@ -420,7 +420,7 @@ fn tools_for_images() {
         ),
         (
             &["unused", "-root=/d", "-json=1", "r"],
-            "-json=1: it takes no value; write -json",
+            "-json=1: the flag takes no value; write -json",
         ),
     ] {
         let said = refused(words);
@@ -462,10 +462,13 @@ fn an_image_and_its_reports() {
             &["slim", "-o=o", "i"][..],
             "write snoop slim -o FILE IMAGE REPORT...",
         ),
-        (&["slim", "i", "r"], "slim: it needs -o"),
+        (
+            &["slim", "i", "r"],
+            "slim: -o, the image or the report is missing",
+        ),
         (
             &["slim", "-o=o", "-", "r", "-"],
-            "only one can be standard input",
+            "give it for only one of them",
         ),
         (
             &["slim", "-o=o", "-max-size=big", "i", "r"],

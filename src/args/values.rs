@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! From the words of the command line and the environment to the value of each flag.
+//! The value of each flag, from the words of the command line and from the environment.
 
 use super::flags::{self, Flag, Kind};
 use super::{Environment, Verb, Words};
@@ -10,13 +10,13 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::time::Duration;
 
-/// Words that ask for a text and take no value.
+/// The words that ask for a text. They take no value.
 const ASKING: [&str; 6] = ["-help", "--help", "-h", "-version", "--version", "-V"];
 
-/// Values of a command's flags.
+/// The values of a command's flags.
 pub struct Values {
     verb: &'static Verb,
-    /// Flag, where its value comes from (`-flag` or the variable) and the value. The last one counts.
+    /// The flag, the source of its value (`-flag` or the variable), and the value. The last entry counts.
     given: Vec<(&'static str, String, OsString)>,
 }
 
@@ -47,43 +47,43 @@ impl Values {
         Ok(Values { verb, given })
     }
 
-    /// What was given for a flag, and how to call that in an error.
+    /// Returns the source and the value that were given for a flag. An error message names the source.
     pub fn given(&self, name: &str) -> Option<(&str, &OsStr)> {
         let found = self.given.iter().rev().find(|(flag, ..)| *flag == name)?;
         Some((&found.1, &found.2))
     }
 
-    /// Everything that was given for a flag, in its order.
+    /// Returns all values that were given for a flag, in order.
     pub fn all(&self, name: &str) -> impl Iterator<Item = &OsStr> {
         let given = self.given.iter().filter(move |(flag, ..)| *flag == name);
         given.map(|(.., value)| value.as_os_str())
     }
 
-    /// Whether the flag was given, by its name or its variable.
+    /// Returns whether the flag was given, by name or by variable.
     pub fn is_given(&self, name: &str) -> bool {
         self.given(name).is_some()
     }
 
-    /// Which of these flags was given last.
+    /// Returns which of these flags was given last.
     pub fn last_of(&self, names: &[&'static str]) -> Option<&'static str> {
         let mut given = self.given.iter().rev().map(|(flag, ..)| *flag);
         given.find(|flag| names.contains(flag))
     }
 
-    /// The value of a flag, or its default.
+    /// Returns the value of a flag, or its default.
     pub fn get(&self, name: &str) -> &OsStr {
         let default = || flag(self.verb, name).default_of(self.verb.name).as_ref();
         self.given(name).map_or_else(default, |(_, value)| value)
     }
 
-    /// The value of a flag as text.
+    /// Returns the value of a flag as text.
     pub fn text(&self, name: &str) -> Result<&str> {
         let text = self.get(name).to_str();
         text.ok_or_else(|| self.wrong(name, "not valid UTF-8", "give text in UTF-8"))
     }
 
-    /// The value of a flag as what `parse` makes of it. The error about another value says that it is not `what`, and to
-    /// give `examples`.
+    /// Parses the value of a flag. The error for an invalid value says that it is not `what`, and asks the user to give
+    /// `examples`.
     pub fn parsed<T>(
         &self,
         name: &str,
@@ -95,7 +95,7 @@ impl Values {
             .ok_or_else(|| self.wrong(name, &format!("not {what}"), &format!("give {examples}")))
     }
 
-    /// The same for a flag that takes one of a few names.
+    /// Parses the value of a flag that takes one of a few names, like [`Values::parsed`].
     pub fn one_of<T>(
         &self,
         name: &str,
@@ -108,7 +108,7 @@ impl Values {
         self.parsed(name, what, &format!("one of {}", names.join(", ")), parse)
     }
 
-    /// The error about the value of a flag.
+    /// Returns the error for the value of a flag.
     pub fn wrong(&self, name: &str, why: &str, remedy: &str) -> Error {
         let flag = format!("-{name}");
         let (source, value) = self.given(name).unwrap_or((&flag, self.get(name)));
@@ -120,31 +120,33 @@ impl Values {
     }
 }
 
-/// The row of a flag that the code of a command asks for.
+/// Returns the row of a flag that a command is known to take.
 fn flag(verb: &Verb, name: &str) -> &'static Flag {
     flags::find(verb.name, name).expect("the command takes the flag")
 }
 
-/// The value that follows a flag.
+/// Reads the value that follows a flag.
 fn value_of(flag: &Flag, parser: &mut lexopt::Parser) -> Result<OsString> {
     let name = flag.name;
     match flag.kind {
         Kind::Switch => match parser.optional_value() {
             None => Ok(OsString::new()),
             Some(value) => Err(Error::usage(format!(
-                "-{name}={}: it takes no value; write -{name}",
+                "-{name}={}: the flag takes no value; write -{name}",
                 value.to_string_lossy().escape_debug()
             ))),
         },
         Kind::Bool => Ok(parser.optional_value().unwrap_or("true".into())),
         _ => parser.value().map_err(|_| {
             let value = flag.value;
-            Error::usage(format!("-{name}: it needs a value; write -{name}={value}"))
+            Error::usage(format!(
+                "-{name}: the value is missing; write -{name}={value}"
+            ))
         }),
     }
 }
 
-/// What `-help` or `-version` among the words ask for, whatever else is there.
+/// Returns what `-help` or `-version` among the words asks for. The other words do not matter.
 pub fn asks_for(words: &[OsString]) -> Option<Asked> {
     words.iter().find_map(|word| match word.as_bytes() {
         b"-help" | b"--help" | b"-h" => Some(Asked::Help),
@@ -158,7 +160,8 @@ pub enum Asked {
     Version,
 }
 
-/// The flags at the front, with their values; and the words behind them and a `--`.
+/// Splits the words into the flags at the front, with their values, and the words after them. Drops a `--` between the
+/// two.
 pub fn split_front(verb: &Verb, words: Words) -> (Words, Words) {
     let (mut flags, mut words) = (Vec::new(), words.into_iter().peekable());
     while let Some(word) = words.next_if(is_flag) {
@@ -168,7 +171,7 @@ pub fn split_front(verb: &Verb, words: Words) -> (Words, Words) {
     (flags, words.collect())
 }
 
-/// The flags wherever they are, with their values; and all other words. Behind a `--` there are no flags.
+/// Splits the words into flags, with their values, and all other words. After a `--` there are no flags.
 pub fn split(verb: &Verb, words: Words) -> (Words, Words) {
     let (mut flags, mut others) = (Vec::new(), Vec::new());
     let mut words = words.into_iter().peekable();
@@ -184,7 +187,7 @@ pub fn split(verb: &Verb, words: Words) -> (Words, Words) {
     (flags, others)
 }
 
-/// A number of bytes: `20G` is 20 times 1024³.
+/// Parses a number of bytes. `20G` is 20 times 1024³.
 pub fn size(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(['K', 'M', 'G', 'T']);
     let shift = match &text[digits.len()..] {
@@ -203,7 +206,7 @@ fn is_flag(word: &OsString) -> bool {
     word != "--" && matches!(word.as_bytes(), [b'-', _, ..])
 }
 
-/// Moves a flag to `flags`, and the next word if that is its value.
+/// Moves a flag to `flags`, together with the next word if that is its value.
 fn take_flag(
     verb: &Verb,
     word: OsString,
@@ -220,7 +223,7 @@ fn take_flag(
     }
 }
 
-/// `-flag` is what Go programs take and manifests say; lexopt wants `--flag`.
+/// Turns `-flag`, the form that Go programs take and manifests use, into the `--flag` that lexopt expects.
 fn two_dashes(word: OsString) -> OsString {
     match word.as_bytes() {
         [b'-', letter, _, ..] if letter.is_ascii_alphabetic() => {
@@ -230,7 +233,7 @@ fn two_dashes(word: OsString) -> OsString {
     }
 }
 
-/// A duration as Go writes it: numbers, each with a unit, no blanks.
+/// Parses a duration as Go writes it: numbers, each with a unit, without blanks.
 pub fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total = Duration::ZERO;
@@ -260,7 +263,7 @@ pub fn duration(text: &str) -> Option<Duration> {
     Some(total)
 }
 
-/// Empty, or host and port, where the host may be empty and IPv6 is in brackets.
+/// Parses an address: nothing, or a host and a port. The host may be empty; an IPv6 address is in brackets.
 pub fn address(text: &str) -> Option<Option<Address>> {
     if text.is_empty() {
         return Some(None);
@@ -282,7 +285,7 @@ pub fn address(text: &str) -> Option<Option<Address>> {
     }))
 }
 
-/// `true` or `false`, as Go's flags take them and as 1 and 0.
+/// Parses `true` or `false`. As in Go, 1 and 0 work too.
 pub fn boolean(text: &str) -> Option<bool> {
     match text {
         "true" | "1" => Some(true),
@@ -291,7 +294,7 @@ pub fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// Labels as `key=value`, separated by commas.
+/// Parses labels: `key=value`, separated by commas.
 pub fn labels(text: &str) -> Option<Vec<(String, String)>> {
     let pairs = text.split(',').filter(|pair| !pair.is_empty());
     pairs

@@ -144,6 +144,6 @@ pub const LOCKED_DOWN: &str =
 /// The error where snoop would see nothing.
 pub fn locked_down() -> Error {
     Error::failed(format!(
-        "{LOCKED_DOWN}; with the ring buffer, on Linux 5.11 or newer, snoop can do with less"
+        "{LOCKED_DOWN}; with the ring buffer, on Linux 5.11 or newer, snoop can run with reduced coverage"
     ))
 }

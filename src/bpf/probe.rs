@@ -123,10 +123,12 @@ impl Probe {
     pub fn target(&mut self, cgroup: u64, what: Target) -> Result<()> {
         self.maps
             .set_target(cgroup, what)
-            .map_err(|e| refused("trace a further cgroup", e))?;
+            .map_err(|e| refused("add a cgroup to trace", e))?;
         if self.state.attached == 0 {
             // This is the kernel's own time; a container may have another one (time_namespaces(7)).
-            let own = self.ask().map_err(|e| refused("ask the BPF programs", e))?;
+            let own = self
+                .ask()
+                .map_err(|e| refused("query the BPF programs", e))?;
             self.state.attached = number_at_start(&own);
             // Linux 5.4 loads programs under lockdown=confidentiality all the same; they read zeroes, also as the id
             // of snoop's cgroup.
@@ -151,7 +153,7 @@ impl Probe {
             self.expected += 1;
             if self.expected as usize >= EXPECTED_BELOW {
                 return Err(Error::failed(format!(
-                    "cannot wait for cgroups below more than {} others that do not exist; name those",
+                    "cannot wait for these cgroups: more than {} of their parents do not exist; name the parents instead",
                     EXPECTED_BELOW - 1
                 )));
             }
@@ -174,10 +176,10 @@ impl Probe {
         const PROGRAM: &str = "raw_tp/list_children";
         if !self.lists_children {
             return Err(Error::failed(
-                "this kernel's cgroups are laid out in a way that snoop does not know",
+                "snoop does not know how this kernel stores the children of a cgroup",
             ));
         }
-        let cannot = |e| refused("list the containers that run already", e);
+        let cannot = |e| refused("list the containers that are already running", e);
         let program = self.load_now(PROGRAM)?;
         self.state.listed = cgroup;
         self.write_control()?;
@@ -192,7 +194,7 @@ impl Probe {
             }
         }
         Err(Error::failed(format!(
-            "there are more than {LISTED_CHILDREN} of them"
+            "there are more than {LISTED_CHILDREN} containers"
         )))
     }
 
@@ -248,7 +250,9 @@ impl Probe {
     /// Returns id and name of the cgroup of this process and of those above it. The programs tell, because a container does not
     /// see them.
     pub fn own_cgroups(&self) -> Result<Vec<(u64, Vec<u8>)>> {
-        let own = self.ask().map_err(|e| refused("ask the BPF programs", e))?;
+        let own = self
+            .ask()
+            .map_err(|e| refused("query the BPF programs", e))?;
         let ids = own[offset_of!(SelfInfo, id)..]
             .chunks_exact(8)
             .take(CGROUP_DEPTH);
@@ -299,7 +303,7 @@ impl Probe {
         self.state.epoch = self.state.epoch.wrapping_add(1);
         self.write_control()?;
         self.give_up_interps()
-            .map_err(|e| refused("steer the BPF programs", e))
+            .map_err(|e| refused("update the settings of the BPF programs", e))
     }
 
     /// Gives up each ELF interpreter that the programs have waited for since the last call: its process ended before its name
@@ -329,7 +333,7 @@ impl Probe {
     fn write_control(&self) -> Result<()> {
         self.maps
             .set_control(&self.state)
-            .map_err(|e| refused("steer the BPF programs", e))
+            .map_err(|e| refused("update the settings of the BPF programs", e))
     }
 
     /// Returns what the programs have counted so far.

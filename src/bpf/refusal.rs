@@ -71,7 +71,7 @@ fn failed(failure: Failure) -> Error {
     let lines: Vec<_> = log.lines().collect();
     let tail = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n  ");
     Error::failed(format!(
-        "the kernel's verifier refuses the BPF {}: {}; please report this with the kernel's version and these lines:\n  {tail}",
+        "the kernel's verifier rejects the BPF {}: {}; please report this with the kernel's version and these lines:\n  {tail}",
         failure.object, failure.cause
     ))
 }

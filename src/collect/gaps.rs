@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a report lacks: the reasons, and how many accesses, files or containers each of them cost.
+//! The gaps of a report: the reasons why something is missing, each with a count of accesses, files or containers.
 
 use crate::bpf::features::Feature;
 use std::fmt;
 
-/// A reason why something is missing in a report.
+/// A reason why something is missing from a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gap {
     BufferFull,
@@ -25,18 +25,18 @@ pub enum Gap {
     Counters,
 }
 
-/// How the count of an earlier run and the count of this one become one.
+/// How to combine the count of an earlier run with the count of this run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Combine {
-    /// Both runs lost something.
+    /// The sum of both counts, because both runs lost something.
     Sum,
-    /// The count is 1 if either run has the gap.
+    /// The larger count: 1 if either run has the gap.
     Max,
-    /// This run finds the gap by what it took over from the earlier one, so that its own count covers both.
+    /// The count of this run, which already includes what it took over from the earlier run.
     Recount,
 }
 
-/// What is known of a gap. The last two members are columns of the README.
+/// The properties of a gap. The last two members are columns of the table in the README.
 pub struct Row {
     pub gap: Gap,
     pub name: &'static str,
@@ -82,7 +82,7 @@ pub const TABLE: [Row; GAPS] = [
         "io_uring",
         Combine::Sum,
         "rings",
-        "A ring of io_uring was made where the kernel does not let snoop trace requests.",
+        "An io_uring ring was created on a kernel that does not let snoop trace its requests.",
     ),
     row(
         Gap::TooLong,
@@ -96,56 +96,56 @@ pub const TABLE: [Row; GAPS] = [
         "unresolved",
         Combine::Sum,
         "accesses",
-        "The directory that the path was relative to was not known.",
+        "The path was relative to a directory that snoop did not know.",
     ),
     row(
         Gap::OtherRoot,
         "other_root",
         Combine::Sum,
         "accesses",
-        "The process was in a mount namespace with another root directory, such as that of a container inside the container.",
+        "The process was in a mount namespace with another root directory, such as a container inside the container.",
     ),
     row(
         Gap::Malformed,
         "malformed",
         Combine::Sum,
         "accesses",
-        "The record made no sense.",
+        "The record could not be decoded.",
     ),
     row(
         Gap::Evicted,
         "evicted",
         Combine::Sum,
         "files",
-        "They were evicted because of `-max-unique-files`.",
+        "The files were evicted because of `-max-unique-files`.",
     ),
     row(
         Gap::LateAttach,
         "late_attach",
         Combine::Recount,
         "containers",
-        "They ran before tracing began: only their programs and what else could be seen to be open or mapped is listed.",
+        "They were already running when tracing began. Of what they used before, only their programs and the files that snoop could see open or mapped are listed.",
     ),
     row(
         Gap::NotWatched,
         "not_watched",
         Combine::Sum,
         "seconds",
-        "snoop did not run: the time between the report that it resumed and its start.",
+        "The time between the last write of the resumed report and the start of this run, when nothing was watched.",
     ),
     row(
         Gap::LeftRunning,
         "left_running",
         Combine::Sum,
         "processes",
-        "They were still running after the command of `snoop run`, and are no longer traced.",
+        "They were still running when the command of `snoop run` ended, and are no longer traced.",
     ),
     row(
         Gap::NothingSeen,
         "nothing_seen",
         Combine::Recount,
         "1",
-        "Nothing has happened yet in what is traced.",
+        "Nothing has happened yet in the traced cgroups.",
     ),
     row(
         Gap::KernelMemory,
@@ -159,14 +159,14 @@ pub const TABLE: [Row; GAPS] = [
         "paths",
         Combine::Max,
         "1",
-        "On this kernel snoop cannot find the names of directories and the real paths.",
+        "On this kernel snoop cannot determine directory names and real paths.",
     ),
     row(
         Gap::ElfInterp,
         "loader",
         Combine::Max,
         "1",
-        "On this kernel snoop cannot find the loaders of programs.",
+        "On this kernel snoop cannot determine the loaders of programs.",
     ),
     row(
         Gap::Counters,
@@ -185,12 +185,12 @@ impl Gap {
         TABLE.iter().map(|row| row.gap)
     }
 
-    /// Returns what the report calls it.
+    /// Returns the name of the gap in the report.
     pub fn name(self) -> &'static str {
         TABLE[self as usize].name
     }
 
-    /// Returns the gap that a report has where the kernel lacks a feature.
+    /// Returns the gap of a report if the kernel lacks a feature.
     pub fn of(feature: Feature) -> Gap {
         match feature {
             Feature::KernelMemory => Gap::KernelMemory,
@@ -214,12 +214,12 @@ impl fmt::Display for Gap {
     }
 }
 
-/// A count for each gap; 0 where nothing is missing.
+/// A count for each gap; 0 if nothing is missing for that reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Gaps([u64; GAPS]);
 
 impl Gaps {
-    /// Takes over what a report says is missing. Reasons that this version does not know are left out.
+    /// Takes over what a report says is missing. Reasons that this version does not know are dropped.
     pub fn from_report(missing: &[(String, u64)]) -> Gaps {
         let mut gaps = Gaps::default();
         for (name, count) in missing {
@@ -243,7 +243,7 @@ impl Gaps {
         Gap::all().map(|gap| (gap, self.get(gap)))
     }
 
-    /// Returns what is missing in a report of both runs.
+    /// Returns the gaps of a report that covers both this run and an earlier one.
     pub fn after(&self, earlier: &Gaps) -> Gaps {
         let mut both = Gaps::default();
         for (gap, now) in self.iter() {
@@ -277,7 +277,7 @@ mod tests {
         assert_eq!(found, expected, "README.md should have\n{head}{shown}\n");
     }
 
-    /// The log and the report call a part of the work by the same name.
+    /// The log and the report use the same name for a feature.
     #[test]
     fn features_have_the_names_of_their_gaps() {
         for feature in Feature::ALL {
@@ -292,21 +292,21 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_done_is_said_once() {
+    fn a_missing_feature_counts_once() {
         assert_eq!(Gap::Paths.combine(1, 1), 1);
         assert_eq!(Gap::ElfInterp.combine(1, 0), 1);
         assert_eq!(Gap::Counters.combine(0, 1), 1);
     }
 
-    /// The containers of the earlier report are among those of this run.
+    /// The containers of the earlier report are among the containers of this run.
     #[test]
-    fn what_containers_say_is_counted_anew() {
+    fn gaps_of_containers_are_counted_anew() {
         assert_eq!(Gap::LateAttach.combine(3, 2), 2);
         assert_eq!(Gap::NothingSeen.combine(1, 0), 0);
     }
 
     #[test]
-    fn a_reason_of_another_version_is_left_out() {
+    fn a_reason_of_another_version_is_dropped() {
         let missing = [("too_long".into(), 4), ("of_another_version".into(), 7)];
         let mut expected = Gaps::default();
         expected.set(Gap::TooLong, 4);
@@ -314,9 +314,9 @@ mod tests {
     }
 
     proptest! {
-        /// A run in which nothing was lost changes nothing, and no count shrinks but those that are counted anew.
+        /// A run in which nothing was lost changes nothing, and only counts that are made anew can shrink.
         #[test]
-        fn nothing_missing_is_forgotten(
+        fn no_gap_is_forgotten(
             earlier in prop::array::uniform(0..1000u64),
             now in prop::array::uniform(0..1000u64),
         ) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `snoop check`: tells what the host can do, and tries it.
+//! `snoop check`: reports what the host can do, and tries it.
 
 use super::facts::{Btf, Facts, look};
 use super::{Plan, layout, plan};
@@ -11,7 +11,7 @@ use crate::path::Excludes;
 use crate::sys::capabilities::{CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN};
 use std::path::Path;
 
-/// Returns a line for each thing that tracing needs and for each way to use snoop, and the exit status: 1 if none of these
+/// Returns a line for each requirement of tracing and for each way to use snoop. The exit status is 1 if none of these
 /// ways works.
 pub fn check() -> (String, u8) {
     let facts = look(Path::new("/"));
@@ -49,8 +49,8 @@ pub fn check() -> (String, u8) {
     }
 }
 
-/// Takes all steps of tracing except the tracing itself. Adds a line for each step that worked and for each way to use
-/// snoop, and returns whether one of these ways works.
+/// Takes all steps up to the tracing itself. Adds a line for each step that worked and for each way to use snoop.
+/// Returns whether at least one of these ways works.
 fn try_all(facts: &Facts, lines: &mut Vec<(&str, String)>) -> Result<bool> {
     let plan = plan(facts, None)?;
     let layout = layout(plan.buffer)?;
@@ -67,7 +67,7 @@ fn try_all(facts: &Facts, lines: &mut Vec<(&str, String)>) -> Result<bool> {
     let own = probe.own_cgroups()?;
     let shown = |pod: Pod| String::from_utf8_lossy(&pod.cgroup.path).into_owned();
     let ways = [
-        ("own pod", Pod::among(&own).map(shown)),
+        ("snoop's pod", Pod::among(&own).map(shown)),
         ("-cgroup", named_cgroups(&plan, &own)),
         (
             "snoop run",
@@ -85,11 +85,11 @@ fn try_all(facts: &Facts, lines: &mut Vec<(&str, String)>) -> Result<bool> {
     Ok(any)
 }
 
-/// Returns which cgroups `-cgroup` can name here.
+/// Returns a text that says which cgroups `-cgroup` can name here.
 fn named_cgroups(plan: &Plan, own: &[(u64, Vec<u8>)]) -> Result<String> {
     match (plan.cgroup_mount(), Pod::parent(own)) {
         (Ok(mount), _) if cgroup::shows_root(mount) => Ok(format!("all below {}", mount.display())),
-        (_, Ok(_)) => Ok("@parent; other cgroups cannot be seen from here".into()),
+        (_, Ok(_)) => Ok("@parent; other cgroups are not visible from here".into()),
         (Ok(mount), Err(_)) => Ok(format!("those below {}", mount.display())),
         (Err(e), Err(_)) => Err(e),
     }

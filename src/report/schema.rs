@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What those who write and read reports agree on: the version, the fields, and names of files as JSON strings.
+//! The definitions that writers and readers of reports share: the version, the fields, and names of files as JSON
+//! strings.
 //!
-//! A new field of a container begins here: a line in the table below and a member of [`ContainerEntry`]. The compiler
-//! then asks for the places that write and read it, here and in `collect/container.rs`, and a test asks for the line in
-//! the README.
+//! To add a field of a container, add a line to the table below and a member to [`ContainerEntry`]. The compiler then
+//! points to the places that write and read the field, here and in `collect/container.rs`, and a test asks for the line
+//! in the README.
 
 use serde_json::{Value, json};
 use std::borrow::Cow;
 
-/// Version of the format. A change that a reader must know of increments it.
+/// The version of the format. It is incremented when readers must change.
 pub const SCHEMA: u32 = 1;
 
 /// Members of a JSON object, in the order in which they are written.
 pub type Fields = Vec<(&'static str, Value)>;
 
-/// The objects of a report that have fields of their own.
+/// The objects of a report whose fields are listed in [`FIELDS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Object {
     Report,
@@ -29,23 +30,24 @@ pub enum Kind {
     Text,
     Time,
     Flag,
-    /// An object whose keys are no fields of the report's own.
+    /// An object whose keys are not fields of the report.
     Map,
     Texts,
     Objects,
 }
 
-/// A field of the report. Its `meaning` is one sentence of the README.
+/// A field of the report.
 #[derive(Debug)]
 pub struct Field {
     pub name: &'static str,
-    /// The objects in which it stands.
+    /// The objects that have the field.
     pub objects: &'static [Object],
     pub kind: Kind,
+    /// The explanation in the README.
     pub meaning: &'static str,
 }
 
-/// Makes of each line a constant that holds the field's name, and of all lines the table [`FIELDS`].
+/// Turns each line into a constant that holds the field's name, and all lines together into the table [`FIELDS`].
 macro_rules! fields {
     ($($constant:ident = $name:literal, $kind:ident of [$($object:ident),+]: $meaning:literal;)+) => {
         /// The name of each field.
@@ -64,7 +66,7 @@ macro_rules! fields {
 }
 
 fields! {
-    SCHEMA = "schema", Number of [Report]: "Version of the format. A change that a reader must know of increments it.";
+    SCHEMA = "schema", Number of [Report]: "The version of the format. It is incremented when readers must change.";
     CONTAINER_ID = "container_id", Text of [Report]: "The value of `-container-id`.";
     IMAGE = "image", Text of [Report]: "The value of `-image`.";
     IMAGE_DIGEST = "image_digest", Text of [Report]: "The value of `-image-digest`.";
@@ -73,28 +75,28 @@ fields! {
     POD_UID = "pod_uid", Text of [Report]: "The value of `POD_UID`.";
     NODE_NAME = "node_name", Text of [Report]: "The value of `NODE_NAME`.";
     LABELS = "labels", Map of [Report]: "The value of `-labels`.";
-    STARTED_AT = "started_at", Time of [Report]: "When the first run that the report covers began.";
+    STARTED_AT = "started_at", Time of [Report]: "When the first run covered by the report began.";
     LAST_UPDATED_AT = "last_updated_at", Time of [Report]: "When the report was written.";
-    FILES = "files", Texts of [Report, Container]: "The paths that were used, sorted. Those of the report are the union over its containers.";
+    FILES = "files", Texts of [Report, Container]: "The paths that were used, sorted. The report's own list is the union of its containers' lists.";
     CONTAINERS = "containers", Objects of [Report]: "The containers that were traced.";
-    NAME = "name", Text of [Container]: "Its name in Kubernetes where the pod shares its process namespace, else its short id, or the name of its cgroup.";
-    CGROUP_ID = "cgroup_id", Number of [Container]: "The id of its cgroup; 0 if it has done nothing since snoop resumed the report.";
+    NAME = "name", Text of [Container]: "Its Kubernetes name if the pod shares its process namespace; otherwise its short id or the name of its cgroup.";
+    CGROUP_ID = "cgroup_id", Number of [Container]: "The id of its cgroup; 0 if the container has not been active since snoop resumed the report.";
     CGROUP_PATH = "cgroup_path", Text of [Container]: "The path of its cgroup, as in `/proc/PID/cgroup`.";
-    MOUNTS = "mounts", Objects of [Container]: "The file systems on which files were opened or executed, or to which a process changed its directory, 256 at most: they tell what comes from the image and what from volumes.";
+    MOUNTS = "mounts", Objects of [Container]: "The file systems on which a process opened or executed files or changed its directory, at most 256. They show what comes from the image and what from volumes.";
     POINT = "point", Text of [Mount]: "The mount point.";
     TYPE = "type", Text of [Mount]: "The type of the file system.";
-    UNIQUE_FILES = "unique_files", Number of [Container]: "How many paths its `files` holds.";
-    ATTACHED_LATE = "attached_late", Flag of [Container]: "The container ran before tracing began. Left out if false.";
-    ENDED = "ended", Flag of [Container]: "Its cgroup was removed. Left out if false.";
-    MERGED = "merged", Number of [Container]: "How many containers that ended earlier are part of this entry: only the 64 that ended last have entries of their own. Left out if 0.";
-    TOTAL_EVENTS = "total_events", Number of [Report, Container]: "File accesses seen: those that added a file, were known, excluded, failed or were lost.";
-    DROPPED_EVENTS = "dropped_events", Number of [Report]: "Accesses that were lost, for all reasons together.";
-    EVICTED_FILES = "evicted_files", Number of [Report]: "Files that were evicted because of `-max-unique-files`.";
+    UNIQUE_FILES = "unique_files", Number of [Container]: "The number of paths in its `files`.";
+    ATTACHED_LATE = "attached_late", Flag of [Container]: "The container was already running when tracing began. Omitted if false.";
+    ENDED = "ended", Flag of [Container]: "Its cgroup was removed. Omitted if false.";
+    MERGED = "merged", Number of [Container]: "The number of containers that ended earlier and are merged into this entry; only the last 64 to end keep their own entries. Omitted if 0.";
+    TOTAL_EVENTS = "total_events", Number of [Report, Container]: "All file accesses seen: they added a file, were already known, were excluded, failed or were lost.";
+    DROPPED_EVENTS = "dropped_events", Number of [Report]: "Accesses that were lost, for whatever reason.";
+    EVICTED_FILES = "evicted_files", Number of [Report]: "Files evicted because of `-max-unique-files`.";
     COMPLETE = "complete", Flag of [Report]: "Nothing is missing.";
-    MISSING = "missing", Map of [Report]: "What is missing: each reason with a count. The next table has the reasons.";
+    MISSING = "missing", Map of [Report]: "What is missing: each reason with a count. The next table lists the reasons.";
 }
 
-/// The numbers of a report as a whole.
+/// The counts of a whole report.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ReportTotals {
     pub total: u64,
@@ -103,7 +105,7 @@ pub struct ReportTotals {
 }
 
 impl ReportTotals {
-    /// Returns the sums of both.
+    /// Returns the sum of both, count by count.
     pub fn plus(self, other: ReportTotals) -> ReportTotals {
         let ReportTotals {
             total,
@@ -130,7 +132,7 @@ impl ReportTotals {
         ]
     }
 
-    /// Returns the numbers of a report; `None` if one is not there.
+    /// Returns the counts in a report. `None` if one of them is missing.
     pub fn from_json(report: &Value) -> Option<ReportTotals> {
         Some(ReportTotals {
             total: report[field::TOTAL_EVENTS].as_u64()?,
@@ -140,7 +142,7 @@ impl ReportTotals {
     }
 }
 
-/// What a report says of one container beside its files.
+/// The content of a report about one container, except its files.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ContainerEntry {
     pub name: String,
@@ -189,7 +191,7 @@ impl ContainerEntry {
         fields
     }
 
-    /// Returns the entry of a container that a report lists; `None` if a field is not there or has another type.
+    /// Returns the entry of a container in a report. `None` if a field is missing or has another type.
     pub fn from_json(container: &Value) -> Option<ContainerEntry> {
         let bytes = |value: &Value| decode_name(value.as_str()?);
         let mount =
@@ -201,7 +203,7 @@ impl ContainerEntry {
         }
         Some(ContainerEntry {
             name: container[field::NAME].as_str()?.into(),
-            // Of a run that has ended it means nothing.
+            // A report without the id is not damaged, because the ids of a run that has ended mean nothing.
             cgroup_id: container[field::CGROUP_ID].as_u64().unwrap_or(0),
             cgroup_path,
             mounts: mounts.map(mount).collect::<Option<_>>()?,
@@ -214,8 +216,8 @@ impl ContainerEntry {
     }
 }
 
-/// Returns a name as a JSON string. What is not UTF-8 is kept: each such byte becomes NUL and two hexadecimal digits. No
-/// name holds a NUL, so nothing else looks like that.
+/// Returns a name as a JSON string. Each byte that is not part of valid UTF-8 becomes NUL and two hexadecimal digits.
+/// This is unambiguous, because no name contains a NUL.
 pub fn encode_name(name: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = std::str::from_utf8(name) {
         return text.into();
@@ -230,7 +232,7 @@ pub fn encode_name(name: &[u8]) -> Cow<'_, str> {
     text.into()
 }
 
-/// Returns the name that [`encode_name`] wrote as this string; `None` if it wrote no such string.
+/// Returns the name that [`encode_name`] turned into this string. `None` if it never returns such a string.
 pub fn decode_name(text: &str) -> Option<Vec<u8>> {
     let mut pieces = text.split('\0');
     let mut name = pieces.next()?.as_bytes().to_vec();
@@ -275,7 +277,7 @@ mod tests {
     fn the_readme_has_every_field() {
         let readme = include_str!("../../README.md");
         let (_, table) = readme
-            .split_once("| field | of | type | |\n| --- | --- | --- | --- |\n")
+            .split_once("| field | object | type | |\n| --- | --- | --- | --- |\n")
             .unwrap();
         let found: Vec<_> = table.lines().take_while(|line| !line.is_empty()).collect();
         let expected: Vec<_> = FIELDS.iter().map(row).collect();
@@ -298,9 +300,10 @@ mod tests {
         files.collect()
     }
 
-    /// A name that is one plain word means something else elsewhere, so only the room of the report is searched for it.
+    /// Field names of one plain word have other meanings elsewhere, so the test searches only the report's room for
+    /// them.
     #[test]
-    fn no_other_file_has_the_name_of_a_field() {
+    fn only_this_file_spells_out_field_names() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
         let files = sources(&root);
         assert!(files.len() > 30);
@@ -357,12 +360,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_name_comes_back(name in a_name()) {
+        fn any_name_survives_a_round_trip(name in a_name()) {
             prop_assert_eq!(decode_name(&encode_name(&name)), Some(name));
         }
 
         #[test]
-        fn any_container_comes_back(entry in an_entry()) {
+        fn any_container_survives_a_round_trip(entry in an_entry()) {
             let mut container = object(entry.to_fields());
             container[field::FILES] = json!([]);
             let text = container.to_string();
@@ -371,9 +374,9 @@ mod tests {
         }
     }
 
-    /// A container without one of these is none.
+    /// Without one of these fields, the object is not a container.
     #[test]
-    fn fields_that_a_container_needs() {
+    fn a_container_needs_these_fields() {
         let entry = ContainerEntry {
             cgroup_path: b"/a".to_vec(),
             ..ContainerEntry::default()
@@ -399,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn totals_come_back() {
+    fn totals_survive_a_round_trip() {
         let totals = ReportTotals {
             total: 7,
             dropped: 2,
@@ -417,14 +420,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_does_not_become_one() {
+    fn invalid_encodings_are_refused() {
         for wrong in ["/a\0", "\0e", "\0xy", "\0é"] {
             assert_eq!(decode_name(wrong), None, "{wrong:?}");
         }
     }
 
     #[test]
-    fn names_are_kept_whatever_their_bytes() {
+    fn names_of_any_bytes_are_encoded() {
         assert_eq!(encode_name(b"/plain"), "/plain");
         assert_eq!(encode_name("/é".as_bytes()), "/é");
         assert_eq!(encode_name(b"/a\xffb\xc3"), "/a\0ffb\0c3");
