@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The one error type. In one line it says what was attempted, on what, and what to change. An error about a flag has the
-//! form `-flag=value: why; what to do`.
+//! The one error type. An error is one line that says what was attempted, why it failed, and what to change. An error
+//! about a flag has the form `-flag=value: why; what to do`.
 
 use std::fmt;
 
@@ -9,10 +9,10 @@ pub const FAILED: u8 = 1;
 /// The exit status if the command line or the configuration is wrong.
 pub const USAGE: u8 = 2;
 
-/// A failure, told in one line for people.
+/// A failure, described in one line for people.
 #[derive(Debug)]
 pub struct Error {
-    /// The exit status that it leads to.
+    /// The exit status with which snoop ends.
     pub status: u8,
     message: String,
 }
@@ -20,7 +20,8 @@ pub struct Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// What the user gave is wrong. The message names the flag, the value, and what would be right.
+    /// Returns the error for wrong input from the user. The message names the flag, the value, and a value that would
+    /// be right.
     pub fn usage(message: impl Into<String>) -> Error {
         Error {
             status: USAGE,
@@ -28,7 +29,8 @@ impl Error {
         }
     }
 
-    /// The machine refused something. The message names what was attempted, the cause, and the remedy.
+    /// Returns the error for something that the machine refused. The message names the attempt, the cause, and the
+    /// remedy.
     pub fn failed(message: impl Into<String>) -> Error {
         Error {
             status: FAILED,
@@ -50,7 +52,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Makes the error for something that the kernel refused and that no flag can change.
+/// Returns the error for something that the kernel refused and for which there is no remedy to name.
 pub fn cannot(what: &str, e: std::io::Error) -> Error {
     Error::failed(format!("cannot {what}: {e}"))
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Sets of files that hold 100,000 paths in a few MiB: one tree of names, and a set of its nodes for each container.
+//! Sets of files that hold 100,000 paths in a few MiB: one tree of names, and for each container a set of nodes of the
+//! tree.
 
 pub mod file_set;
 mod hash_table;

@@ -1,33 +1,33 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! snoop records which files the containers of a pod use.
 //!
-//! Each room is a module and the folder of its name. The list begins with the lowest room: a room uses only rooms above
-//! it in this list, as tests/rooms.rs checks. The blank lines keep rustfmt from sorting it.
+//! The modules below are the rooms of the program, each with the folder of its name. The lowest room comes first: a room
+//! uses only rooms above it in this list, as tests/rooms.rs checks. The blank lines keep rustfmt from sorting the list.
 //!
-//! Unsafe code is denied, except in the modules that share memory with the kernel or call libc: an `allow` precedes their
-//! declaration.
+//! Unsafe code is denied, except in the modules that share memory with the kernel or call libc. An `allow` precedes the
+//! declaration of each of them.
 
 #![deny(unsafe_code)]
 
 /// The one error type.
 pub mod error;
 
-/// Times as text.
+/// Points in time as text.
 pub mod time;
 
 /// Paths as bytes.
 pub mod path;
 
-/// System calls, and what confines a process.
+/// Syscalls behind safe functions, and the sandbox.
 pub mod sys;
 
 /// Log lines on standard error.
 pub mod log;
 
-/// The BPF programs: the kernel's structures, the records they send, loading.
+/// The BPF programs: the kernel's structures, the records that the programs send, loading and attaching.
 pub mod bpf;
 
-/// Where records come from.
+/// The ring buffer and the perf buffers, which carry the records from the kernel to snoop.
 #[allow(unsafe_code)]
 pub mod ring;
 
@@ -37,25 +37,25 @@ pub mod files;
 /// Archives as streams: tar, compression, digests.
 pub mod archive;
 
-/// The report: its fields, and reports that were written earlier.
+/// The report: its fields, how it is written, and how earlier reports are read.
 pub mod report;
 
-/// Cgroups, and what is traced.
+/// Cgroups, and the selection of those to trace.
 pub mod cgroup;
 
-/// A directory that holds an image, compared with reports.
+/// An unpacked image, compared with reports.
 pub mod image;
 
-/// An image and its reports to the small image.
+/// `snoop slim`, which builds a small image from an image and its reports.
 pub mod slim;
 
-/// Records become files of containers.
+/// The collector, which turns records into the files of containers.
 pub mod collect;
 
-/// The HTTP listener, and the client that asks it.
+/// The HTTP listener, and the client of `snoop health`.
 pub mod http;
 
-/// `/metrics`.
+/// The metrics, in the text format of Prometheus.
 pub mod metrics;
 
 /// What the host can do.
@@ -64,5 +64,5 @@ pub mod preflight;
 /// The command line.
 pub mod args;
 
-/// The steps before the loop, and the loop.
+/// The steps of starting, and the epoll loop.
 pub mod tracer;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Writes one line per message on standard error, if the message's level is asked for: text for people on a terminal,
-//! JSON otherwise, for the programs that collect the logs of containers.
+//! Writes the log to standard error, one line for each message that is at or above the chosen level. On a terminal a
+//! line is text for people. Otherwise it is JSON, for the programs that collect the logs of containers.
 
 use crate::sys::epoll;
 use crate::time::rfc3339;
@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::time::SystemTime;
 
-/// How much a message matters, the least first.
+/// How important a message is, the least important first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     Debug,
@@ -44,7 +44,7 @@ pub fn set_level(level: Level) {
     LEVEL.store(level as u8, Ordering::Relaxed);
 }
 
-/// Returns whether this level is asked for, for messages that are costly to make.
+/// Returns whether messages of this level are written. Check it before building a costly message.
 pub fn is_on(level: Level) -> bool {
     level as u8 >= LEVEL.load(Ordering::Relaxed)
 }
@@ -58,7 +58,7 @@ pub fn line(level: Level, message: impl Display) {
         return;
     }
     let mut err = io::stderr().lock();
-    // The program that collects the log may have stopped reading. The tracing goes on.
+    // The program that collects the log may have stopped reading. Tracing must continue.
     if !epoll::can_write(err.as_fd()) {
         DROPPED_LINES.fetch_add(1, Ordering::Relaxed);
         return;
@@ -85,7 +85,7 @@ enum Form {
     Json,
 }
 
-/// Returns the line of a message, behind a line that says how many were dropped, if some were.
+/// Returns the line of a message. If lines were dropped, a line that says how many precedes it.
 fn format(dropped: u32, level: Level, message: &str, form: Form, now: SystemTime) -> String {
     let line = |level: Level, message: &str| match form {
         Form::Text => format!("snoop: {level}: {message}\n"),
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn dropped_lines_are_mentioned_before_the_next_one() {
+    fn dropped_lines_are_reported_before_the_next_line() {
         assert_eq!(
             formatted(3, "it goes on", Form::Text),
             "snoop: warn: dropped 3 log lines because nothing was reading them\nsnoop: info: it goes on\n"

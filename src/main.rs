@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The story: parse, look at the host, select what to trace, load, attach, resume, confine, loop.
+//! All steps, in order: parse, look at the host, select what to trace, load, attach, resume, list, confine, loop.
 
 #![deny(unsafe_code)]
 
@@ -17,18 +17,18 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let words = env::args_os().skip(1);
-    let done = args::parse(words, |name| env::var_os(name)).and_then(obey);
+    let done = args::parse(words, |name| env::var_os(name)).and_then(execute);
     let status = done.unwrap_or_else(|e| {
-        // If standard error is closed, the exit status still tells that it failed.
+        // If standard error is closed, the exit status still shows the failure.
         let _ = writeln!(io::stderr(), "snoop: {e}");
         e.status
     });
     ExitCode::from(status)
 }
 
-/// Does what the command line says, and returns the exit status.
-fn obey(command: Command) -> Result<u8> {
-    // For many short writes: Rust's own standard output flushes each line.
+/// Carries out the command, and returns the exit status.
+fn execute(command: Command) -> Result<u8> {
+    // The tools make many short writes, and Rust's own standard output flushes each line.
     let out = || BufWriter::with_capacity(64 << 10, io::stdout().lock());
     let (text, status) = match command {
         Command::Help(text) => (text, 0),

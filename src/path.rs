@@ -7,8 +7,8 @@ pub fn push(path: &mut Vec<u8>, name: &[u8]) {
     path.extend(name);
 }
 
-/// Makes a path from names that begin with the leaf, each followed by a slash: `b/a/` becomes `/a/b`, and nothing becomes
-/// `/`.
+/// Appends the path whose names `part` lists from the leaf up, each followed by a slash: `b/a/` becomes `/a/b`, and an
+/// empty `part` becomes `/`.
 pub fn path_from_leaf(part: &[u8], path: &mut Vec<u8>) {
     path.clear();
     for name in part.split(|b| *b == b'/').rev().filter(|n| !n.is_empty()) {
@@ -24,7 +24,7 @@ pub fn is_below(path: &[u8], root: &[u8]) -> bool {
     seen_from(root, path).is_some()
 }
 
-/// Returns the path as a process sees it whose root directory is `root`. `None` if it is not below that directory.
+/// Returns the path as it looks to a process whose root directory is `root`. `None` if the path is not below `root`.
 pub fn seen_from<'a>(root: &[u8], path: &'a [u8]) -> Option<&'a [u8]> {
     let below = path.strip_prefix(root.strip_suffix(b"/").unwrap_or(root))?;
     match below {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The report: a snapshot as JSON.
+//! Writes the report: a snapshot as JSON.
 //!
-//! The arrays of files are written name by name; what is small, and every name with an unusual byte, goes through
+//! The arrays of files are written name by name. Everything small, and every name with an unusual byte, goes through
 //! serde_json.
 
 pub mod file;
@@ -22,21 +22,21 @@ use serde_json::Value;
 use std::io::{self, Write};
 use std::time::SystemTime;
 
-/// Everything that a report says, at one point in time.
+/// The content of a report at one point in time.
 pub struct Snapshot<'a> {
     pub metadata: &'a Metadata,
-    /// When the first of the runs that the report covers began, as RFC 3339 writes it.
+    /// When the first run covered by the report began, in RFC 3339.
     pub started_at: &'a str,
     pub updated_at: SystemTime,
     pub containers: Vec<ContainerSnapshot<'a>>,
-    /// The paths of the files that the containers' sets hold.
+    /// The paths of the files in the containers' sets.
     pub tree: &'a PathTree,
     pub totals: ReportTotals,
-    /// The reasons why something is missing, each with a count that is not 0.
+    /// The reasons why something is missing, each with a count above 0.
     pub missing: Vec<(&'static str, u64)>,
 }
 
-/// A container of the report and the set of its files.
+/// A container of the report, and the set of its files.
 pub struct ContainerSnapshot<'a> {
     pub entry: ContainerEntry,
     pub files: &'a FileSet,
@@ -77,7 +77,7 @@ impl Snapshot<'_> {
     }
 }
 
-/// Writes each field with a comma behind it. Each element of an array has a line of its own, so that no line is long.
+/// Writes each field, followed by a comma. Each element of an array is on its own line, so that no line gets long.
 fn write_fields(out: &mut dyn Write, indent: &str, fields: &Fields) -> io::Result<()> {
     for (key, value) in fields {
         write!(out, "{indent}\"{key}\": ")?;
@@ -94,8 +94,8 @@ fn write_fields(out: &mut dyn Write, indent: &str, fields: &Fields) -> io::Resul
     Ok(())
 }
 
-/// Writes the field with the paths of files, one per line. There may be 100,000 of them while the ring buffer waits, so
-/// they do not go through serde_json.
+/// Writes the field with the paths of files, one per line. There may be 100,000 paths, and the ring buffer waits
+/// meanwhile. So they do not go through serde_json, which is slower.
 fn write_files(
     out: &mut dyn Write,
     indent: &str,
@@ -105,7 +105,7 @@ fn write_files(
     write!(out, "{indent}\"{}\": [", field::FILES)?;
     let between = format!(",\n{indent}  \"");
     let mut separator = &between[1..];
-    // The directory that the last file was in, as it stands in a string.
+    // The directory of the last file, escaped for a JSON string.
     let (mut directory, mut beginning, mut path) = (None, Vec::new(), Vec::new());
     let mut text = Vec::with_capacity(TEXT + 4096);
     for file in files {
@@ -135,10 +135,10 @@ fn write_files(
     out.write_all(&text)
 }
 
-/// How many bytes are written at once.
+/// The number of bytes that are written at once.
 const TEXT: usize = 60 << 10;
 
-/// Appends a name as a JSON string has it.
+/// Appends a name, escaped for a JSON string.
 fn escape(name: &[u8], to: &mut Vec<u8>) {
     let is_plain = |b: &u8| matches!(b, b' '..=b'~') && !matches!(b, b'"' | b'\\');
     if name.iter().all(is_plain) {
@@ -158,7 +158,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn the_report_is_what_it_was() {
+    fn the_report_is_the_golden_one() {
         assert_golden("report.json", &Sample::make().written());
     }
 
@@ -178,9 +178,9 @@ mod tests {
         }
     }
 
-    /// The sample has every field of the table, each in its objects and of its type, and no other.
+    /// The sample has every field of the table, in the right objects and of the right type, and no other fields.
     #[test]
-    fn the_table_of_fields_is_true() {
+    fn the_sample_has_exactly_the_fields_of_the_table() {
         let report: Value = serde_json::from_str(&Sample::make().written()).unwrap();
         let mut objects = vec![(Object::Report, &report)];
         for container in report[field::CONTAINERS].as_array().unwrap() {
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_at_all_is_a_report_too() {
+    fn an_empty_snapshot_is_a_report() {
         let sample = Sample::make();
         let snapshot = Snapshot {
             containers: Vec::new(),

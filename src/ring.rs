@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Reads the BPF ring buffer (Linux 5.8), and hands out the bytes of each record in order.
+//! Reads the BPF ring buffer (Linux 5.8) and hands out the bytes of each record in order.
 //!
 //! The buffer is shared memory: a page with the consumer's position, a page with the producer's position, then the data.
 //! Each record begins with its length and two flags (kernel/bpf/ringbuf.c, Documentation/bpf/ringbuf.rst).
 //!
-//! The kernel offers the data twice in a row, so that no record wraps. But what is mapped twice counts twice as resident
-//! memory. So snoop maps the data once, and copies the rare record that wraps.
+//! The kernel lets a process map the data twice in a row, so that no record wraps. But memory that is mapped twice
+//! counts twice as resident, so snoop maps the data once and copies the rare record that wraps.
 
 pub mod perf;
 
@@ -28,13 +28,13 @@ const DISCARDED: u32 = 1 << 30;
 /// The length of the header of a record.
 const HEADER: usize = 8;
 
-/// The source of records: one ring buffer, or a perf buffer for each CPU.
+/// The source of records: one ring buffer, or one perf buffer for each CPU.
 pub enum Records<F> {
     Ring(Ring<F>),
     Perf(PerfBuffers<F>),
 }
 
-/// How often perf buffers are looked at. Each of them reports only when a part of it is full.
+/// How often to look at the perf buffers. A perf buffer becomes ready only when a part of it is full.
 const LOOK_AFTER: Duration = Duration::from_secs(1);
 
 impl Records<Map> {
@@ -79,7 +79,7 @@ impl<F: AsFd> Records<F> {
         }
     }
 
-    /// Calls `each` with the records that are there, `limit` at most. Returns how many there were.
+    /// Calls `each` with the records that wait, at most `limit` of them. Returns how many it read.
     pub fn read(&mut self, limit: usize, each: impl FnMut(&[u8])) -> usize {
         match self {
             Records::Ring(ring) => ring.read(limit, each),
@@ -87,7 +87,7 @@ impl<F: AsFd> Records<F> {
         }
     }
 
-    /// Returns how long to wait at most before looking for records that were not reported.
+    /// Returns the longest time to wait before looking for records that epoll has not reported.
     pub fn look_after(&self) -> Option<Duration> {
         matches!(self, Records::Perf(_)).then_some(LOOK_AFTER)
     }
@@ -130,7 +130,7 @@ impl<F: AsFd> Ring<F> {
 
     /// Returns the consumer's and the producer's position.
     fn positions(&self) -> (&AtomicUsize, &AtomicUsize) {
-        // SAFETY: both pages are mapped as long as self lives, begin with an aligned unsigned long
+        // SAFETY: both pages are mapped while self lives, begin with an aligned unsigned long
         // (the kernel's type for positions), and are only accessed atomically on either side.
         unsafe {
             (
@@ -143,8 +143,8 @@ impl<F: AsFd> Ring<F> {
     /// Returns `len` bytes of the data.
     fn data(&self, at: usize, len: usize) -> &[u8] {
         assert!(at + len <= self.size, "a piece of the ring");
-        // SAFETY: the data is mapped as long as self lives; the caller takes bytes of a record that is complete,
-        // which the kernel leaves alone until the consumer's position has passed it.
+        // SAFETY: the data is mapped while self lives. The caller takes bytes of a complete record, which the kernel
+        // does not change until the consumer's position has passed it.
         unsafe { slice::from_raw_parts(self.producer.at(page_size()).add(at), len) }
     }
 
@@ -158,8 +158,9 @@ impl<F: AsFd> Ring<F> {
         self.positions().1.load(Ordering::Acquire)
     }
 
-    /// Calls `each` with the records that are there, `limit` at most. Returns how many there were. Whatever the buffer holds,
-    /// it is read within its bounds: if it makes no sense, an empty record stands for everything that waits.
+    /// Calls `each` with the records that wait, at most `limit` of them. Returns how many it read. The function never
+    /// reads outside the buffer, whatever the buffer holds. If a length or position is invalid, one empty record
+    /// replaces all records that wait.
     pub fn read(&mut self, limit: usize, mut each: impl FnMut(&[u8])) -> usize {
         let mut at = self.position();
         let mut count = 0;
@@ -216,7 +217,7 @@ mod tests {
     use std::fs::File;
     use std::os::unix::fs::FileExt;
 
-    /// Where the positions are in the map's file, and where the data begins.
+    /// Where the consumer's position is in the map's file.
     const CONSUMER: u64 = 0;
     fn producer() -> u64 {
         page_size() as u64
@@ -232,7 +233,7 @@ mod tests {
     }
 
     impl Kernel {
-        /// All records before this position were read.
+        /// Returns a ring in which all records before this position have been read.
         fn at(position: u64) -> Kernel {
             let file = tempfile::tempfile().unwrap();
             file.set_len(3 * page_size() as u64).unwrap();
@@ -282,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn records_come_in_order_and_no_more_than_asked_for() {
+    fn records_are_read_in_order_up_to_the_limit() {
         let mut kernel = Kernel::at(0);
         let mut ring = kernel.ring();
         assert_eq!(read(&mut ring, 100), [""; 0]);
@@ -298,9 +299,9 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_wraps_is_whole() {
+    fn a_record_that_wraps_is_read_whole() {
         let text = "around the end of the data";
-        // The data wraps at the front of the record, in the middle of it, and behind its last byte.
+        // The data wraps at the start of the record, in its middle, and after its last byte.
         for before_end in [HEADER as u64, HEADER as u64 + 8, 32, 40] {
             let mut kernel = Kernel::at(5 * page_size() as u64 - before_end);
             let mut ring = kernel.ring();
@@ -311,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_that_is_full_is_read_to_its_end() {
+    fn a_full_ring_is_read_to_its_end() {
         let mut kernel = Kernel::at(page_size() as u64 / 2);
         let mut ring = kernel.ring();
         let records = page_size() / 16;
@@ -324,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_record_holds_up_those_behind_it() {
+    fn a_busy_record_holds_up_the_records_after_it() {
         let mut kernel = Kernel::at(0);
         let mut ring = kernel.ring();
         kernel.write(0, b"done");
@@ -337,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_discarded_record_is_passed_over() {
+    fn a_discarded_record_is_skipped() {
         let mut kernel = Kernel::at(0);
         let mut ring = kernel.ring();
         kernel.write(DISCARDED, b"discarded");
@@ -349,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_past_the_end_stands_for_everything_that_waits() {
+    fn an_invalid_length_yields_one_empty_record_for_all_that_wait() {
         for len in [9, 17, page_size() as u32, DISCARDED - 1] {
             let mut kernel = Kernel::at(0);
             let mut ring = kernel.ring();
@@ -364,13 +365,13 @@ mod tests {
     }
 
     #[test]
-    fn positions_that_are_too_far_apart_stand_for_one_empty_record() {
+    fn positions_that_are_too_far_apart_yield_one_empty_record() {
         let mut kernel = Kernel::at(64);
         let mut ring = kernel.ring();
         kernel.set_end(64 + 2 * page_size() as u64);
         assert_eq!(read(&mut ring, 100), [""]);
         assert_eq!(ring.position(), ring.end());
-        // An end before the position is nothing at all.
+        // If the end is before the position, there is nothing to read.
         kernel.set_end(8);
         assert_eq!(read(&mut ring, 100), [""; 0]);
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The one door to libc: each module holds the calls of one subject. Descriptors are owned.
+//! The only module that calls libc. Each submodule holds the calls of one subject. Descriptors are owned types.
 
 #[allow(unsafe_code)]
 pub mod capabilities;
@@ -31,7 +31,7 @@ pub mod timer;
 
 use std::io;
 
-/// Turns what a libc call returned into a result: -1 means "see errno".
+/// Converts the return value of a libc call into a result. -1 means that errno has the error.
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     match result {
         -1 => Err(io::Error::last_os_error()),

@@ -23,7 +23,7 @@ pub fn rfc3339(time: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
-/// Reads what [`rfc3339`] wrote; `None` if it is something else.
+/// Parses a time that [`rfc3339`] wrote. Returns `None` for any other text.
 pub fn parse_rfc3339(text: &str) -> Option<SystemTime> {
     let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
     let numbers = |text: &str, separator: char| -> Option<[u64; 3]> {
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times() {
+    fn times_are_written_and_parsed() {
         for (seconds, text) in [
             (0, "1970-01-01T00:00:00Z"),
             (951_782_399, "2000-02-28T23:59:59Z"),
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn every_day_comes_back() {
+    fn every_day_survives_a_round_trip() {
         for day in 0..100_000 {
             let time = UNIX_EPOCH + Duration::from_secs(day * 86_400 + day % 86_400);
             assert_eq!(parse_rfc3339(&rfc3339(time)), Some(time));

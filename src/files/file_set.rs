@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The set of one container's files, with a hard capacity.
 //!
-//! A set that is full evicts the file that was used longest ago, by the clock algorithm: each use of a file sets its
-//! mark; a hand goes round, removes marks, and evicts the first file that has none. The programs in the kernel must
-//! then forget the accesses that led to that file, or they would not report its next use.
+//! A full set evicts the least recently used file by the clock algorithm. Each use of a file sets its mark. A hand goes
+//! round, removes marks, and evicts the first file without a mark. The programs in the kernel must then forget the
+//! accesses that led to that file, or they would not report its next use.
 
 use crate::files::hash_table;
 use crate::files::path_tree::{Id, PathTree};
@@ -14,21 +14,21 @@ pub struct FileSet {
     files: Bits,
     used: Bits,
     len: usize,
-    /// 0 is unbounded.
+    /// The capacity; 0 means unbounded.
     capacity: usize,
     hand: Id,
     keys: Keys,
 }
 
-/// The key for a file to which no access of this run led: the programs have no such key.
+/// The key of a file to which no access of this run has led. The programs use no such key.
 pub const NO_KEY: u32 = 0;
 
-/// What adding a path did.
+/// The result of adding a path.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Added {
     Known,
     New,
-    /// New, and another file was evicted.
+    /// The path is new, and another file was evicted for it.
     Evicting,
 }
 
@@ -52,7 +52,7 @@ impl FileSet {
         self.files.has(id)
     }
 
-    /// Returns how many files are in at least one of these sets.
+    /// Returns the number of files that are in at least one of these sets.
     pub fn union_len(sets: &[&FileSet]) -> usize {
         let words = sets.iter().map(|set| set.files.0.len()).max();
         let union = |word| {
@@ -67,7 +67,8 @@ impl FileSet {
         self.files.iter()
     }
 
-    /// Adds the file of an access that the programs know by `key`. Keys to be forgotten are added to `forgotten`.
+    /// Adds the file of an access that the programs know by `key`. Adds the keys that the programs must forget to
+    /// `forgotten`.
     pub fn add(
         &mut self,
         tree: &mut PathTree,
@@ -108,7 +109,7 @@ impl FileSet {
         tree.release(id);
     }
 
-    /// Takes over all files of another set. Returns how many files were evicted for it.
+    /// Takes over all files of another set. Returns how many files were evicted to make room.
     pub fn absorb(
         &mut self,
         tree: &mut PathTree,
@@ -157,7 +158,7 @@ impl FileSet {
     }
 }
 
-/// A set of small numbers, with a bit for each.
+/// A set of small numbers, one bit for each.
 #[derive(Default)]
 struct Bits(Vec<u64>);
 
@@ -181,7 +182,7 @@ impl Bits {
         }
     }
 
-    /// Returns the first number of the set that is not below `at`.
+    /// Returns the smallest number of the set that is at least `at`.
     fn next(&self, at: Id) -> Option<Id> {
         let mut word = at as usize / 64;
         let mut bits = self.0.get(word)? & u64::MAX << (at % 64);
@@ -197,13 +198,13 @@ impl Bits {
     }
 }
 
-/// The keys by which the programs know accesses to each file. An entry is the file's id and the lower half of a key,
-/// which is enough to find it again (see [`crate::bpf::probe::Probe::reoffer`]).
+/// For each file, the keys of the accesses that led to it. An entry holds the file's id and the lower half of a key,
+/// which is enough to find the key again (see [`crate::bpf::probe::Probe::reoffer`]).
 #[derive(Default)]
 struct Keys(HashTable<u64>);
 
-/// A file is asked for by few names. If there are more than this, an older key is forgotten, and the next access by it
-/// is reported again.
+/// The number of keys that are kept for each file. Few paths usually lead to a file. If there are more, an older key is
+/// forgotten, and the next access with that key is reported again.
 const KEYS_PER_FILE: usize = 8;
 
 fn entry(id: Id, key: u32) -> u64 {
@@ -214,7 +215,7 @@ fn id_of(entry: u64) -> Id {
     (entry >> 32) as Id
 }
 
-/// Ids are given out in a row; the odd constant (of Fibonacci hashing) spreads them.
+/// Hashes an entry by its id. Ids are consecutive, and the odd constant of Fibonacci hashing spreads them.
 fn hash(entry: &u64) -> u64 {
     u64::from(id_of(*entry)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
@@ -242,7 +243,7 @@ impl Keys {
         hash_table::insert(&mut self.0, new, hash);
     }
 
-    /// Hands out the keys of a file.
+    /// Moves the keys of a file to `keys`.
     fn take(&mut self, id: Id, keys: &mut Vec<u32>) {
         let any = hash(&entry(id, 0));
         while let Ok(found) = self.0.find_entry(any, |known| id_of(*known) == id) {
@@ -255,7 +256,7 @@ impl Keys {
 mod tests {
     use super::*;
 
-    /// A set with its tree; keys are the lengths of the paths.
+    /// A set with its tree. The key of a path is its length.
     struct Set {
         tree: PathTree,
         seen: FileSet,
@@ -306,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_several_sets_counts_once() {
+    fn a_file_in_several_sets_counts_once() {
         let mut set = Set::new(0);
         let mut other = FileSet::new(0);
         for i in 0..300 {
@@ -329,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn at_the_capacity_what_was_used_longest_ago_leaves() {
+    fn a_full_set_evicts_the_least_recently_used_file() {
         let mut set = Set::new(3);
         for path in ["/a", "/b", "/c"] {
             assert_eq!(set.add(path), Added::New);
@@ -342,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn the_keys_of_what_leaves_are_forgotten() {
+    fn the_keys_of_an_evicted_file_are_forgotten() {
         let mut set = Set::new(1);
         for key in [10, 11, 10, 12] {
             set.add_by("/a", key);
@@ -351,7 +352,7 @@ mod tests {
         set.add_by("/b", 20);
         set.forgotten.sort_unstable();
         assert_eq!(set.forgotten, [10, 11, 12]);
-        // As are those of a file with a great many names.
+        // Older keys of a file with very many names are forgotten too.
         set.forgotten.clear();
         (21..40).for_each(|key| _ = set.add_by("/b", key));
         set.add_by("/c", 50);
@@ -360,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_used_again() {
+    fn the_memory_of_evicted_files_is_reused() {
         let mut set = Set::new(100);
         for i in 0..100_000 {
             set.add_by(&format!("/directory-{}/file-{i}", i / 7), i);
@@ -372,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_kept_is_new_again() {
+    fn a_removed_file_is_new_at_its_next_use() {
         let mut set = Set::new(2);
         set.add("/a");
         set.add("/b");
@@ -383,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_capacity_of_one_holds_the_last() {
+    fn a_set_with_a_capacity_of_one_keeps_the_last_file() {
         let mut set = Set::new(1);
         for i in 0..1000 {
             set.add(&format!("/{i}"));

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Hash tables whose elements come and go.
+//! Hash tables whose elements are often removed.
 
 use hashbrown::HashTable;
 
-/// Inserts an element that is not in the table. A removed element may leave a mark that takes its place until the table
-/// moves. A table that is full of such marks is cleared of them here; by itself it would grow to twice its size.
+/// Inserts an element that is not in the table. A removed element may leave a mark (a tombstone) that takes up its place
+/// until the table is rebuilt. If a table is full of such marks, this function clears them. Otherwise the table would
+/// double its size.
 pub fn insert<T: Copy>(table: &mut HashTable<T>, new: T, hash: impl Fn(&T) -> u64) {
     let full = table.len() == table.capacity();
-    // A table that is full to seven eighths grows.
+    // A table grows when seven eighths of it are full.
     let marks = (table.num_buckets() / 8 * 7).saturating_sub(table.len());
     if full && marks > table.num_buckets() / 16 {
         let all: Vec<T> = table.iter().copied().collect();
@@ -24,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_that_stays_as_full_stays_as_large() {
+    fn a_table_does_not_grow_while_its_length_stays() {
         let hash = |n: &u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut table = HashTable::new();
         for n in 0..1_000_000u64 {

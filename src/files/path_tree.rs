@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Paths of files as a tree of names, in which a directory of many files is stored once.
+//! Paths as a tree of names. The tree stores a directory only once, however many files are in it.
 
 use crate::files::hash_table;
 use fxhash::FxHasher;
@@ -7,38 +7,40 @@ use hashbrown::HashTable;
 use std::cmp::Ordering;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-/// The place of a node in the tree. When a node is released, another one may get its place.
+/// The place of a node in the tree. After a node is removed, another one may get its place.
 pub type Id = u32;
 
 pub const ROOT: Id = 0;
 
 struct Node {
     parent: Id,
-    /// Where its name begins in [`PathTree::names`].
+    /// The offset of its name in [`PathTree::names`].
     name: u32,
     len: u16,
-    /// How many nodes are in it, and how often it was held ([`PathTree::hold`]). At 0 it is gone.
+    /// The number of its child nodes, plus the number of times it is held ([`PathTree::hold`]). At 0 the node is
+    /// removed.
     uses: u32,
 }
 
 pub struct PathTree {
     nodes: Vec<Node>,
-    /// The names of all nodes one after the other, those of nodes that are gone included.
+    /// The names of all nodes, one after the other, including the names of removed nodes.
     names: Vec<u8>,
-    /// How many bytes of `names` belong to no node.
+    /// The number of bytes in `names` that belong to removed nodes.
     garbage: usize,
     /// Finds nodes by parent and name.
     index: HashTable<Id>,
     hash: NameHash,
-    /// The places of nodes that are gone.
+    /// The places of removed nodes.
     free: Vec<Id>,
-    /// The directory that the last path was in. The next path is often there too.
+    /// The directory of the last path. The next path is often in the same directory.
     recent: (Vec<u8>, Id),
 }
 
-/// fxhash is fast, but the lower half of what it makes depends on the lower halves of what goes in: names that
-/// end in numbers meet, and a container that wants to can make names that do. So each word is mixed with a secret
-/// first, by a multiplication whose halves are folded together, and what comes out is mixed likewise.
+/// Hashes names with fxhash and a secret. fxhash is fast, but the lower half of its result depends only on the lower
+/// halves of its input. Names that end in numbers therefore collide, and a container could create colliding names on
+/// purpose. So each word is mixed with a secret first, by a multiplication whose halves are folded together. The result
+/// is mixed in the same way.
 #[derive(Clone, Copy)]
 struct NameHash {
     secret: u64,
@@ -69,8 +71,8 @@ impl NameHash {
     }
 }
 
-/// The names of nodes that are gone may take this many bytes, or an eighth of all names, before the others move
-/// together.
+/// The names of removed nodes may take up this many bytes, or an eighth of all names, before the other names are
+/// compacted.
 const GARBAGE: usize = 64 << 10;
 
 impl Default for PathTree {
@@ -94,8 +96,8 @@ impl Default for PathTree {
 }
 
 impl PathTree {
-    /// Returns the node of an absolute, normalised path, which is created if it is not there. It stays until it was
-    /// released as often as it was held ([`PathTree::release`]).
+    /// Returns the node of an absolute, normalised path, and creates it if necessary. The node stays until it has been
+    /// released ([`PathTree::release`]) as often as it was held.
     pub fn hold(&mut self, path: &[u8]) -> Id {
         let end = path.iter().rposition(|b| *b == b'/').unwrap_or(0) + 1;
         let (directory, name) = path.split_at(end);
@@ -116,7 +118,7 @@ impl PathTree {
         id
     }
 
-    /// Returns the node of that name in `parent`, which is created if it is not there.
+    /// Returns the node of that name in `parent`, and creates it if necessary.
     fn child(&mut self, parent: Id, name: &[u8]) -> Id {
         let hash = self.hash.of(parent, name);
         let is_it = |id: &Id| self.nodes[*id as usize].parent == parent && self.name(*id) == name;
@@ -149,7 +151,7 @@ impl PathTree {
         id
     }
 
-    /// Releases a node that was held. A node that is held no more and has no nodes in it is removed.
+    /// Releases a node that was held. A node that is no longer held and has no child nodes is removed.
     pub fn release(&mut self, mut id: Id) {
         loop {
             let node = &mut self.nodes[id as usize];
@@ -174,7 +176,7 @@ impl PathTree {
         }
     }
 
-    /// Moves the names together, each towards the beginning, so that no second buffer of their size is needed.
+    /// Compacts the names in place: each moves towards the beginning, so that no second buffer is needed.
     fn collect_garbage(&mut self) {
         let is_used = |id: &Id| self.nodes[*id as usize].len > 0;
         let mut order: Vec<Id> = (0..self.nodes.len() as Id).filter(is_used).collect();
@@ -191,17 +193,17 @@ impl PathTree {
         self.garbage = 0;
     }
 
-    /// Returns the directory of a file that is not the root.
+    /// Returns the parent directory of a file. The file must not be the root.
     pub fn parent(&self, id: Id) -> Id {
         self.nodes[id as usize].parent
     }
 
-    /// Returns the last name of a file's path; it is empty for the root.
+    /// Returns the last component of a file's path. It is empty for the root.
     pub fn name(&self, id: Id) -> &[u8] {
         self.nodes[id as usize].name_in(&self.names)
     }
 
-    /// Replaces the content of `path` by the path of a file.
+    /// Replaces the content of `path` with the path of a file.
     pub fn path(&self, id: Id, path: &mut Vec<u8>) {
         path.clear();
         let mut at = id;
@@ -216,7 +218,7 @@ impl PathTree {
         path.reverse();
     }
 
-    /// Returns the files for which `is_listed` holds, in the order of the bytes of their paths.
+    /// Returns the files for which `is_listed` holds, sorted by the bytes of their paths.
     pub fn sorted(&self, is_listed: impl Fn(Id) -> bool) -> Vec<Id> {
         let children = Children::of(self, is_listed);
         let mut sorted = Vec::new();
@@ -246,8 +248,8 @@ impl Node {
     }
 }
 
-/// A node in the order of its parent: as a file, or as the directory of what is in it. The two have different places,
-/// because `/a-b` comes between `/a` and `/a/b`.
+/// An entry in the sorted content of a directory: a node as a file, or as a directory with content. A node may have both
+/// entries, which sort differently, because `/a-b` comes between `/a` and `/a/b`.
 #[derive(Clone, Copy)]
 struct Entry(u32);
 
@@ -274,14 +276,14 @@ impl Entry {
 /// The tree from the root down: the sorted entries of each directory.
 struct Children {
     entries: Vec<Entry>,
-    /// Where the entries of each node begin. They end where those of the next node begin.
+    /// The offset of the first entry of each node. The entries end where those of the next node begin.
     starts: Vec<u32>,
     root_is_listed: bool,
 }
 
 impl Children {
     fn of(tree: &PathTree, is_listed: impl Fn(Id) -> bool) -> Children {
-        // A directory's entries are those it lists and those with something in them.
+        // A listed node needs an entry as a file, and a node with child nodes needs one as a directory.
         let mut starts = vec![0; tree.nodes.len() + 1];
         let mut is_directory = vec![false; tree.nodes.len()];
         let ids = || 1..tree.nodes.len() as Id;
@@ -339,7 +341,7 @@ mod tests {
         path
     }
 
-    /// A path of a few names, so that they meet in all ways.
+    /// A path of a few different names, so that paths often share names.
     fn a_path() -> impl Strategy<Value = Vec<u8>> {
         let name = prop::sample::select(vec!["a", "a-b", "a.b", "a0", "b", "\u{e9}"]);
         prop::collection::vec(name, 0..5).prop_map(|names| format!("/{}", names.join("/")).into())
@@ -347,7 +349,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn holds_what_is_held(steps in prop::collection::vec((a_path(), any::<bool>()), 0..300)) {
+        fn the_tree_holds_exactly_the_held_paths(steps in prop::collection::vec((a_path(), any::<bool>()), 0..300)) {
             let mut tree = PathTree::default();
             let mut held: BTreeMap<Vec<u8>, Vec<Id>> = BTreeMap::new();
             for (wanted, hold) in steps {
@@ -376,9 +378,9 @@ mod tests {
         }
     }
 
-    /// How many of 1,000 names meet at most in 2,048 buckets. The lower bits of the hash choose one, the upper
-    /// ones are compared first.
-    fn most_that_meet(names: &[Vec<u8>]) -> usize {
+    /// Returns the highest number of names that collide, for 1,000 names in 2,048 buckets. The lower bits of the hash
+    /// choose the bucket, and the upper bits are compared first.
+    fn most_that_collide(names: &[Vec<u8>]) -> usize {
         let hash = NameHash::new();
         let hashes: Vec<_> = names.iter().map(|name| hash.of(7, name)).collect();
         let mut most = 0;
@@ -392,9 +394,9 @@ mod tests {
         most
     }
 
-    /// The names of real programs: what differs stands at any place of a word.
+    /// Names as real programs make them. The digits that differ may be at any place of a word.
     #[test]
-    fn numbered_names_do_not_meet() {
+    fn numbered_names_do_not_collide() {
         for (width, prefix) in [
             (60, "f"),
             (8, "file-"),
@@ -402,15 +404,15 @@ mod tests {
             (21, ""),
         ] {
             let names = (0..1000).map(|i| format!("{prefix}{i:0width$}").into_bytes());
-            let most = most_that_meet(&names.collect::<Vec<_>>());
-            assert!(most < 10, "{most} of 1000 {prefix} names meet");
+            let most = most_that_collide(&names.collect::<Vec<_>>());
+            assert!(most < 10, "{most} of 1000 {prefix} names collide");
         }
     }
 
-    /// What somebody would make who wants to slow us down: two words each, the second such that fxhash comes to
-    /// the same. It is (rotated hash ^ word) * constant.
+    /// Names as an attacker would choose them. Each has two words, and the second is such that fxhash returns the same
+    /// value for all names. fxhash computes (rotated hash ^ word) * constant.
     #[test]
-    fn names_made_to_meet_do_not() {
+    fn names_that_collide_in_fxhash_do_not_collide_here() {
         let plain = |words: &[u64]| {
             let mut hasher = FxHasher::default();
             words.iter().for_each(|word| hasher.write_u64(*word));
@@ -426,7 +428,7 @@ mod tests {
         assert!(made.iter().all(|(_, hash)| *hash == made[0].1));
         let name = |words: &[u64; 2]| words.map(u64::to_le_bytes).concat();
         let names: Vec<_> = made.iter().map(|(words, _)| name(words)).collect();
-        let most = most_that_meet(&names);
-        assert!(most < 10, "{most} of 1000 meet");
+        let most = most_that_collide(&names);
+        assert!(most < 10, "{most} of 1000 collide");
     }
 }

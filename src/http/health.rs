@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `snoop health`: asks the snoop that runs here how it is. The image of a container holds no other program that a health
-//! check could use.
+//! `snoop health`: asks the running snoop for its health. The image of a container contains no other program that a
+//! health check could use.
 
 use crate::error::{Error, FAILED, Result};
 use crate::http::Address;
@@ -8,17 +8,17 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-/// How long to wait for a connection, and then for each piece of the response. Docker, Podman and the kubelet have a
-/// timeout of their own, which the user sets and which is often longer.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How many bytes of a response are read. It is a line or two.
+/// How long to wait for a connection, and then for each piece of the response. Docker, Podman and the kubelet have
+/// their own timeouts, which the user sets.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// The most bytes of a response that are read. A response is a line or two.
 const RESPONSE_MAX: u64 = 64 << 10;
 
-/// Returns what the listener at that address says about itself, and the exit status: 0 if it is healthy.
+/// Returns the response of the listener at this address, and the exit status: 0 if snoop is healthy.
 ///
 /// # Errors
 ///
-/// Nobody listens there, or what listens there is not snoop.
+/// Nothing listens at the address, or the listener is not snoop.
 pub fn ask(address: &Address) -> Result<(String, u8)> {
     let cannot = |e: io::Error| {
         Error::failed(format!(
@@ -34,7 +34,7 @@ pub fn ask(address: &Address) -> Result<(String, u8)> {
 /// Returns the addresses at which a listener on `address` can be reached from here.
 fn reachable(address: &Address) -> io::Result<Vec<SocketAddr>> {
     if address.host.is_empty() {
-        // It listens on all addresses, and the loopback addresses are always among them.
+        // The listener uses all addresses, and the loopback addresses are always among them.
         let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
         return Ok(loopback.map(|ip| SocketAddr::new(ip, address.port)).into());
     }
@@ -46,7 +46,7 @@ fn reachable(address: &Address) -> io::Result<Vec<SocketAddr>> {
 fn connect(address: &Address) -> io::Result<TcpStream> {
     let mut failed = io::ErrorKind::AddrNotAvailable.into();
     for address in reachable(address)? {
-        match TcpStream::connect_timeout(&address, PATIENCE) {
+        match TcpStream::connect_timeout(&address, TIMEOUT) {
             Ok(stream) => return Ok(stream),
             Err(e) => failed = e,
         }
@@ -56,8 +56,8 @@ fn connect(address: &Address) -> io::Result<TcpStream> {
 
 fn exchange(address: &Address) -> io::Result<String> {
     let mut stream = connect(address)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     stream.write_all(request.as_bytes())?;
     let mut response = String::new();
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_response_is_taken_apart() {
+    fn a_response_is_parsed() {
         assert_eq!(
             read("HTTP/1.1 200 OK\r\nA: b\r\n\r\nok\n"),
             Some((200, "ok\n"))

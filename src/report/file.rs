@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where the report goes: standard output, or a file that is always whole.
+//! The destination of the report: standard output, or a file that is always whole.
 //!
-//! A report is written to a temporary file in the same directory, synced, and renamed over the last one: a reader sees
-//! the old report or the new one, also after a crash. Anything else that has the report's name, such as a symlink, is
-//! replaced and not followed, because containers may write into that directory. A temporary file is locked (flock(2))
-//! while its writer lives, so that one without a lock is known to be left over.
+//! A report is written to a temporary file in the same directory, synced, and renamed over the previous one. A reader
+//! sees the old report or the new one, even after a crash. Anything else that has the report's name, such as a symlink,
+//! is replaced and not followed, because containers may write into that directory. A temporary file is locked
+//! (flock(2)) while its writer lives, so a temporary file without a lock is a leftover.
 
 use crate::error::{Error, Result, cannot};
 use crate::sys;
@@ -30,7 +30,7 @@ pub struct ReportFile {
     written: Cell<Option<Identity>>,
 }
 
-/// Device, inode, and the time of the last change: the kernel uses inodes again.
+/// Device, inode and modification time. The time is needed because the kernel reuses inodes.
 type Identity = (u64, u64, i64, i64);
 
 impl fmt::Display for Destination {
@@ -53,7 +53,7 @@ impl Destination {
         }
     }
 
-    /// Tries whether a report can be written, so that the user hears of it at the start.
+    /// Tests whether a report can be written, so that the user learns of a problem at the start.
     pub fn check(&self) -> Result<()> {
         match self {
             Destination::Stdout => Ok(()),
@@ -61,7 +61,7 @@ impl Destination {
         }
     }
 
-    /// Is snoop allowed to write there at this moment?
+    /// Returns whether snoop is allowed to write there at this moment.
     pub fn is_permitted(&self) -> bool {
         let denied = |e: io::Error| e.kind() == ErrorKind::PermissionDenied;
         match self {
@@ -79,7 +79,7 @@ impl Destination {
     }
 }
 
-/// How many bytes are given to the kernel at a time.
+/// The number of bytes that are given to the kernel at a time.
 const BUFFER: usize = 64 << 10;
 
 /// Returns whether a directory is `/dev`, which holds devices and symlinks to them, or lies in it. Volumes may be mounted at
@@ -97,7 +97,7 @@ impl ReportFile {
         }
     }
 
-    /// Returns a path in the same directory whose name is the report's with something around it.
+    /// Returns a path in the same directory. Its name is the report's name between `before` and `after`.
     fn beside(&self, before: &str, after: &str) -> PathBuf {
         let mut name = OsString::from(before);
         name.push(self.path.file_name().unwrap_or(OsStr::new("report")));
@@ -127,12 +127,12 @@ impl ReportFile {
         let directory = self.directory().display();
         if !self.directory().is_dir() {
             return Err(said(format!(
-                "there is no directory {directory}; make it, mount a volume there, or give another file as -report=FILE"
+                "there is no directory {directory}; create it, mount a volume there, or give another file as -report=FILE"
             )));
         }
         self.clean();
         match self.try_write().map_err(|e| (e.kind(), e)) {
-            // There may be room later; if not, the first report that is written says so.
+            // There may be room later. If not, the log says so when the first report is written.
             Ok(()) | Err((ErrorKind::StorageFull | ErrorKind::QuotaExceeded, _)) => Ok(()),
             Err((_, e)) => {
                 let owner = fs::metadata(self.directory()).map_or(String::new(), |m| {
@@ -156,7 +156,7 @@ impl ReportFile {
             .write(true)
             .create_new(true)
             .open(&path)?;
-        // Where the file system has no locks, nothing is cleaned either.
+        // On a file system without locks, no temporary files are cleaned up either.
         let _ = sys::files::try_lock(&file);
         Ok((file, path))
     }
@@ -178,7 +178,7 @@ impl ReportFile {
             if is_temporary(&entry.file_name()) {
                 let left = open_regular(&entry.path());
                 if left.is_ok_and(|file| sys::files::try_lock(&file).is_ok()) {
-                    // If it cannot be removed, it only takes room.
+                    // A file that cannot be removed only takes up space.
                     let _ = fs::remove_file(entry.path());
                 }
             }
@@ -202,20 +202,20 @@ impl ReportFile {
         File::open(self.directory())?.sync_all()
     }
 
-    /// Opens the report that was written last; `None` if something else has its place.
+    /// Opens the report that was written last. `None` if something else has taken its place.
     pub fn open_written(&self) -> Option<File> {
         let file = open_regular(&self.path).ok()?;
         (self.written.get() == Some(identity(&file.metadata().ok()?))).then_some(file)
     }
 
-    /// Did another process replace the report that was written last?
+    /// Returns whether another process has replaced the report that was written last.
     pub fn is_replaced(&self) -> bool {
         let there = fs::symlink_metadata(&self.path);
         let there = there.map(|metadata| identity(&metadata));
         matches!((self.written.get(), there), (Some(ours), Ok(there)) if ours != there)
     }
 
-    /// Opens the report of an earlier run, if there is one. It is an error if its name is not that of a regular file.
+    /// Opens the report of an earlier run, if there is one. Anything but a regular file is an error.
     pub fn open_earlier(&self) -> io::Result<Option<File>> {
         match open_regular(&self.path) {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
@@ -223,7 +223,7 @@ impl ReportFile {
         }
     }
 
-    /// Appends an ending to the report's name, and replaces what has that name. Returns the new path.
+    /// Renames the report by appending an ending to its name, and replaces any file of that name. Returns the new path.
     pub fn move_aside(&self, ending: &str) -> Result<PathBuf> {
         let aside = self.beside("", ending);
         let shown = self.path.display();
@@ -235,7 +235,7 @@ impl ReportFile {
 
 const TEMPORARY: &str = ".tmp";
 
-/// Opens a regular file for reading. It does not follow a symlink, and does not wait for a pipe.
+/// Opens a regular file for reading. The function does not follow a symlink and does not wait for a pipe.
 fn open_regular(path: &Path) -> io::Result<File> {
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let file = OpenOptions::new()
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_left_over_is_cleaned() {
+    fn only_leftover_temporary_files_are_removed() {
         let directory = tempfile::tempdir().unwrap();
         let report = report_in(directory.path());
         let kept = [
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_leaves_the_old_one_alone() {
+    fn a_failed_write_keeps_the_old_report() {
         let directory = tempfile::tempdir().unwrap();
         let report = report_in(directory.path());
         report.write(|out| out.write_all(b"old")).unwrap();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! For tests: a report made by hand, and files that hold what a writer should write.
+//! For tests: a report made by hand, and golden files with the expected texts.
 
 use crate::files::file_set::{FileSet, NO_KEY};
 use crate::files::path_tree::PathTree;
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
 use std::{env, fs};
 
-/// The variable that makes the files anew.
+/// The environment variable that makes the tests write the golden files.
 const UPDATE: &str = "SNOOP_UPDATE_GOLDEN";
 
 pub fn path(name: &str) -> PathBuf {
@@ -18,7 +18,7 @@ pub fn path(name: &str) -> PathBuf {
     root.join("tests/fixtures/golden").join(name)
 }
 
-/// Compares a text with the file of that name.
+/// Compares a text with the golden file of that name.
 pub fn assert_golden(name: &str, text: &str) {
     let path = path(name);
     if env::var_os(UPDATE).is_some() {
@@ -27,7 +27,7 @@ pub fn assert_golden(name: &str, text: &str) {
     let golden = fs::read_to_string(&path).unwrap_or_default();
     assert!(
         text == golden,
-        "{} is not what was written; if the change is meant, {UPDATE}=1 cargo test --lib makes it anew:\n{text}",
+        "{} differs from the text; if the change is intended, {UPDATE}=1 cargo test --lib writes the file:\n{text}",
         path.display()
     );
 }

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the user knows about the containers, as it is copied into the report.
+//! What the user says about the containers. snoop copies it into the report.
 
 use crate::report::schema::{Fields, field};
 use serde_json::Value;
 
 #[derive(Debug, Default, PartialEq)]
 pub struct Metadata {
-    /// The name of each field whose value is known, and the value.
+    /// The name and the value of each field whose value is known.
     pub known: Vec<(&'static str, String)>,
     pub labels: Vec<(String, String)>,
 }
 
 impl Metadata {
-    /// Returns the value of a field if it is known.
+    /// Returns the value of a field, if it is known.
     pub fn get(&self, field: &str) -> Option<&str> {
         let known = self.known.iter().find(|(name, _)| *name == field);
         known.map(|(_, value)| value.as_str())

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The report of an earlier run. It is resumed if it is of the same pod and image, so that a sidecar that was killed
-//! loses nothing.
+//! The report of an earlier run. snoop resumes it if it belongs to the same pod and image, so that a sidecar that was
+//! killed loses nothing.
 //!
-//! A report may list 100,000 files in 20 MB. It is read twice, as a stream ([`crate::report::scan`]): first to see
-//! whether it is whole and whose it is, then for its files.
+//! A report may list 100,000 files in 20 MB. It is read twice, as a stream ([`crate::report::scan`]): first to check
+//! whether it is whole and to which pod it belongs, then for its files.
 
 use crate::error::{Error, Result};
 use crate::log;
@@ -18,14 +18,14 @@ use std::fs::File;
 use std::io::{Read, Seek};
 use std::time::SystemTime;
 
-/// What a report says, without its files.
+/// The content of a report without its files.
 #[derive(Debug)]
 pub struct PreviousReport {
     pub started_at: String,
-    /// When it was written.
+    /// When the report was written.
     pub updated_at: SystemTime,
     pub totals: ReportTotals,
-    /// Each reason why something is missing, with a count.
+    /// The reasons why something is missing, each with a count.
     pub missing: Vec<(String, u64)>,
     pub containers: Vec<ContainerEntry>,
 }
@@ -33,13 +33,13 @@ pub struct PreviousReport {
 /// Why a report is not resumed.
 #[derive(Debug)]
 pub enum Refusal {
-    /// It is whole, but belongs to another pod or image.
+    /// The report is whole but belongs to another pod or image. The text says how it differs.
     Other(String),
-    /// It is not a report, or not as it was written.
+    /// The file is not a report, or is no longer as it was written. The text says what is wrong.
     Damaged(String),
 }
 
-/// The fields that tell pods and images apart. The metadata has to have the same values.
+/// The fields that identify the pod and the image. In the report and in the metadata they must have the same values.
 const IDENTITY: [&str; 5] = [
     field::POD_UID,
     field::POD_NAME,
@@ -48,8 +48,8 @@ const IDENTITY: [&str; 5] = [
     field::IMAGE_DIGEST,
 ];
 
-/// Finds the report of an earlier run. One that is damaged, or belongs to something else, is moved aside. `covers` says
-/// which cgroups are traced.
+/// Finds the report of an earlier run. A report that is damaged or belongs to another pod or image is moved aside.
+/// `covers` says which cgroups are traced.
 pub fn find(
     report: &ReportFile,
     metadata: &Metadata,
@@ -113,13 +113,13 @@ impl PreviousReport {
         }
     }
 
-    /// Do the lists of files hold as many files as the report says? A report that is resumed is replaced, so a file
-    /// that is overlooked now is lost.
+    /// Checks that each list holds as many files as the report says. A resumed report is replaced, so a file that is
+    /// overlooked now is lost.
     fn check(&self, lists: &[List]) -> std::result::Result<(), String> {
         let (all, containers) = (lists.len(), self.containers.len());
         if all != containers + 1 {
             return Err(format!(
-                "it has {all} lists of files, not one for each of its {containers} containers and one for all"
+                "it has {all} lists of files instead of one for each of its {containers} containers and one for all"
             ));
         }
         let mut lists = lists.iter().filter(|list| list.of != Owner::All);
@@ -129,7 +129,7 @@ impl PreviousReport {
             let found = found.map_or(0, |list| list.files);
             if found != said {
                 return Err(format!(
-                    "its container {name:?} lists {found} files, and {} says {said}",
+                    "its container {name:?} lists {found} files, but {} says {said}",
                     field::UNIQUE_FILES
                 ));
             }
@@ -154,7 +154,7 @@ impl PreviousReport {
         })
     }
 
-    /// Hands out each file: the place of its container in [`PreviousReport::containers`], and its path.
+    /// Calls `each` with each file: the place of its container in [`PreviousReport::containers`], and its path.
     pub fn files(
         &self,
         file: &mut (impl Read + Seek),
@@ -188,7 +188,7 @@ mod tests {
     use serde_json::json;
     use std::io::Cursor;
 
-    /// A small report that is whole.
+    /// Returns a small report that is whole.
     fn small() -> Value {
         json!({
             "schema": 1,
@@ -234,7 +234,7 @@ mod tests {
         PreviousReport::read(&mut Cursor::new(report), metadata, covers)
     }
 
-    /// Reads the small report as `change` leaves it; returns why it is damaged.
+    /// Reads the small report after `change`. Returns why it is damaged.
     fn damage(change: impl FnOnce(&mut Value)) -> String {
         let mut report = small();
         change(&mut report);
@@ -248,7 +248,7 @@ mod tests {
         }
     }
 
-    /// Reads the small report for somebody else; returns why it is another's.
+    /// Reads the small report with other metadata or cgroups. Returns why it is not resumed.
     fn other(metadata: &Metadata, covers: impl Fn(&[u8]) -> bool) -> String {
         match read(&small().to_string(), metadata, covers) {
             Err(Refusal::Other(why)) => why,
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn the_golden_report_comes_back() {
+    fn the_golden_report_is_read_back() {
         let sample = Sample::make();
         let mut file = File::open(golden::path("report.json")).unwrap();
         let earlier = PreviousReport::read(&mut file, &sample.metadata, |_| false).unwrap();
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_that_is_not_known_is_another_report() {
+    fn an_unknown_image_is_another_report() {
         let unknown = metadata(&[("pod_name", "web-0")]);
         assert_eq!(
             other(&unknown, |_| true),
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_tell_pods_apart_does_not_matter() {
+    fn fields_that_do_not_identify_a_pod_do_not_matter() {
         let known = [
             ("pod_name", "web-0"),
             ("image", "nginx:1"),
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_damaged() {
+    fn a_file_that_is_not_json_is_damaged() {
         assert!(damage_of("root:x:0:0").contains("not JSON"));
     }
 
@@ -369,7 +369,7 @@ mod tests {
 
     /// Without one of these fields a report is damaged.
     #[test]
-    fn fields_that_a_report_needs() {
+    fn a_report_without_a_required_field_is_damaged() {
         for name in [
             "started_at",
             "last_updated_at",
@@ -384,25 +384,25 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_without_a_count_is_damage() {
+    fn a_report_with_a_reason_without_a_count_is_damaged() {
         let why = damage(|report| report["missing"] = json!({"evicted": "some"}));
         assert_eq!(why, "it lacks fields");
     }
 
     #[test]
-    fn a_file_less_than_counted_is_damage() {
+    fn a_report_that_lists_fewer_files_than_it_counts_is_damaged() {
         let why = damage(|report| report["containers"][0]["files"] = json!(["/a"]));
         assert_eq!(
             why,
-            "its container \"web\" lists 1 files, and unique_files says 2"
+            "its container \"web\" lists 1 files, but unique_files says 2"
         );
     }
 
     #[test]
-    fn a_file_more_than_counted_is_damage() {
+    fn a_report_that_lists_more_files_than_it_counts_is_damaged() {
         let why = damage(|report| report["containers"][0]["unique_files"] = json!(1));
         assert!(
-            why.contains("lists 2 files, and unique_files says 1"),
+            why.contains("lists 2 files, but unique_files says 1"),
             "{why}"
         );
     }
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_stands_there_twice_is_damage() {
+    fn a_report_with_a_list_twice_is_damaged() {
         let whole = small().to_string();
         let twice = whole.replacen("\"files\":", "\"files\":[],\"files\":", 1);
         let why = damage_of(&twice);
@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_is_not_absolute_is_damage() {
+    fn a_report_with_a_path_that_is_not_absolute_is_damaged() {
         for path in ["a", "/a/", "/a//b", "/a/../b", "/./a", ""] {
             let why = damage(|report| report["files"] = json!([path]));
             assert!(why.contains("not an absolute path"), "{why}");
@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_cgroups_hold_any_bytes() {
+    fn cgroup_paths_may_contain_any_bytes() {
         let mut report = small();
         report["containers"][0]["cgroup_path"] = json!(encode_name(b"/w\xffb"));
         let earlier = read(&report.to_string(), &of_small(), |_| true).unwrap();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Reports as other commands read them: whole, for the files that they list.
+//! Reads whole reports for their lists of files, as `snoop closure` and `snoop unused` need them.
 
 use crate::archive::digest::Digest;
 use crate::error::{Error, Result};
@@ -14,17 +14,18 @@ use std::path::Path;
 /// A set of absolute paths inside an image.
 pub type Paths = HashSet<Vec<u8>>;
 
-/// What several reports say together.
+/// The combined content of several reports.
 #[derive(Default)]
 pub struct FileLists {
     pub files: Paths,
-    /// A container ran before it was traced. Only the real paths of what it had open then are listed.
+    /// Whether a container was already running when tracing began. Of the files that it had open then, only the real
+    /// paths are listed.
     pub late: bool,
-    /// The name of each report that is not complete, and what it says is missing.
+    /// The name of each incomplete report, and what it says is missing.
     pub incomplete: Vec<(String, String)>,
-    /// For each report, the digest of its image, if it says one.
+    /// The image digest of each report, if the report has one.
     pub image_digests: Vec<Option<String>>,
-    /// The digest of each report that was read by name.
+    /// The digest of the content of each report that was read by name.
     pub digests: Vec<Digest>,
 }
 
@@ -52,7 +53,7 @@ impl FileLists {
         Ok(listed)
     }
 
-    /// Adds a report's files. Returns what it says is missing. The error says why this is not a report.
+    /// Adds a report's files. Returns what the report says is missing. The error says why this is not a report.
     pub fn add(&mut self, bytes: &[u8]) -> std::result::Result<Option<String>, String> {
         let report = report(bytes)?;
         let files = report[field::FILES].as_array();
@@ -69,14 +70,14 @@ impl FileLists {
     }
 }
 
-/// Parses a report of the schema that this version knows. The error says why it is not one.
+/// Parses a report of the schema that this version knows. The error says why this is not a report.
 pub fn report(bytes: &[u8]) -> std::result::Result<Value, String> {
     let report: Value = serde_json::from_slice(bytes).map_err(|e| match e.classify() {
         serde_json::error::Category::Eof => format!("it is truncated: {e}"),
         _ => format!("it is not JSON: {e}"),
     })?;
     match &report[field::SCHEMA] {
-        Value::Null => Err("it is not a report of snoop: it has no schema".into()),
+        Value::Null => Err("it is not a snoop report: it has no schema".into()),
         schema if *schema == SCHEMA => Ok(report),
         schema => Err(format!(
             "its schema is {schema}; this snoop reads schema {SCHEMA}"
@@ -96,7 +97,7 @@ pub fn path(file: &Value) -> std::result::Result<Vec<u8>, String> {
     Ok(path)
 }
 
-/// Is the path absolute, without `.`, `..`, empty names or a slash at its end?
+/// Returns whether the path is absolute, without `.`, `..`, empty names or a trailing slash.
 fn is_normal(path: &[u8]) -> bool {
     let Some(rest) = path.strip_prefix(b"/") else {
         return false;
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_report_is_named() {
+    fn errors_say_why_a_file_is_not_a_report() {
         for (report, part) in [
             ("", "truncated"),
             (r#"{"schema":1,"files":["/a","#, "truncated"),
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn several_are_one_set() {
+    fn several_reports_become_one_set() {
         let mut listed = FileLists::default();
         let whole = br#"{"schema":1,"files":["/a","/b"],"complete":true,"missing":{}}"#;
         assert_eq!(listed.add(whole), Ok(None));

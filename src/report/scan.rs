@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A report as a stream of JSON: the names in its lists of files are handed out one by one, the rest is kept as text.
+//! Scans a report as a stream of JSON. It hands out the names in the lists of files one by one, and keeps the rest as
+//! text.
 //!
-//! Only the structure counts, not the layout: another tool may have rewritten the report, with other blanks or its
-//! fields in another order. The text that is kept has an empty list in place of each list of files, and is JSON again.
-//! This module only counts brackets and finds strings; whether the text is valid JSON is for its reader to say.
+//! Only the structure matters, not the layout, because another tool may have rewritten the report with other whitespace
+//! or another order of fields. The text that is kept is JSON with an empty list in place of each list of files. This
+//! module only counts brackets and finds strings. The caller finds out whether the text is valid JSON.
 
 use crate::report::reader;
 use crate::report::schema::field;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
 
-/// Longer than any string of a report: the longest is the longest path of a record with each of its bytes escaped.
+/// Longer than any string in a report. The longest string is the longest path of a record with each byte escaped.
 const STRING_MAX: usize = 1 << 20;
 /// Longer than the names of files on any file system.
 const NAME_MAX: usize = 4096;
-/// How many bytes there may be around the lists of files.
+/// The most bytes that there may be outside the lists of files.
 const HEAD_MAX: usize = 8 << 20;
 
-/// Whose files a list holds.
+/// The owner of a list of files.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Owner {
     /// All containers together.
@@ -29,15 +30,15 @@ pub enum Owner {
 #[derive(Debug, PartialEq)]
 pub struct List {
     pub of: Owner,
-    /// How many files it holds.
+    /// The number of files in the list.
     pub files: u64,
 }
 
 #[derive(Debug)]
 pub struct Scanned {
-    /// The report, with its lists of files empty.
+    /// The report with empty lists of files.
     pub head: String,
-    /// The lists of files, in their order.
+    /// The lists of files, in the order of the report.
     pub lists: Vec<List>,
 }
 
@@ -61,7 +62,7 @@ pub fn scan(report: &mut dyn Read, each: &mut dyn FnMut(Owner, &[u8])) -> Result
 
 struct Scanner<'a> {
     input: BufReader<&'a mut dyn Read>,
-    /// The string that was read last, escaped as it was, with its quotes.
+    /// The string that was read last, still escaped, with its quotes.
     string: Vec<u8>,
     head: Vec<u8>,
     lists: Vec<List>,
@@ -84,7 +85,7 @@ impl Scanner<'_> {
         let mut key = Key::Other;
         loop {
             if self.skip_blanks()? {
-                // Without it two numbers could become one.
+                // Without the blank two numbers could become one.
                 self.keep(b" ")?;
             }
             let Some(byte) = self.next()? else {
@@ -154,7 +155,7 @@ impl Scanner<'_> {
 
     /// Returns which key the string that was read last is.
     fn key(&self) -> Key {
-        // What is not a string is not a key either.
+        // A string that cannot be parsed is not a key either.
         let string: Value = serde_json::from_slice(&self.string).unwrap_or_default();
         match string.as_str() {
             Some(field::FILES) => Key::Files,
@@ -181,7 +182,7 @@ impl Scanner<'_> {
             }
             match special.and(self.string.last()) {
                 Some(b'"') => return Ok(()),
-                // What is escaped does not end the string.
+                // An escaped character does not end the string.
                 Some(_) => {
                     let escaped = self.next()?.ok_or(TRUNCATED)?;
                     self.string.push(escaped);
@@ -203,7 +204,7 @@ impl Scanner<'_> {
         self.next()?.ok_or_else(|| TRUNCATED.into())
     }
 
-    /// Skips blanks, which may stand between any two parts. Returns whether there were any.
+    /// Skips whitespace, which may stand between any two tokens. Returns whether there was any.
     fn skip_blanks(&mut self) -> Result<bool> {
         let mut skipped = false;
         loop {
@@ -235,7 +236,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    /// Hands out its bytes one by one, so that each pair of them is torn apart once.
+    /// A reader that returns its bytes one by one, so that every pair of bytes is split once.
     struct Slow<'a>(&'a [u8]);
 
     impl Read for Slow<'_> {
@@ -305,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_that_are_not_lists_of_files() {
+    fn errors_in_lists_of_files() {
         for (report, part) in [
             (r#"{"files": ["/a""#, "truncated"),
             (r#"{"files": ["/a"#, "truncated"),
@@ -323,9 +324,9 @@ mod tests {
         }
     }
 
-    /// What is not JSON does not become JSON by what is left out.
+    /// Text that is not JSON does not become JSON because the scanner leaves something out.
     #[test]
-    fn no_two_parts_become_one() {
+    fn invalid_json_stays_invalid() {
         for report in [
             r#"{"a": 1 2}"#,
             r#"{"a": tr ue}"#,

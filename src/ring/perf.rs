@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Reads perf buffers, which replace the ring buffer before Linux 5.10: there is one for each CPU, a page with the positions
-//! and then the data (perf_event_open(2)). Hands out the bytes of each record, in the order in which the programs sent
-//! them: each record carries its time.
+//! Reads perf buffers, which replace the ring buffer before Linux 5.10. Each CPU has its own: a page with the
+//! positions, then the data (perf_event_open(2)). Each record carries the time at which a program sent it, so that
+//! snoop can hand out the records of all CPUs in the order in which they were sent.
 
 use crate::sys::epoll::{Epoll, Interest};
 use crate::sys::mapping::{Mapping, page_size};
@@ -17,21 +17,21 @@ const TAIL: usize = 1032;
 /// The type of the records that programs send: PERF_RECORD_SAMPLE.
 const RECORD_SAMPLE: u32 = 9;
 
-/// The lengths of a record's header (its type, flags and size), and of what follows in a sample: its time, and the size of
-/// what the program sent.
+/// The length of a record's header: its type, flags and size. In a sample, the time and the size of the program's bytes
+/// follow.
 const HEADER: usize = 8;
 const TIME: usize = 8;
 const SIZE: usize = 4;
 
-/// The least size of a buffer, which must hold the longest record and some more.
+/// The smallest size of a buffer. It must hold the longest record and some more.
 const LEAST: usize = 64 << 10;
 
 /// The perf buffers of all CPUs.
 pub struct PerfBuffers<F> {
-    /// Kept open, because the kernel removes the entries that were made through a descriptor when it is closed.
+    /// Kept open, because the kernel removes a map's entries when the descriptor through which they were made is closed.
     _map: F,
     cpus: Vec<Buffer>,
-    /// Reports all of them as one descriptor.
+    /// Combines the events of all CPUs into one descriptor.
     epoll: Epoll,
     record: Vec<u8>,
 }
@@ -44,8 +44,8 @@ struct Buffer {
 }
 
 impl<F> PerfBuffers<F> {
-    /// Opens a buffer for each CPU that is there. Together they have `size` bytes, unless there are so many CPUs that each
-    /// would have less than [`LEAST`]. `enter` enters the CPU's number and the descriptor into the map.
+    /// Opens a buffer for each CPU that is online. Together they have `size` bytes, unless there are so many CPUs that
+    /// each buffer would have less than [`LEAST`]. `enter` stores a CPU's number and descriptor in the map.
     pub fn new(
         map: F,
         size: usize,
@@ -57,7 +57,7 @@ impl<F> PerfBuffers<F> {
         let (epoll, mut buffers) = (Epoll::new()?, Vec::new());
         for cpu in 0..cpus as u32 {
             let event = match perf_event::open_bpf_output(cpu, of_one / 4) {
-                // This CPU is possible, but not there.
+                // This CPU is possible but not online.
                 Err(e) if e.raw_os_error() == Some(libc::ENODEV) => continue,
                 event => event?,
             };
@@ -88,23 +88,23 @@ impl<F> PerfBuffers<F> {
         self.cpus.iter().map(|cpu| cpu.at(HEAD)).sum()
     }
 
-    /// Calls `each` with the records that are there, `limit` at most. Returns how many there were.
+    /// Calls `each` with the records that wait, at most `limit` of them. Returns how many it read.
     pub fn read(&mut self, limit: usize, mut each: impl FnMut(&[u8])) -> usize {
         let (mut count, mut record) = (0, std::mem::take(&mut self.record));
         while count < limit && self.position() != self.end() {
             count += self.read_in_order(limit - count, &mut record, &mut each);
         }
         self.record = record;
-        // The descriptors stay ready until epoll_wait(2) asks which of them are.
+        // The descriptors stay ready until epoll_wait(2) has reported them.
         let _ = self
             .epoll
             .wait(&mut Vec::new(), Some(std::time::Duration::ZERO));
         count
     }
 
-    /// Looks at all buffers twice, and takes only what the first look found. Whatever was sent before one of those records is
-    /// there at the second look, so that the earliest record of all is the next one. The first record that arrived between
-    /// the looks ends the reading.
+    /// Looks at all buffers twice, and takes only records that the first look found. Every record that was sent before
+    /// one of these is visible at the second look, so that the earliest visible record is always the next one. A record
+    /// that arrived between the two looks ends the reading when its turn comes.
     fn read_in_order(
         &self,
         limit: usize,
@@ -142,7 +142,7 @@ impl<F> AsFd for PerfBuffers<F> {
     }
 }
 
-/// A record that waits: the time at which it was sent, and the position behind it.
+/// A record that waits: the time at which it was sent, and the position after it.
 #[derive(Clone, Copy)]
 struct Next {
     time: u64,
@@ -153,8 +153,8 @@ fn is_sample(record: &[u8]) -> bool {
     record.starts_with(&RECORD_SAMPLE.to_ne_bytes())
 }
 
-/// Returns what a program sent, if the record is from a program. A few bytes follow that make the size a multiple of
-/// eight. The programs themselves count the records that are lost.
+/// Returns the bytes that a program sent, or `None` if the record is not from a program. Padding after the bytes makes
+/// the size of the record a multiple of eight. The programs themselves count lost records.
 fn sent(record: &[u8]) -> Option<&[u8]> {
     let (size, bytes) = record.get(HEADER + TIME..)?.split_at_checked(SIZE)?;
     let size = u32::from_ne_bytes(size.try_into().ok()?);
@@ -164,8 +164,8 @@ fn sent(record: &[u8]) -> Option<&[u8]> {
 
 impl Buffer {
     fn position(&self, at: usize) -> &AtomicU64 {
-        // SAFETY: the page is mapped as long as self lives; an aligned number of eight bytes that is only accessed
-        // atomically on either side.
+        // SAFETY: the page is mapped while self lives. The position is an aligned number of eight bytes, and both sides
+        // access it only atomically.
         unsafe { &*self.mapping.at(at).cast() }
     }
 
@@ -182,11 +182,11 @@ impl Buffer {
         let mut head = Vec::with_capacity(HEADER + TIME);
         self.copy(from, HEADER + TIME, &mut head);
         let size = usize::from(u16::from_ne_bytes([head[6], head[7]]));
-        // Whatever the header says, the record is not longer than what was written, and not shorter than its header.
+        // Whatever the header says, the record is not longer than the data, and not shorter than its header.
         let size = size.clamp(HEADER, (end - from).max(HEADER));
         let time = u64::from_ne_bytes(head[HEADER..].try_into().expect("eight bytes"));
         Some(Next {
-            // A record that is not from a program has no time, and is passed over at once.
+            // A record that is not from a program has no time, and is skipped at once.
             time: if is_sample(&head) { time } else { 0 },
             end: from + size,
         })
@@ -207,8 +207,8 @@ impl Buffer {
         let before_end = len.min(self.size - offset);
         for (at, len) in [(offset, before_end), (0, len - before_end)] {
             let data = self.mapping.at(page_size() + at);
-            // SAFETY: the data is mapped as long as self lives, both pieces lie in it, and the kernel leaves what
-            // it wrote alone until the tail has passed it.
+            // SAFETY: the data is mapped while self lives, both pieces lie in it, and the kernel does not change what it
+            // wrote until the tail has passed it.
             to.extend(unsafe { std::slice::from_raw_parts(data, len) });
         }
     }
@@ -302,16 +302,16 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_wraps_is_whole() {
+    fn a_record_that_wraps_is_read_whole() {
         let mut cpu = Cpu::new(3 * page_size() as u64 - 24);
         cpu.write(RECORD_SAMPLE, 1, b"around the end of the data");
         let mut buffers = buffers(&[&cpu]);
         assert_eq!(read(&mut buffers, 100), ["around the end of the data"]);
     }
 
-    /// PERF_RECORD_LOST, and one whose size makes no sense.
+    /// One record is a PERF_RECORD_LOST, another one has an invalid size.
     #[test]
-    fn what_is_not_a_programs_is_passed_over() {
+    fn records_that_are_not_from_a_program_are_skipped() {
         const RECORD_LOST: u32 = 2;
         let mut cpu = Cpu::new(0);
         cpu.write(RECORD_LOST, u64::MAX, b"12345678");

@@ -4,14 +4,14 @@
 use super::check;
 use std::io;
 
-// A bit for each capability that snoop knows by name.
+// One bit for each capability that snoop refers to by name.
 pub const CAP_DAC_OVERRIDE: u64 = 1 << 1;
 pub const CAP_SYS_ADMIN: u64 = 1 << 21;
 pub const CAP_PERFMON: u64 = 1 << 38;
 pub const CAP_BPF: u64 = 1 << 39;
 
-/// Header and sets of capget(2) and capset(2) in their third version, with 64 capabilities: the lower halves of the
-/// effective, permitted and inheritable sets, and the upper ones.
+/// The header and the sets of capget(2) and capset(2) in version 3, which has 64 capabilities. First come the lower
+/// halves of the effective, permitted and inheritable sets, then their upper halves.
 type Capabilities = ([u32; 2], [[u32; 3]; 2]);
 const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What can keep a process from bpf(2) even if it has the capabilities: namespaces, filters, labels, and kernels that are
-//! not the node's. The kernel's own error for all of them is "Operation not permitted".
+//! What can keep a process from using bpf(2) although it has the capabilities: namespaces, filters, labels, and kernels
+//! other than the node's. The kernel's error is "Operation not permitted" in all of these cases.
 
 use std::fs;
 use std::path::Path;
@@ -8,22 +8,22 @@ use std::path::Path;
 /// Facts about this process. `None` means that snoop could not find out, which is not "no".
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Confinement {
-    /// The process is in a user namespace other than the first one.
+    /// The process is in a user namespace other than the initial one.
     pub user_namespace: Option<bool>,
-    /// A seccomp filter looks at its syscalls.
+    /// A seccomp filter applies to the process.
     pub seccomp: Option<bool>,
     /// The type in its SELinux label, such as `container_t`.
     pub selinux: Option<String>,
-    /// The kernel that serves only this container, if there is one.
+    /// The kernel of this container or pod alone, if it has one.
     pub guest: Option<Guest>,
 }
 
-/// A kernel that serves a single container or pod, in place of the node's.
+/// A kernel that serves a single container or pod instead of the node's kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Guest {
     /// A kernel in user space, without BPF.
     Gvisor,
-    /// A Linux in a virtual machine.
+    /// A Linux kernel in a virtual machine.
     Kata,
 }
 
@@ -48,7 +48,7 @@ impl Confinement {
         }
     }
 
-    /// Returns why bpf(2) cannot work here whatever else is granted, and what to do. `None` if it may work.
+    /// Returns why bpf(2) cannot work here even with all capabilities, and what to do. `None` if it may work.
     pub fn forbids(&self) -> Option<&'static str> {
         match (self.guest, self.user_namespace) {
             (Some(Guest::Gvisor), _) => Some(
@@ -61,7 +61,7 @@ impl Confinement {
         }
     }
 
-    /// Returns what most likely refused bpf(2) to a process that has the capabilities, and what to do.
+    /// Returns the most likely reasons why bpf(2) was refused to a process with the capabilities, and what to do.
     pub fn suspect(&self) -> String {
         let mut suspects = Vec::new();
         if self.seccomp == Some(true) {
@@ -69,7 +69,7 @@ impl Confinement {
         }
         if let Some(kind) = self.selinux.as_deref().filter(|kind| *kind != "spc_t") {
             suspects.push(format!(
-                "SELinux does not let the type {kind} load BPF programs: give it spc_t (--security-opt label=type:spc_t; in Kubernetes securityContext.seLinuxOptions)"
+                "SELinux does not let the type {kind} load BPF programs: use the type spc_t (--security-opt label=type:spc_t; in Kubernetes securityContext.seLinuxOptions)"
             ));
         }
         if suspects.is_empty() {
@@ -79,7 +79,7 @@ impl Confinement {
     }
 }
 
-/// Returns whether this map is that of the first user namespace, which maps each id to itself: user_namespaces(7).
+/// Returns whether this is the map of the initial user namespace, which maps each id to itself: user_namespaces(7).
 fn is_first(map: &str) -> bool {
     map.split_whitespace().eq(["0", "0", "4294967295"])
 }
@@ -107,7 +107,7 @@ fn guest(version: &str, command_line: &str) -> Option<Guest> {
 mod tests {
     use super::*;
 
-    /// A root directory with these files below proc.
+    /// Looks at a root directory with these files below proc.
     fn looked(files: &[(&str, &str)]) -> Confinement {
         let root = tempfile::tempdir().unwrap();
         for (name, content) in files {
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_confines_nothing() {
+    fn a_plain_host_confines_nothing() {
         let found = looked(&[
             ("self/uid_map", "         0          0 4294967295\n"),
             (
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_not_known() {
+    fn facts_that_cannot_be_read_are_unknown() {
         let found = looked(&[]);
         assert_eq!(found, Confinement::default());
         assert_eq!(found.forbids(), None);

@@ -11,18 +11,18 @@ use std::time::Duration;
 pub enum Interest {
     /// There is something to read.
     Read,
-    /// Reports new bytes only, not those that have been there since the last report.
+    /// Something new has arrived to read since the last report (edge-triggered).
     Arrivals,
     /// There is room to write.
     Write,
 }
 
-/// An epoll instance, which reports each ready descriptor by the token it was added with.
+/// An epoll instance. It reports each ready descriptor by the token with which it was added.
 pub struct Epoll(OwnedFd);
 
 impl Epoll {
     pub fn new() -> io::Result<Epoll> {
-        // SAFETY: no pointers; the descriptor is new and owned by nobody else.
+        // SAFETY: no pointers; the descriptor is new, and nothing else owns it.
         unsafe {
             let fd = check(libc::epoll_create1(libc::EPOLL_CLOEXEC))?;
             Ok(Epoll(OwnedFd::from_raw_fd(fd)))
@@ -34,7 +34,7 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_ADD, fd, token, interest)
     }
 
-    /// Changes the interest in a descriptor that was added.
+    /// Changes the interest in a descriptor that was added before.
     pub fn change(&self, fd: BorrowedFd, token: u64, interest: Interest) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_MOD, fd, token, interest)
     }
@@ -48,17 +48,17 @@ impl Epoll {
             },
             u64: token,
         };
-        // SAFETY: the event is alive during the call and copied by the kernel.
+        // SAFETY: the event is alive during the call, and the kernel copies it.
         check(unsafe { libc::epoll_ctl(self.0.as_raw_fd(), what, fd.as_raw_fd(), &mut event) })?;
         Ok(())
     }
 
-    /// Waits until at least one descriptor is ready, or until the timeout, and fills `tokens`. An interrupted wait yields
-    /// none.
+    /// Waits until at least one descriptor is ready or the timeout has passed, and fills `tokens`. An interrupted wait
+    /// yields no tokens.
     pub fn wait(&self, tokens: &mut Vec<u64>, timeout: Option<Duration>) -> io::Result<()> {
         const AT_ONCE: usize = 16;
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; AT_ONCE];
-        // Rounded up: when the wait ends, the point in time must have passed.
+        // Rounded up, so that the point in time has passed when the wait ends.
         let timeout = timeout.map_or(-1, |t| t.as_micros().div_ceil(1000).min(60_000) as i32);
         tokens.clear();
         // SAFETY: the kernel writes at most AT_ONCE events into the array.

@@ -11,25 +11,25 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Returns a second descriptor of the same object.
+/// Returns a second descriptor for the same object.
 pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: no pointers; the descriptor is new and owned by nobody else.
+    // SAFETY: no pointers; the descriptor is new, and nothing else owns it.
     unsafe {
         let fd = check(libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0))?;
         Ok(OwnedFd::from_raw_fd(fd))
     }
 }
 
-/// Creates a file that exists in memory only.
+/// Creates a file that exists only in memory.
 pub fn memory_file() -> io::Result<File> {
-    // SAFETY: the name ends with a NUL; the descriptor is new and owned by nobody else.
+    // SAFETY: the name ends with a NUL; the descriptor is new, and nothing else owns it.
     unsafe {
         let fd = check(libc::memfd_create(c"report".as_ptr(), libc::MFD_CLOEXEC))?;
         Ok(File::from_raw_fd(fd))
     }
 }
 
-/// Gives a name to an open file that has none yet: linkat(2).
+/// Gives a name to an open file that has no name yet: linkat(2).
 pub fn name_file(file: &File, path: &Path) -> io::Result<()> {
     let (old, new) = (format!("/proc/self/fd/{}", file.as_raw_fd()), c_path(path)?);
     let old = c_path(Path::new(&old))?;
@@ -86,8 +86,8 @@ pub fn cgroup_id(directory: &Path) -> io::Result<u64> {
     Ok(u64::from_ne_bytes(id))
 }
 
-/// Returns the paths of the regular files and directories that a command inherits which this process starts, and can read:
-/// those behind the descriptors that exec(2) leaves open. A file that has no name any more is left out.
+/// Returns the paths of the regular files and directories that a command of this process inherits and can read: those
+/// behind the descriptors that exec(2) leaves open. A file that no longer has a name is not returned.
 pub fn inherited() -> io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in fs::read_dir("/proc/self/fd")? {
@@ -99,7 +99,7 @@ pub fn inherited() -> io::Result<Vec<PathBuf>> {
         else {
             continue;
         };
-        // SAFETY: both calls read flags of a descriptor, whatever the number stands for.
+        // SAFETY: both calls read flags of a descriptor, and fail if the number is not one.
         let (of_fd, of_file) = unsafe {
             (
                 libc::fcntl(fd, libc::F_GETFD),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The resources that this process has used and may use: getrusage(2), getrlimit(2).
+//! The resources that this process has used, and those it may use: getrusage(2), getrlimit(2).
 
 use super::check;
 use std::io;
@@ -10,7 +10,7 @@ use std::time::Duration;
 pub struct Usage {
     /// User and system time.
     pub cpu: Duration,
-    /// How many descriptors it may have open.
+    /// How many descriptors the process may have open.
     pub max_fds: u64,
 }
 
@@ -43,7 +43,7 @@ pub fn lift_memory_lock() -> io::Result<()> {
     check(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) }).map(|_| ())
 }
 
-/// Makes a write past the limit of file sizes fail like any other write. By default it ends the process: setrlimit(2).
+/// Makes a write beyond the file size limit fail with an error. By default such a write ends the process: setrlimit(2).
 pub fn outlive_file_size_limit() {
     // SAFETY: there is no handler, and the standard library does not rely on this signal.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };

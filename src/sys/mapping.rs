@@ -4,14 +4,14 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// A mapping of memory that the kernel shares.
+/// A mapping of memory that is shared with the kernel.
 pub struct Mapping {
     at: *mut u8,
     len: usize,
 }
 
 impl Mapping {
-    /// Maps `len` bytes of the descriptor's object, from `offset` on.
+    /// Maps `len` bytes of the object that `fd` refers to, from `offset` on.
     pub fn new(fd: BorrowedFd, offset: usize, len: usize, writable: bool) -> io::Result<Mapping> {
         let protection = libc::PROT_READ | if writable { libc::PROT_WRITE } else { 0 };
         // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Copying and comparing a few bytes, for static binaries on x86-64. The linker takes these functions in place of musl's,
-//! whose memcpy(3) begins with `rep movsq` and single `movsb`, and whose memcmp(3) goes byte by byte: both are slow for
-//! short pieces such as the names of files. musl's functions for arm64 are good.
+//! Copying and comparing a few bytes, for static binaries on x86-64. The linker takes these functions in place of
+//! musl's, whose memcpy(3) begins with `rep movsq` and single `movsb`, and whose memcmp(3) goes byte by byte: both are
+//! slow for short pieces such as the names of files. musl's functions for arm64 are good.
 //!
-//! Measured with the static binary and 100,000 files that `find` looks at: snoop takes 51 ms of CPU time to record them
-//! in place of 66, and 44 ms to write the report of 17 MB in place of 56. The binary has 128 bytes more. The Cargo feature
-//! `short-copies` switches these functions on.
+//! Measured with the static binary and 100,000 files that `find` looks up: snoop takes 51 ms of CPU time to record them
+//! instead of 66 ms, and 44 ms to write the report of 17 MB instead of 56 ms. The binary is 128 bytes larger. The Cargo
+//! feature `short-copies` switches these functions on.
 
-// A short piece is loaded whole, from both ends, before it is stored, so that it may overlap its target. A longer piece is
-// copied from its end if its end overlaps the beginning of its target.
+// A short piece is loaded whole, from both ends, before it is stored, so that it may overlap its target. A longer piece
+// is copied from its end if its end overlaps the beginning of its target.
 #[cfg(target_arch = "x86_64")]
 std::arch::global_asm!(
     ".globl snoop_copy",
@@ -22,7 +22,7 @@ std::arch::global_asm!(
     "    jae 1f",
     "    test edx, edx",
     "    jz 9f",
-    // 1 to 3: the first, the middle and the last, which may be the same.
+    // 1 to 3 bytes: copy the first, the middle and the last byte, which may be the same.
     "    mov ecx, edx",
     "    shr ecx",
     "    movzx r8d, byte ptr [rsi]",
@@ -123,12 +123,12 @@ mod tests {
         fn snoop_compare(a: *const u8, b: *const u8, n: usize) -> i32;
     }
 
-    /// More than the longest piece that is treated by itself.
+    /// More than the longest piece that has code of its own.
     const MAX: usize = 1200;
 
     proptest! {
         #[test]
-        fn copies_also_what_overlaps(from in 0..100usize, to in 0..100usize, long in 0..MAX, short in 0..70usize) {
+        fn copies_pieces_even_if_they_overlap(from in 0..100usize, to in 0..100usize, long in 0..MAX, short in 0..70usize) {
             for len in [long, short] {
                 let before: Vec<u8> = (0..MAX + 100).map(|i| ((i * 31) >> 3) as u8).collect();
                 let (mut found, mut expected) = (before.clone(), before);

@@ -5,8 +5,8 @@ use super::check;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 
-/// Opens a perf event of one CPU to which BPF programs write. It reports when `wakeup_bytes` are waiting, and its samples
-/// carry the time of one clock for all CPUs.
+/// Opens the perf event of one CPU, to which BPF programs write. The descriptor becomes ready when `wakeup_bytes` are
+/// waiting. The samples carry the time of a clock that all CPUs share.
 pub fn open_bpf_output(cpu: u32, wakeup_bytes: usize) -> io::Result<OwnedFd> {
     /// struct perf_event_attr of linux/perf_event.h, as Linux 4.1 has it (PERF_ATTR_SIZE_VER4).
     #[repr(C)]
@@ -43,12 +43,12 @@ pub fn open_bpf_output(cpu: u32, wakeup_bytes: usize) -> io::Result<OwnedFd> {
         sample_type: SAMPLE_TIME | SAMPLE_RAW,
         flags: WATERMARK | USE_CLOCK,
         wakeup: wakeup_bytes as u32,
-        // By default each CPU has a clock of its own.
+        // By default each CPU uses its own clock.
         clock: libc::CLOCK_MONOTONIC_RAW,
         ..Attr::default()
     };
-    // SAFETY: the kernel reads as many bytes of the attribute as it says; no process and no group are given. The descriptor is new
-    // and owned by nobody else.
+    // SAFETY: the kernel reads as many bytes as the attribute says it has; no process and no group are given. The
+    // descriptor is new, and nothing else owns it.
     unsafe {
         let (call, process, group) = (libc::SYS_perf_event_open, -1, -1);
         let fd = libc::syscall(call, &attr, process, cpu as i32, group, FD_CLOEXEC);

@@ -8,12 +8,12 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// Makes the command enter a cgroup before its first instruction, with no signal blocked: the child writes "0", which
-/// means itself, into the open `cgroup.procs`.
+/// Makes the command enter a cgroup before its first instruction, with no signal blocked. The child writes "0", which
+/// means itself, into the open file `cgroup.procs`.
 pub fn start_in_cgroup(command: &mut Command, procs: OwnedFd) {
     let nothing_blocked = signal_set(&[]);
     let join = move || {
-        // SAFETY: one byte and one set are read; both calls may be made between fork and exec.
+        // SAFETY: the calls read one set and one byte; both are allowed between fork and exec.
         unsafe {
             check(libc::sigprocmask(
                 libc::SIG_SETMASK,
@@ -33,7 +33,7 @@ pub fn start_in_cgroup(command: &mut Command, procs: OwnedFd) {
 /// Makes the call by which the BPF programs recognise snoop: getcpu(2) with a cookie as the third argument, which the
 /// kernel does not use.
 pub fn own_call(cookie: u64) {
-    // SAFETY: both addresses may be null, and the kernel does not look at the third argument. The call cannot fail; a
-    // filter that refuses it shows when the programs do not answer.
+    // SAFETY: both addresses may be null, and the kernel does not look at the third argument. The call cannot
+    // fail. If a filter refuses it, the programs do not answer, which the caller notices.
     unsafe { libc::syscall(libc::SYS_getcpu, 0usize, 0usize, cookie) };
 }

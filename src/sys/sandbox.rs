@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What snoop gives up once it traces: capabilities, and every syscall that the loop does not make.
+//! The sandbox: once attached, snoop gives up its capabilities and every syscall that the loop does not make.
 //!
-//! An attacker who takes snoop over by a record or a request finds a process that cannot start another process, make
-//! memory executable, connect to anything, or load a BPF program.
+//! An attacker who takes over snoop through a record or a request controls a process that cannot start another process,
+//! make memory executable, connect to anything, or load a BPF program.
 
 use crate::error::{Result, cannot};
 use crate::sys::{capabilities, seccomp};
 use libc::{sock_filter as Instruction, *};
 
-/// Something that may need a capability: the capabilities to try, and a test of whether it works now.
+/// An operation that may need a capability: the capabilities to try, and a test of whether the operation works now.
 pub type Need<'a> = (&'a [u64], &'a dyn Fn() -> bool);
 
-/// Gives up all capabilities except those without which a need is not met. Which ones these are depends on the kernel
-/// and its settings, so the function tries them. Returns the capabilities that it keeps, one bit for each.
+/// Gives up all capabilities except those that the operations in `needs` require. Which ones these are depends on the
+/// kernel and its settings, so the function tries them. Returns the capabilities that it keeps, one bit for each.
 pub fn drop_capabilities(needs: &[Need]) -> Result<u64> {
     let refused = |e| cannot("give up capabilities", e);
     let permitted = capabilities::permitted_capabilities().map_err(refused)?;
@@ -36,7 +36,7 @@ pub fn drop_capabilities(needs: &[Need]) -> Result<u64> {
     Ok(kept)
 }
 
-/// Refuses all syscalls but the loop's from now on, with EPERM.
+/// Makes the kernel refuse all syscalls except those of the loop from now on, with EPERM.
 pub fn confine() -> Result<()> {
     seccomp::filter_syscalls(&filter()).map_err(|e| cannot("give up syscalls", e))
 }
@@ -45,9 +45,9 @@ pub fn confine() -> Result<()> {
 enum Rule {
     /// Every call is allowed.
     Always(c_long),
-    /// The syscall is allowed if the lower half of that argument is one of these values.
+    /// A call is allowed if the lower half of the numbered argument is one of these values.
     OneOf(c_long, u32, &'static [u32]),
-    /// The syscall is allowed if the lower half of that argument has none of these bits.
+    /// A call is allowed if the lower half of the numbered argument has none of these bits.
     Without(c_long, u32, u32),
 }
 use Rule::{Always, OneOf, Without};
@@ -57,7 +57,7 @@ const MAP_COMMANDS: &[u32] = &[1, 2, 3, 4];
 /// The ioctl(2) requests that make a socket non-blocking, and those of isatty(3).
 const CONTROLS: &[u32] = &[FIONBIO as u32, TCGETS as u32, TIOCGWINSZ as u32];
 
-/// The syscalls of the loop, the frequent ones first. The C libraries make several of them for one name.
+/// The syscalls of the loop, the frequent ones first. The C libraries use different syscalls for the same function.
 const RULES: &[Rule] = &[
     Always(SYS_epoll_pwait),
     OneOf(SYS_bpf, 0, MAP_COMMANDS),
@@ -97,7 +97,7 @@ const RULES: &[Rule] = &[
     Always(SYS_getrusage),
     Always(SYS_prlimit64),
     Always(SYS_clock_gettime),
-    // Memory, never to be executed.
+    // Memory that is never executable.
     Without(SYS_mmap, 2, PROT_EXEC as u32),
     Without(SYS_mprotect, 2, PROT_EXEC as u32),
     Always(SYS_brk),
@@ -142,11 +142,11 @@ mod arch {
     pub const RULES: &[Rule] = &[];
 }
 
-/// Returns the rules as a program of classic BPF: seccomp(2).
+/// Compiles the rules into a program of classic BPF: seccomp(2).
 fn filter() -> Vec<Instruction> {
     const ALLOW: u32 = SECCOMP_RET_ALLOW;
     const REFUSE: u32 = SECCOMP_RET_ERRNO | EPERM as u32;
-    // Offsets in struct seccomp_data, of little endian machines.
+    // Offsets in struct seccomp_data on little-endian machines.
     const NUMBER: u32 = 0;
     const ARCH: u32 = 4;
     const ARGUMENTS: u32 = 16;
@@ -158,7 +158,7 @@ fn filter() -> Vec<Instruction> {
     };
     let load = |at| statement(BPF_LD | BPF_W | BPF_ABS, at);
     let decide = |what| statement(BPF_RET | BPF_K, what);
-    // Jump over that many instructions if the test holds, or does not hold.
+    // How many instructions to skip if the test holds, and if it does not.
     let skip_if = |test: u32, k, skip| Instruction {
         jt: skip,
         ..statement(BPF_JMP | BPF_K | test, k)
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_loop_calls_is_allowed() {
+    fn the_syscalls_of_the_loop_are_allowed() {
         for number in [
             SYS_read,
             SYS_write,
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_attacker_would_call_is_refused() {
+    fn the_syscalls_of_an_attacker_are_refused() {
         for number in [
             SYS_execve,
             SYS_execveat,
@@ -297,9 +297,9 @@ mod tests {
         }
     }
 
-    /// No number is allowed that is in no rule, whatever the arguments are.
+    /// A number without a rule is refused, whatever the arguments are.
     #[test]
-    fn only_what_has_a_rule_is_allowed() {
+    fn syscalls_without_a_rule_are_refused() {
         let numbers = RULES.iter().chain(arch::RULES).map(|rule| match rule {
             Always(number) | OneOf(number, ..) | Without(number, ..) => *number,
         });
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn bpf_reads_and_writes_maps_and_does_nothing_else() {
+    fn bpf_may_only_access_maps() {
         let allowed: Vec<_> = (0..40)
             .filter(|command| Call::new(SYS_bpf).with(0, *command).is_allowed())
             .collect();
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_may_be_recognised_and_not_typed_into() {
+    fn a_terminal_may_be_recognised_but_not_typed_into() {
         let with = |request: u32| Call::new(SYS_ioctl).with(1, request.into());
         assert!(with(TCGETS as u32).is_allowed());
         assert!(with(FIONBIO as u32).is_allowed());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Signals as a descriptor, and signals that have their effect at once.
+//! Signals that arrive through a descriptor, and signals that end the process at once.
 
 use super::check;
 use std::io;
@@ -12,7 +12,7 @@ pub struct SignalFd(OwnedFd);
 /// A signal that was received.
 pub struct Signal {
     pub number: i32,
-    /// A process sent the signal; otherwise the kernel did, as for a key on the terminal.
+    /// Whether a process sent the signal. Otherwise the kernel sent it, for example because of a key on the terminal.
     pub by_process: bool,
 }
 
@@ -33,7 +33,7 @@ impl SignalFd {
                 libc::SFD_CLOEXEC | libc::SFD_NONBLOCK,
             ))?
         };
-        // SAFETY: a new descriptor that nobody else owns.
+        // SAFETY: a new descriptor that nothing else owns.
         Ok(SignalFd(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
@@ -60,8 +60,8 @@ impl AsFd for SignalFd {
     }
 }
 
-/// Makes each of these signals end this process at once, with 128 + N as its status. This takes a handler: the kernel
-/// discards signals to the first process of a pid namespace unless it handles them.
+/// Makes each of these signals end this process at once, with status 128 + N. This requires a handler, because the
+/// kernel discards signals to the first process of a pid namespace unless that process handles them.
 pub fn end_at_once(signals: &[i32]) {
     extern "C" fn end(signal: libc::c_int) {
         // SAFETY: _exit(2) is safe in a signal handler, and does not return.

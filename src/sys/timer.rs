@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
-/// A timer that ticks at an interval. The time for which the machine is suspended does not count.
+/// A timer that ticks at an interval. The time during which the machine is suspended does not count.
 pub struct Timer(OwnedFd);
 
 impl Timer {
@@ -21,7 +21,7 @@ impl Timer {
             it_value: spec,
         };
         let flags = libc::TFD_CLOEXEC | libc::TFD_NONBLOCK;
-        // SAFETY: no pointers in the first call, whose descriptor is new and owned by nobody else;
+        // SAFETY: no pointers in the first call, whose descriptor is new, and nothing else owns it;
         // the second reads `spec`, which is alive.
         unsafe {
             let fd = check(libc::timerfd_create(libc::CLOCK_MONOTONIC, flags))?;
