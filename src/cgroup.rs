@@ -17,26 +17,26 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-/// A cgroup that is traced with all that is below it.
+/// A cgroup that is traced together with its descendants.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cgroup {
     pub id: u64,
-    /// The path below the root, with a slash at its beginning, as in /proc/PID/cgroup.
+    /// The path below the root of the hierarchy, with a leading slash, as in /proc/PID/cgroup.
     pub path: Vec<u8>,
 }
 
-/// Returns where cgroup v2 is mounted first by a mountinfo file (proc(5)).
+/// Returns the first mount point of cgroup v2 in the content of a mountinfo file (proc(5)).
 pub fn find_mount(mountinfo: &[u8]) -> Option<PathBuf> {
     mountinfo.split(|b| *b == b'\n').find_map(|line| {
         let mut fields = line.split(|b| *b == b' ');
         let mount_point = fields.nth(4)?;
-        // A variable number of optional fields ends with a dash; then comes the type.
+        // A dash ends a variable number of optional fields. The type follows it.
         let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
         (kind == b"cgroup2").then(|| PathBuf::from(OsString::from_vec(unescape(mount_point))))
     })
 }
 
-/// Undoes what mountinfo does to blanks and backslashes, which it writes as `\040`.
+/// Undoes the escaping of mountinfo, which writes blanks, tabs, newlines and backslashes as in `\040`.
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(field.len());
     let mut rest = field;
@@ -57,13 +57,13 @@ impl Cgroup {
         })
     }
 
-    /// Returns the last name of the path.
+    /// Returns the last component of the path.
     pub fn name(&self) -> &[u8] {
         self.path.rsplit(|b| *b == b'/').next().unwrap_or_default()
     }
 }
 
-/// Returns the path of a cgroup from its directory.
+/// Returns the path of the cgroup that has this directory.
 fn path_of(directory: &Path, mount: &Path) -> Vec<u8> {
     let below = directory.strip_prefix(mount).unwrap_or(directory);
     [b"/", below.as_os_str().as_bytes()].concat()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A directory that holds an image: what is in it, and which paths are needed to reach a file. Absolute symlinks start
-//! at the directory, and `..` ends there: nothing outside is ever looked at.
+//! An unpacked image: what is in its directory, and which paths are needed to reach a file. Absolute symlinks start at
+//! that directory, and `..` never leads above it, so nothing outside is ever looked at.
 
 pub mod closure;
 pub mod packages;
@@ -15,10 +15,10 @@ use std::io::ErrorKind;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-/// How many symlinks the kernel follows: path_resolution(7).
+/// The number of symlinks that the kernel follows: path_resolution(7).
 const LINKS_MAX: usize = 40;
 
-/// What a path names, if no symlink is followed.
+/// What a path names if symlinks are not followed.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Node {
     Missing,
@@ -33,7 +33,7 @@ pub struct Image {
     known: HashMap<Vec<u8>, Node>,
 }
 
-/// How following a path ended.
+/// The result of following a path.
 #[derive(Debug, PartialEq)]
 pub enum End {
     Exists,
@@ -41,16 +41,16 @@ pub enum End {
     Loop,
 }
 
-/// The way along a path.
+/// The steps along a path.
 struct Walk {
-    /// What was there, in order.
+    /// The paths on the way that exist, in order.
     visited: Vec<Vec<u8>>,
-    /// How much of `visited` leads to the path itself, not on to what it points to.
+    /// How many entries of `visited` lead to the path itself. The rest lead on to the target of its symlink.
     itself: Option<usize>,
     end: End,
 }
 
-/// A path of the image and what is there.
+/// A path of the image, and the metadata of the file there.
 pub struct Entry {
     pub path: Vec<u8>,
     pub metadata: Metadata,
@@ -65,19 +65,20 @@ impl Image {
                 known: HashMap::default(),
             }),
             Ok(_) => Err(wrong(
-                "this is not a directory; give the one that the image was unpacked into",
+                "this is not a directory; give the directory into which the image was unpacked",
             )),
             Err(e) => Err(wrong(&e.to_string())),
         }
     }
 
-    /// Returns where a path of the image is on this machine. The path has no `..`, and no symlink but at its end.
+    /// Returns the path on this machine of a path in the image. The path must have no `..`, and no symlink except at
+    /// its end.
     pub fn outside(&self, path: &[u8]) -> PathBuf {
         let inside = path.strip_prefix(b"/").unwrap_or(path);
         self.root.join(OsStr::from_bytes(inside))
     }
 
-    /// Everything that is in the image but its root, sorted by path.
+    /// Everything in the image except its root, sorted by path.
     pub fn entries(&self) -> Result<Vec<Entry>> {
         let (mut entries, mut directories) = (Vec::new(), vec![Vec::new()]);
         while let Some(directory) = directories.pop() {
@@ -98,27 +99,27 @@ impl Image {
     }
 }
 
-/// The files of an image, wherever it is: what each path names, and by that what it takes to reach a file.
+/// The files of an image, wherever it is stored. Says what each path names, and which paths are needed to reach a file.
 pub trait View {
-    /// Returns what is at a path, of whose directories none is a symlink.
+    /// Returns what is at a path. None of its directories may be a symlink.
     fn look(&mut self, path: &[u8]) -> Result<Node>;
 
     /// Returns the paths of all symlinks, sorted.
     fn links(&mut self) -> Result<Vec<Vec<u8>>>;
 
-    /// Adds every path that `path` needs: its directories, itself, and what symlinks on the way lead
-    /// to. If the path is not there, its directories are needed, because it was created in them.
+    /// Adds every path that `path` needs: its directories, itself, and the targets of symlinks on the way. If the path
+    /// does not exist, only its directories are needed, because it was created in them at run time.
     fn follow(&mut self, path: &[u8], needed: &mut Paths) -> Result<End>
     where
         Self: Sized,
     {
         let walk = walk(self, path)?;
-        // Most are there already, and stay.
+        // Most of them are in the set already.
         needed.extend(walk.visited);
         Ok(walk.end)
     }
 
-    /// The path by which [`Image::entries`] lists what `path` names: with no symlink on the way to it.
+    /// Returns the path under which [`Image::entries`] lists the file that `path` names. It has no symlink on the way.
     fn locate(&mut self, path: &[u8]) -> Result<Option<Vec<u8>>>
     where
         Self: Sized,
@@ -127,7 +128,7 @@ pub trait View {
         Ok(walk.itself.map(|n| walk.visited.swap_remove(n - 1)))
     }
 
-    /// What a path leads to in the end, if that is there.
+    /// Returns the path to which a path finally leads, if that exists.
     fn target(&mut self, path: &[u8]) -> Result<Option<Vec<u8>>>
     where
         Self: Sized,
@@ -229,7 +230,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    /// Follows a path in a small image. Returns what it needs, sorted, and how it ended.
+    /// Follows a path in a small image. Returns the paths that it needs, sorted, and the result.
     fn followed(path: &str) -> (Vec<String>, End) {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path();
@@ -318,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_needs_where_it_was_made() {
+    fn a_missing_file_needs_the_directory_it_was_created_in() {
         for (path, needed) in [
             ("/none", &[][..]),
             ("/usr/none/x", &["/usr"]),
@@ -335,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn loops_are_told_and_kept() {
+    fn loops_are_reported_and_kept() {
         let (found, end) = followed("/usr/round");
         assert_eq!(end, End::Loop);
         assert_eq!(found, ["/usr", "/usr/around", "/usr/round"]);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What follows for tracing from what the host can do: [`facts`] looks it up, [`plan`] decides, [`check`] tells.
+//! What the host can do, and what follows for tracing: [`facts`] looks up the facts, [`plan`] decides, [`check`]
+//! reports.
 
 pub mod check;
 pub mod facts;
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 pub struct Plan {
     pub quirks: Quirks,
     pub buffer: Buffer,
-    /// Where cgroups can be looked up and created. Tracing snoop's own pod does not need it.
+    /// The mount point below which cgroups can be found and created. Tracing snoop's own pod does not need it.
     pub cgroup_mount: Option<PathBuf>,
 }
 
@@ -28,7 +29,7 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// There is none; the message says how to mount it.
+    /// There is no such mount. The message says how to mount it.
     pub fn cgroup_mount(&self) -> Result<&Path> {
         self.cgroup_mount.as_deref().ok_or_else(|| {
             Error::failed(
@@ -38,11 +39,11 @@ impl Plan {
     }
 }
 
-/// Decides what to do on a host with these facts. `wanted` is the buffer that the user wants.
+/// Decides what to do on a host with these facts. `wanted` is the buffer that the user chose.
 ///
 /// # Errors
 ///
-/// The host cannot be traced; the message says what is missing and what to do.
+/// The host cannot be traced. The message says what is missing and what to do.
 pub fn plan(facts: &Facts, wanted: Option<Buffer>) -> Result<Plan> {
     if let Some(why) = facts.confinement.forbids() {
         return Err(Error::failed(why));
@@ -52,7 +53,7 @@ pub fn plan(facts: &Facts, wanted: Option<Buffer>) -> Result<Plan> {
     let buffer = choose_buffer(features.ring, wanted)?;
     require_capabilities(facts)?;
     let quirks = Quirks::of(&features);
-    // Linux 5.4 loads the programs under lockdown, and then lets them read zeroes.
+    // Under lockdown Linux 5.4 loads the programs, but they read only zeroes.
     if facts.lockdown.as_deref() == Some("confidentiality") && !quirks.bears_lockdown(buffer) {
         return Err(features::locked_down());
     }
@@ -71,7 +72,7 @@ fn require_types(facts: &Facts) -> Result<()> {
             "/{BTF} is masked: something is mounted over it, or sysfs is not mounted; run snoop without a mask over /sys/kernel (Docker and Podman: --security-opt unmask=/sys/kernel)"
         ))),
         (Btf::Missing, Some(Guest::Kata)) => Err(Error::failed(
-            "this is the kernel of a Kata container, which was built without type information; use a guest kernel with CONFIG_DEBUG_INFO_BTF=y, or another runtime class",
+            "this is the kernel of a Kata container, and it was built without type information; use a guest kernel with CONFIG_DEBUG_INFO_BTF=y, or another runtime class",
         )),
         (Btf::Missing, _) => {
             let version = |(major, minor)| format!("it is Linux {major}.{minor}, and ");
@@ -83,7 +84,7 @@ fn require_types(facts: &Facts) -> Result<()> {
     }
 }
 
-/// Returns the buffer that the user wants, or else the best that the kernel has.
+/// Returns the buffer that the user chose, or the best one that the kernel has.
 fn choose_buffer(has_ring: bool, wanted: Option<Buffer>) -> Result<Buffer> {
     match (wanted, has_ring) {
         (Some(Buffer::Ring), false) => Err(Error::usage(
@@ -95,14 +96,14 @@ fn choose_buffer(has_ring: bool, wanted: Option<Buffer>) -> Result<Buffer> {
     }
 }
 
-/// Fails if the process lacks a capability that loading the programs needs.
+/// Fails if the process lacks a capability that is needed to load the programs.
 fn require_capabilities(facts: &Facts) -> Result<()> {
-    // If it is not known, loading the programs tells.
+    // If the capabilities are unknown, loading the programs will show.
     let have = facts.capabilities.unwrap_or(CAP_SYS_ADMIN);
     if have & CAP_SYS_ADMIN != 0 {
         return Ok(());
     }
-    // BPF and PERFMON came together (980737282232 and a17b53c4a4b5, Linux 5.8).
+    // BPF and PERFMON were introduced together (980737282232 and a17b53c4a4b5, Linux 5.8).
     let knows_bpf = facts
         .last_capability
         .is_none_or(|last| 1 << last >= CAP_BPF);
@@ -159,7 +160,7 @@ mod tests {
         }
     }
 
-    /// A host that can do what Linux 5.4 can.
+    /// A host with the features of Linux 5.4.
     fn old() -> Facts {
         Facts {
             kernel: Some((5, 4)),
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn an_able_host_is_planned_for() {
+    fn an_able_host_gets_a_plan() {
         let planned = plan(&able(), None).unwrap();
         assert_eq!(planned.buffer, Buffer::Ring);
         let quirks = Quirks {
@@ -229,13 +230,13 @@ mod tests {
     #[test]
     fn the_version_decides_nothing() {
         let mut facts = able();
-        // As distributions do.
+        // Distributions backport features to old versions.
         facts.kernel = Some((4, 18));
         assert_eq!(plan(&facts, None).unwrap(), plan(&able(), None).unwrap());
     }
 
     #[test]
-    fn a_mount_is_needed_only_by_what_uses_it() {
+    fn only_some_selections_need_a_cgroup_mount() {
         let mut facts = able();
         facts.cgroup_mount = None;
         let planned = plan(&facts, None).unwrap();
@@ -243,7 +244,7 @@ mod tests {
         assert!(said.contains("mount -t cgroup2"), "{said}");
     }
 
-    /// Takes one ability from an able host; the message says which, and what to do.
+    /// Takes one ability at a time from an able host. The message names the ability and what to do.
     #[test]
     fn each_missing_ability_is_named() {
         type Case = (fn(&mut Facts), &'static str, &'static str);
@@ -312,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn lockdown_leaves_something_to_see_where_pointers_have_types() {
+    fn under_lockdown_only_kernels_with_typed_pointers_can_be_traced() {
         let locked = |mut facts: Facts, wanted| {
             facts.lockdown = Some("confidentiality".into());
             plan(&facts, wanted)
@@ -350,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn old_kernels_have_no_ring_and_new_ones_may_do_without() {
+    fn only_new_kernels_have_a_ring_but_all_have_perf_buffers() {
         let buffer = |facts: &Facts, wanted| plan(facts, wanted).map(|plan| plan.buffer);
         assert_eq!(buffer(&old(), None).unwrap(), Buffer::Perf);
         assert_eq!(buffer(&able(), None).unwrap(), Buffer::Ring);

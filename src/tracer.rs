@@ -30,7 +30,7 @@ use std::time::{Duration, Instant, SystemTime};
 /// The signals that the loop receives.
 const SIGNALS: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGCHLD];
 
-/// What an epoll event is about; connections have the tokens from [`FIRST_CONNECTION`] on.
+/// The source of an epoll event. Connections have the tokens from [`FIRST_CONNECTION`] on.
 #[derive(Clone, Copy)]
 enum Token {
     Records,
@@ -50,24 +50,25 @@ const TOKENS: [Token; 5] = [
 
 const FIRST_CONNECTION: u64 = TOKENS.len() as u64;
 
-/// How often the loop looks for idle connections, as long as there are connections.
+/// How often the loop looks for idle connections while there are connections.
 const EXPIRY: Duration = Duration::from_secs(1);
 
-/// How long records may gather before they are taken, unless [`RING_URGENT`] bytes of them wait.
+/// How long records may gather before they are taken, unless [`RING_URGENT`] bytes are waiting.
 const BATCH_DELAY: Duration = Duration::from_millis(20);
 
-/// Records taken per turn of the loop, so that it attends to signals and timers during a storm.
+/// The most records taken per turn of the loop, so that the loop attends to signals and timers even in a flood of
+/// records.
 const RECORDS_PER_TURN: usize = 1024;
 
-/// How often the programs' knowledge ages.
+/// How often the set of known accesses ages.
 const EPOCH: Duration = Duration::from_secs(EPOCH_SECONDS);
 
-/// What the loop works with. [`start`] makes it.
+/// The state of the loop. [`start`] creates it.
 struct Tracer {
     config: Config,
     /// When this process began to trace.
     started_at: SystemTime,
-    /// When the first run began whose accesses are in the report.
+    /// When the first run began that the report covers.
     first_started_at: String,
     probe: Probe,
     records: Records<bpf_sys::direct::Map>,
@@ -80,7 +81,7 @@ struct Tracer {
     /// When to take the records that wait.
     drain_at: Option<Instant>,
     gap_warnings: GapWarnings,
-    /// What the programs had counted when snoop could last read it.
+    /// The programs' counts when snoop last managed to read them.
     counts: Counts,
 }
 
@@ -109,13 +110,13 @@ impl Tracer {
         }
     }
 
-    /// Traces until the end, and writes the last report however it comes. Returns the exit status.
+    /// Traces until the end, and writes the final report whatever the cause of the end. Returns the exit status.
     fn run(mut self, signals: &SignalFd) -> Result<u8> {
-        let (status, failed) = match self.turns(signals) {
+        let (status, failed) = match self.run_loop(signals) {
             Ok(status) => (status, None),
             Err(e) => (FAILED, Some(e)),
         };
-        // A user who asks a second time does not want to wait for a report that hangs.
+        // A user who sends a second signal does not want to wait for a report that hangs.
         signals::end_at_once(&[libc::SIGTERM, libc::SIGINT]);
         let taken = self.take_all();
         if taken.is_err() {
@@ -127,7 +128,7 @@ impl Tracer {
         match failures.next() {
             None => Ok(status),
             Some(first) => {
-                // What failed first is most likely the cause of the others.
+                // The first failure is most likely the cause of the others.
                 failures.for_each(log::error);
                 Err(first)
             }
@@ -135,7 +136,7 @@ impl Tracer {
     }
 
     /// The loop. Returns the exit status.
-    fn turns(&mut self, signals: &SignalFd) -> Result<u8> {
+    fn run_loop(&mut self, signals: &SignalFd) -> Result<u8> {
         let report = Timer::every(self.config.interval).map_err(|e| cannot("set a timer", e))?;
         let epoch = Timer::every(EPOCH).map_err(|e| cannot("set a timer", e))?;
         let epoll = self.watch(signals, &report, &epoch)?;
@@ -151,7 +152,7 @@ impl Tracer {
             }
             for token in &ready {
                 match TOKENS.get(*token as usize) {
-                    Some(Token::Records) => self.await_records(now),
+                    Some(Token::Records) => self.schedule_drain(now),
                     Some(Token::Signal) => {
                         if let Some(status) = self.take_signals(signals)? {
                             return Ok(status);
@@ -179,9 +180,9 @@ impl Tracer {
         }
     }
 
-    /// Makes an epoll that reports each descriptor of the loop by its token.
+    /// Creates an epoll instance that reports each descriptor of the loop by its token.
     fn watch(&self, signals: &SignalFd, report: &Timer, epoch: &Timer) -> Result<Epoll> {
-        let epoll = Epoll::new().map_err(|e| cannot("make an epoll", e))?;
+        let epoll = Epoll::new().map_err(|e| cannot("create an epoll instance", e))?;
         for token in TOKENS {
             let fd = match token {
                 Token::Records => self.records.as_fd(),
@@ -215,7 +216,7 @@ impl Tracer {
         until_drain.into_iter().chain(until_expiry).min()
     }
 
-    /// Returns what the programs have counted by now.
+    /// Reads the programs' counts.
     fn count(&mut self) -> Result<Counts> {
         self.counts = self.probe.counts()?;
         Ok(self.counts.clone())
@@ -231,7 +232,7 @@ impl Tracer {
         Ok(())
     }
 
-    /// Goes on with a client's connection.
+    /// Continues with the connection of a client.
     fn serve(&mut self, token: u64, epoll: &Epoll, now: Instant) {
         let server = self.server.as_mut();
         let Some((slot, path)) = server.and_then(|server| server.ready(token, epoll, now)) else {
@@ -243,8 +244,8 @@ impl Tracer {
         }
     }
 
-    /// Records have arrived: sees to it that they are taken soon.
-    fn await_records(&mut self, now: Instant) {
+    /// Schedules the reading of records that have arrived.
+    fn schedule_drain(&mut self, now: Instant) {
         let delay = match self.records.end() - self.records.position() {
             RING_URGENT.. => Duration::ZERO,
             _ => BATCH_DELAY,
@@ -263,7 +264,8 @@ impl Tracer {
         Ok(())
     }
 
-    /// Takes all records that wait now. What follows from them does not matter to the programs any more.
+    /// Takes all records that wait now, without telling the programs what follows from them. At the end of tracing the
+    /// programs no longer need that.
     fn read_all(&mut self) {
         let end = self.records.end();
         while self.records.position() < end && self.read_records() > 0 {}
@@ -279,8 +281,8 @@ impl Tracer {
         taken
     }
 
-    /// Takes some of the records that wait, tells the programs what follows from them, and sees to it that the rest are
-    /// taken in a later turn. Returns how many it took.
+    /// Takes some of the records that wait, and passes the resulting orders on to the programs. If records may be left,
+    /// a later turn takes them. Returns how many it took.
     fn take_records(&mut self) -> Result<usize> {
         let taken = self.read_records();
         let orders = self.collector.take_orders();
@@ -298,7 +300,7 @@ impl Tracer {
         Ok(taken)
     }
 
-    /// Acts on the signals that have arrived. Returns the exit status if it is time to end.
+    /// Acts on the signals that have arrived. Returns the exit status if tracing must end.
     fn take_signals(&mut self, signals: &SignalFd) -> Result<Option<u8>> {
         while let Some(signal) = signals.next() {
             match &mut self.running {

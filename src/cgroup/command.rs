@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `snoop run`: the command in a cgroup of its own.
+//! The command of `snoop run`, which runs in its own cgroup.
 
 use crate::cgroup::TempCgroup;
 use crate::error::{Error, Result, cannot};
@@ -13,7 +13,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command};
 
-/// The statuses that shells give for a command that was not found or cannot be executed.
+/// The statuses that shells return for a command that was not found or cannot be executed.
 const NOT_FOUND: u8 = 127;
 const NOT_EXECUTABLE: u8 = 126;
 
@@ -22,8 +22,8 @@ pub struct Running {
     cgroup: TempCgroup,
 }
 
-/// Finds the file that a command's name stands for. The child does not look for it, because its failed tries would be
-/// traced.
+/// Finds the file of a command. snoop looks for it before it starts the child, because failed attempts of the child
+/// would be traced.
 fn find(name: &OsStr) -> Result<OsString> {
     let not_found = || {
         let message = format!("{name:?}: command not found; give a name on PATH, or a path");
@@ -45,27 +45,27 @@ fn find(name: &OsStr) -> Result<OsString> {
 }
 
 impl Running {
-    /// Starts the command `words` in `cgroup`, which must be traced already.
+    /// Starts the command `words` in `cgroup`, which must already be traced.
     pub fn start(cgroup: TempCgroup, words: &[OsString]) -> Result<Running> {
         let file = find(&words[0])?;
         let mut command = Command::new(&file);
         command.arg0(&words[0]).args(&words[1..]);
-        process::start_in_cgroup(&mut command, cgroup.entrance()?);
+        process::start_in_cgroup(&mut command, cgroup.open_procs()?);
         let child = command.spawn().map_err(|e| {
             Error::failed(format!("cannot execute {file:?}: {e}")).with_status(NOT_EXECUTABLE)
         })?;
         Ok(Running { child, cgroup })
     }
 
-    /// Passes a signal on, unless the terminal sent it to the command too.
+    /// Passes a signal on to the command, unless the terminal has already sent it there.
     pub fn signal(&self, signal: &Signal) {
         if signal.by_process {
-            // It fails when the command has just ended, which is what was wanted.
+            // This fails if the command has just ended, which is what the signal was meant to do.
             let _ = signals::send_signal(self.child.id(), signal.number);
         }
     }
 
-    /// Returns the command's status once it has ended, as a shell would give it.
+    /// Returns the command's exit status once it has ended, as a shell would report it.
     pub fn try_wait(&mut self) -> Result<Option<u8>> {
         let status = self
             .child
@@ -77,7 +77,7 @@ impl Running {
         }))
     }
 
-    /// Moves the processes that the command left running out of the cgroup, and says so. Returns how many there are.
+    /// Moves the processes that the command left running out of the cgroup, and logs their number. Returns that number.
     pub fn evacuate(self) -> u64 {
         let left = self.cgroup.evacuate();
         if left > 0 {

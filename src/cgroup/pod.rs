@@ -8,15 +8,15 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Snoop's own pod, or another cgroup whose children are the containers to trace.
+/// The pod that snoop runs in, or another cgroup whose children are the containers to trace.
 #[derive(Debug, PartialEq)]
 pub struct Pod {
     pub cgroup: Cgroup,
-    /// The id of snoop's own container in it, which is not to be traced.
+    /// The id of snoop's own container in it, which must not be traced.
     pub own: u64,
 }
 
-/// Returns the path of one of the cgroups that snoop is in.
+/// Returns the path of the cgroup at this place among those that snoop is in.
 fn path_at(cgroups: &[(u64, Vec<u8>)], at: usize) -> Vec<u8> {
     let names = cgroups[at..].iter().rev().map(|(_, name)| &name[..]);
     let mut path = Vec::new();
@@ -31,7 +31,8 @@ fn path_at(cgroups: &[(u64, Vec<u8>)], at: usize) -> Vec<u8> {
 }
 
 impl Pod {
-    /// Finds the pod among the cgroups that snoop is in, from its own one up to the root: id and name of each.
+    /// Finds the pod among the cgroups that snoop is in. They are given from snoop's own cgroup up to the root, each
+    /// with id and name.
     pub fn among(cgroups: &[(u64, Vec<u8>)]) -> Result<Pod> {
         let name = |at: usize| cgroups.get(at).map_or(&b""[..], |(_, name)| name);
         let is_pod = |at: &usize| is_pod(name(*at), name(at - 1), name(at + 1));
@@ -64,8 +65,8 @@ impl Pod {
     }
 }
 
-/// Returns the place of snoop's own container among the cgroups that it is in. It need not be the first: crun with
-/// systemd puts the processes into a further cgroup below the container's.
+/// Returns the place of snoop's own container among the cgroups that snoop is in. It need not be the first one: crun
+/// with systemd puts the processes into another cgroup below that of the container.
 pub fn own_container(cgroups: &[(u64, Vec<u8>)]) -> usize {
     let is_container = |(_, name): &(u64, Vec<u8>)| is_container(name);
     cgroups.iter().position(is_container).unwrap_or(0)
@@ -74,7 +75,7 @@ pub fn own_container(cgroups: &[(u64, Vec<u8>)]) -> usize {
 fn not_in_a_pod(cgroups: &[(u64, Vec<u8>)]) -> Error {
     if cgroups.len() < 2 {
         return Error::usage(
-            "cannot tell which pod snoop runs in: all its processes are in the root of cgroup v2; on a host with cgroup v1 boot with systemd.unified_cgroup_hierarchy=1, outside of a container give -cgroup=PATH",
+            "cannot tell which pod snoop runs in: all its processes are in the root of cgroup v2; on a host with cgroup v1 boot with systemd.unified_cgroup_hierarchy=1, outside a container give -cgroup=PATH",
         );
     }
     let own = own_container(cgroups);
@@ -86,13 +87,13 @@ fn not_in_a_pod(cgroups: &[(u64, Vec<u8>)]) -> Error {
     ))
 }
 
-/// Is this the name of a pod's cgroup? `below` is the name of its child, `above` that of its parent.
+/// Returns whether this is the name of a pod's cgroup. `below` is the name of its child, `above` that of its parent.
 fn is_pod(name: &[u8], below: &[u8], above: &[u8]) -> bool {
     is_kubernetes_pod(name) || is_container(below) && is_other_pod(name, above)
 }
 
-/// Is this the name that the kubelet gives to a pod's cgroup? `podUID` or, with systemd,
-/// `kubepods-burstable-podUID.slice`; the uid has 36 characters, or 32 for a pod from a file.
+/// Returns whether the kubelet gives this name to a pod's cgroup: `podUID` or, with systemd,
+/// `kubepods-burstable-podUID.slice`. The uid has 36 characters, or 32 for a static pod.
 pub fn is_kubernetes_pod(name: &[u8]) -> bool {
     let Ok(name) = std::str::from_utf8(name) else {
         return false;
@@ -108,8 +109,8 @@ pub fn is_kubernetes_pod(name: &[u8]) -> bool {
             .all(|c| c.is_ascii_hexdigit() || b"-_".contains(&c))
 }
 
-/// Is this the name of a group of containers outside of Kubernetes? Podman's pods are called by their id
-/// (`/libpod_parent/ID`) or, with systemd, `machine-libpod_pod_ID.slice`; tasks of Amazon ECS are `/ecs/TASK` or
+/// Returns whether this is the name of a group of containers outside Kubernetes. Podman names a pod's cgroup after its
+/// id (`/libpod_parent/ID`) or, with systemd, `machine-libpod_pod_ID.slice`. A task of Amazon ECS has `/ecs/TASK` or
 /// `ecstasks-TASK.slice`.
 fn is_other_pod(name: &[u8], above: &[u8]) -> bool {
     let slice = name.strip_suffix(b".slice").unwrap_or(name);
@@ -120,18 +121,19 @@ fn is_other_pod(name: &[u8], above: &[u8]) -> bool {
         || above == b"ecs"
 }
 
-/// Is this the id of a container or of a pod of Podman: 64 hexadecimal digits?
+/// Returns whether this is the id of a container or of a Podman pod: 64 hexadecimal digits.
 fn is_id(name: &[u8]) -> bool {
     name.len() == 64 && name.iter().all(u8::is_ascii_hexdigit)
 }
 
-/// Did a container runtime name this cgroup after a container?
+/// Returns whether a container runtime named this cgroup after a container.
 pub fn is_container(name: &[u8]) -> bool {
     short_name(name) != name
 }
 
-/// Returns what people call a container: the short form of its id if the cgroup's name ends in one
-/// (`cri-containerd-ID.scope`, `crio-ID.scope`, `docker-ID.scope`, `libpod-ID`, `ID`), else the cgroup's name.
+/// Returns a name for the container that people recognise. If the cgroup's name ends with an id
+/// (`cri-containerd-ID.scope`, `crio-ID.scope`, `docker-ID.scope`, `libpod-ID`, `ID`), this is the short form of the
+/// id. Otherwise it is the cgroup's name.
 pub fn short_name(name: &[u8]) -> &[u8] {
     const SHORT: usize = 12;
     let inner = name.strip_suffix(b".scope").unwrap_or(name);
@@ -139,13 +141,13 @@ pub fn short_name(name: &[u8]) -> &[u8] {
     id.filter(|id| is_id(id)).map_or(name, |id| &id[..SHORT])
 }
 
-/// Returns the name that Kubernetes gives to the container in this cgroup. It is known if one of the container's
-/// processes can be seen below `proc`, because the pod shares its process namespace: the kubelet mounts a file from the
-/// container's own directory into it.
+/// Returns the name that Kubernetes gives to the container in this cgroup. The name is known if a process of the
+/// container is visible below `proc`, because the pod shares its process namespace. The kubelet mounts a file from a
+/// directory of that name into the container.
 pub fn kubernetes_name(proc: &Path, cgroup: &[u8]) -> Option<String> {
     let leaf = cgroup.rsplit(|b| *b == b'/').next()?;
     if short_name(leaf) == leaf {
-        // It is not a container, so the search would be in vain.
+        // This is not a container, so it has no such name.
         return None;
     }
     let entries = fs::read_dir(proc).ok()?.flatten();
@@ -160,7 +162,7 @@ pub fn kubernetes_name(proc: &Path, cgroup: &[u8]) -> Option<String> {
     mountinfo.lines().find_map(name_in_mount).map(String::from)
 }
 
-/// Returns the container's name if that line of mountinfo is the mount of a file of the kubelet's, whose source is
+/// Returns the container's name if this line of mountinfo mounts a file of the kubelet, with the source
 /// `…/pods/UID/containers/NAME/FILE`.
 fn name_in_mount(line: &str) -> Option<&str> {
     let source = line.split(' ').nth(3)?;
@@ -192,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_the_pod_of_each_driver_and_runtime() {
+    fn the_pods_of_all_drivers_and_runtimes_are_found() {
         let uid = UID.replace('-', "_");
         for (above, pod, below) in [
             ("/kubepods/burstable", format!("pod{UID}"), id("a1")),
@@ -222,9 +224,9 @@ mod tests {
         }
     }
 
-    /// As Podman 4.3 and 5.4 (cgroupfs, systemd, rootless) and Amazon's ECS lay them out.
+    /// The cgroups of Podman 4.3 and 5.4 (cgroupfs, systemd, rootless) and of Amazon ECS.
     #[test]
-    fn finds_the_pods_of_other_engines() {
+    fn the_pods_of_other_engines_are_found() {
         let (pod, own) = (id("aa"), id("bb"));
         for (path, container) in [
             (format!("/libpod_parent/{pod}"), format!("libpod-{own}")),
@@ -267,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn says_why_there_is_no_pod() {
+    fn errors_say_why_there_is_no_pod() {
         let said = |path: &str| Pod::among(&chain(path)).unwrap_err().to_string();
         assert!(said("").contains("cgroup v1"));
         for path in [
@@ -275,7 +277,7 @@ mod tests {
             format!("/kubepods/pod{UID}"),
             "/user.slice/podman-x.scope/podlike".into(),
             "/tripod/a".into(),
-            // A cgroup driver that is not the kubelet's: the names are one.
+            // A cgroup driver other than the kubelet's joins the names into one.
             format!(
                 "/kubepods-burstable-pod{UID}.slice:cri-containerd:{}",
                 id("c")
@@ -292,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_in_kubernetes_from_a_shared_process_namespace() {
+    fn a_shared_process_namespace_shows_the_kubernetes_name() {
         let proc = tempfile::tempdir().unwrap();
         let process = |pid: &str, cgroup: &str, mountinfo: &str| {
             let directory = proc.path().join(pid);
@@ -317,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_file_of_the_kubelet_tells_a_name() {
+    fn only_a_file_of_the_kubelet_shows_the_name() {
         let name = |source: &str| {
             let line = format!("702 700 8:1 {source} /dev/termination-log rw - ext4 /dev/sda1 rw");
             name_in_mount(&line).map(String::from)

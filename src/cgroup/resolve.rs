@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The cgroups that `-cgroup` and `-cgroups` name. They are looked up below the cgroup v2 mount; those that do not
-//! exist yet are waited for.
+//! Finds the cgroups that `-cgroup` and `-cgroups` name, below the mount of cgroup v2. A cgroup may be created later.
 
 use super::pod::{is_container, is_kubernetes_pod};
 use super::{Cgroup, id_of, path_of};
@@ -13,24 +12,24 @@ use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// The types of cgroup file systems, from linux/magic.h.
+/// The magic numbers of the cgroup file systems, from linux/magic.h.
 const CGROUP_SUPER_MAGIC: u64 = 0x27e0eb;
 const CGROUP2_SUPER_MAGIC: u64 = 0x63677270;
 
 /// A cgroup that the user named.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamedCgroup {
-    /// Has the id 0 if it does not exist yet.
+    /// The cgroup. Its id is 0 if it does not exist yet.
     pub cgroup: Cgroup,
     pub target: Target,
-    /// Where it is created, now or later: the id of the nearest cgroup above it that exists, and the names that lead
-    /// from there to it. The root has no such place.
+    /// Where the cgroup is created, also if it is removed and created again: the id of its nearest ancestor that
+    /// exists, and the names that lead from there to it. `None` for the root.
     pub place: Option<(u64, Vec<Vec<u8>>)>,
-    /// The containers in it that have processes already. It is one of them if it has processes of its own.
+    /// The containers in the cgroup that already have processes. The cgroup itself is one of them if it has processes.
     pub late: Vec<Cgroup>,
 }
 
-/// Finds all cgroups that a value of `-cgroup` or `-cgroups` names. `@FILE` stands for the file's content.
+/// Finds all cgroups that a value of `-cgroup` or `-cgroups` names. `@FILE` is replaced by the content of the file.
 pub fn resolve_names(value: &OsStr, mount: &Path) -> Result<Vec<NamedCgroup>> {
     let mut found: Vec<NamedCgroup> = Vec::new();
     for name in names(value)? {
@@ -42,7 +41,7 @@ pub fn resolve_names(value: &OsStr, mount: &Path) -> Result<Vec<NamedCgroup>> {
     Ok(found)
 }
 
-/// Returns the names in a value. They are separated by commas or newlines, or are lines of /proc/PID/cgroup.
+/// Returns the names in a value. They are separated by commas or newlines, or given as lines of /proc/PID/cgroup.
 fn names(value: &OsStr) -> Result<Vec<Vec<u8>>> {
     let shown = value.to_string_lossy();
     let text = match value.as_bytes().strip_prefix(b"@") {
@@ -79,8 +78,8 @@ fn names(value: &OsStr) -> Result<Vec<Vec<u8>>> {
     Ok(names)
 }
 
-/// Returns the number of the hierarchy and the path from a line of /proc/PID/cgroup, such as `0::/path` or
-/// `9:name=systemd:/path` (cgroups(7)).
+/// Parses a line of /proc/PID/cgroup, such as `0::/path` or `9:name=systemd:/path` (cgroups(7)). Returns the number of
+/// the hierarchy and the path.
 fn of_process(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut parts = line.splitn(3, |b| *b == b':');
     let (number, _, path) = (parts.next()?, parts.next()?, parts.next()?);
@@ -103,7 +102,7 @@ fn find(name: &OsStr, mount: &Path) -> Result<NamedCgroup> {
     }
     if given.components().any(|c| c.as_os_str() == "..") {
         return usage(
-            "the path leads out of a cgroup namespace; take it from /proc/PID/cgroup as the host shows that",
+            "the path leads out of a cgroup namespace; take the path from /proc/PID/cgroup on the host",
         );
     }
     let is_v2 =
@@ -129,7 +128,7 @@ fn find(name: &OsStr, mount: &Path) -> Result<NamedCgroup> {
                 NamedCgroup::awaited(&beneath, mount)
             } else {
                 usage(&format!(
-                    "a cgroup namespace hides it: {mount_shown} shows no cgroups but snoop's own; give -cgroup=@parent for the containers beside snoop, or run snoop in the host's cgroup namespace (Docker and Podman: --cgroupns=host)"
+                    "a cgroup namespace hides it: {mount_shown} shows only snoop's own cgroup; give -cgroup=@parent for the containers beside snoop, or run snoop in the host's cgroup namespace (Docker and Podman: --cgroupns=host)"
                 ))
             }
         }
@@ -139,14 +138,14 @@ fn find(name: &OsStr, mount: &Path) -> Result<NamedCgroup> {
     }
 }
 
-/// Does the mount show all cgroups of the machine? In a cgroup namespace it shows the namespace's own cgroup, which has
-/// a file that the root does not have.
+/// Returns whether the mount shows all cgroups of the machine. In a cgroup namespace it shows the namespace's own
+/// cgroup, which has a file that the root cgroup lacks.
 pub fn shows_root(mount: &Path) -> bool {
     !mount.join("cgroup.events").exists()
 }
 
-/// Returns what a cgroup is by its name. If it may hold containers, the programs look for them all the time, because
-/// there may be none yet when snoop starts.
+/// Returns what kind of cgroup this is, judging by its name. If it may contain containers, the programs keep looking for
+/// them, because there may be none yet when snoop starts.
 fn target_by_name(name: &[u8]) -> Target {
     if is_container(name) {
         Target::Container
@@ -193,21 +192,21 @@ impl NamedCgroup {
     }
 }
 
-/// Do processes run in it or below it? The root always has some, and no file that says so.
+/// Returns whether processes run in the cgroup or below it. The root always has some, and has no file that says so.
 fn is_populated(directory: &Path) -> bool {
     fs::read_to_string(directory.join("cgroup.events")).map_or(true, |events| {
         events.lines().any(|line| line == "populated 1")
     })
 }
 
-/// Do processes other than snoop run in this very cgroup?
+/// Returns whether processes other than snoop run directly in this cgroup.
 fn has_processes(directory: &Path) -> bool {
     let own = std::process::id().to_string();
     let processes = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
     processes.lines().any(|process| process != own)
 }
 
-/// Returns the containers that run already: cgroups in this one, and itself if it has processes of its own.
+/// Returns the containers that are already running: child cgroups, and the cgroup itself if it has processes.
 fn late(directory: &Path, mount: &Path, cgroup: &Cgroup, target: Target) -> Result<Vec<Cgroup>> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let populated: Vec<PathBuf> = entries
@@ -248,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn names_stand_in_lists_and_files() {
+    fn names_are_read_from_lists_and_files() {
         let names = |value: &str| {
             let names = names(OsStr::new(value)).unwrap();
             names
@@ -263,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_a_process_are_understood() {
+    fn lines_of_proc_pid_cgroup_are_understood() {
         let hybrid = "9:name=systemd:/user.slice\n3:cpu,cpuacct:/\n0::/docker/a,b\n";
         assert_eq!(names_in(hybrid).unwrap(), ["/docker/a,b"]);
         let error = names_in("4:memory:/docker/x\n").unwrap_err().to_string();
@@ -271,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn names_tell_containers_and_pods() {
+    fn containers_and_pods_are_recognised_by_name() {
         let id = "ab".repeat(32);
         let target = |name: &str| target_by_name(name.as_bytes());
         assert_eq!(target(&id), Target::Container);
@@ -282,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_wrong_with_a_name() {
+    fn errors_say_what_is_wrong_with_a_name() {
         let said = |name: &str| {
             let error = resolve_names(OsStr::new(name), Path::new("/proc/self")).unwrap_err();
             assert_eq!(error.status, crate::error::USAGE);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is traced: snoop's own pod, the containers beside it, cgroups that the user names, or a command in a cgroup of
-//! its own.
+//! The selection of what to trace: snoop's own pod, the containers beside snoop, cgroups that the user names, or a
+//! command in its own cgroup.
 //!
-//! What the programs are told about which cgroup is decided first, by pure functions, and then applied.
+//! Pure functions first decide what the programs must know about which cgroup. Then the plan is applied.
 
 use crate::bpf::probe::Probe;
 use crate::bpf::wire::Target;
@@ -15,13 +15,13 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 pub enum Selection {
-    /// Snoop's own pod without snoop's own container.
+    /// The pod that snoop runs in, except snoop's own container.
     Pod,
-    /// The parent of snoop's own container, without that container.
+    /// Everything in the parent cgroup of snoop's own container, except that container.
     Parent,
     /// Cgroups that the user named.
     Named(Vec<NamedCgroup>),
-    /// The words of a command, and the cgroup that was created for it.
+    /// A command: the cgroup that was created for it, and its words.
     Command(TempCgroup, Vec<OsString>),
 }
 
@@ -30,52 +30,53 @@ const PARENT: &str = "@parent";
 
 const OWN_CGROUP: &str = "-cgroup=/: in snoop's cgroup namespace this is snoop's own cgroup, in which nothing else may run; give -cgroup=@parent for the containers beside snoop";
 
-/// What is traced.
+/// What is traced, once a plan is applied.
 #[derive(Debug, Default, PartialEq)]
 pub struct Scope {
-    /// What the log says of it.
-    pub shown: String,
-    /// All that is traced is one of these cgroups or below it.
+    /// The description for the log.
+    pub label: String,
+    /// The topmost traced cgroups. Everything that is traced is in one of them or below it.
     tops: Vec<Vec<u8>>,
-    /// Containers that are known before anything happens in them.
+    /// Containers that are known from the start, before anything happens in them.
     pub containers: Vec<Cgroup>,
-    /// Containers, among those or not, in which processes ran before the tracing began.
+    /// Containers in which processes were already running when tracing began. They need not be among `containers`.
     pub late: Vec<Cgroup>,
-    /// The ids of cgroups above snoop's own whose children are containers. The programs find those that run already.
+    /// The ids of cgroups above snoop's own whose children are containers. The programs list those that are already
+    /// running.
     pub parents: Vec<u64>,
-    /// Says what the user most likely did not mean.
+    /// A warning about a selection that the user most likely did not intend.
     pub warning: Option<&'static str>,
 }
 
 impl Scope {
-    /// Is that cgroup traced?
+    /// Returns whether a cgroup is traced.
     pub fn covers(&self, cgroup: &[u8]) -> bool {
         self.tops.iter().any(|top| is_below(cgroup, top))
     }
 }
 
-/// What the programs are told about a cgroup.
+/// An instruction for the programs about one cgroup.
 #[derive(Debug, PartialEq)]
 enum Instruction {
-    /// The cgroup of that id is such a one.
+    /// The cgroup with this id is of this kind.
     Target(u64, Target),
-    /// A cgroup will be created below the one of that id, where the names lead to it, and then be such a one.
+    /// A cgroup of this kind will be created. The names lead to it from the cgroup with this id.
     Expect(u64, Vec<Vec<u8>>, Target),
 }
 
-/// What to tell the programs, in that order, and what is traced then.
+/// The instructions for the programs, in order, and what is traced after they are applied.
 #[derive(Debug, Default, PartialEq)]
 struct TracePlan {
     instructions: Vec<Instruction>,
     scope: Scope,
 }
 
-/// The cgroups that snoop is in, from its own one up to the root: id and name of each.
+/// The cgroups that snoop is in, from its own up to the root, each with id and name.
 type OwnCgroups = [(u64, Vec<u8>)];
 
 impl Selection {
-    /// Returns what the user wants traced. `names` is a value of `-cgroup` or `-cgroups`, empty if neither was given.
-    /// `mount` is where cgroup v2 is mounted, or the error for those selections that need it.
+    /// Returns what the user wants to trace. `names` is the value of `-cgroup` or `-cgroups`, empty if neither was
+    /// given. `mount` is the mount point of cgroup v2, or the error for the selections that need a mount.
     pub fn find(
         names: &OsStr,
         command: Option<Vec<OsString>>,
@@ -89,9 +90,9 @@ impl Selection {
         })
     }
 
-    /// Tells the programs whose accesses count. Returns what is traced from now on.
+    /// Tells the programs which cgroups to trace. Returns what is traced from now on.
     pub fn apply(&self, probe: &mut Probe) -> Result<Scope> {
-        // Asked in any case: from now on the programs know snoop, and leave its accesses out.
+        // This call is needed in any case: from now on the programs know snoop and exclude its accesses.
         let own = probe.own_cgroups()?;
         let TracePlan {
             instructions,
@@ -118,7 +119,7 @@ impl Selection {
         })
     }
 
-    /// Starts the command, if that is what is traced.
+    /// Starts the command, if a command is selected.
     pub fn start(self) -> Result<Option<Running>> {
         match self {
             Selection::Command(cgroup, words) => Running::start(cgroup, &words).map(Some),
@@ -131,7 +132,7 @@ fn plan_command(cgroup: &Cgroup) -> TracePlan {
     TracePlan {
         instructions: vec![Instruction::Target(cgroup.id, Target::Processes)],
         scope: Scope {
-            shown: encode_name(&cgroup.path).into(),
+            label: encode_name(&cgroup.path).into(),
             tops: vec![cgroup.path.clone()],
             containers: vec![cgroup.clone()],
             ..Scope::default()
@@ -146,7 +147,7 @@ fn plan_pod(pod: Pod) -> TracePlan {
             Instruction::Target(pod.cgroup.id, Target::Pod),
         ],
         scope: Scope {
-            shown: format!("pod {}", encode_name(&pod.cgroup.path)),
+            label: format!("pod {}", encode_name(&pod.cgroup.path)),
             tops: vec![pod.cgroup.path],
             parents: vec![pod.cgroup.id],
             ..Scope::default()
@@ -156,8 +157,8 @@ fn plan_pod(pod: Pod) -> TracePlan {
 
 fn plan_named(all: &[NamedCgroup], own: &OwnCgroups) -> TracePlan {
     let mut plan = TracePlan::default();
-    let shown: Vec<_> = all.iter().map(label).collect();
-    plan.scope.shown = shown.join(", ");
+    let labels: Vec<_> = all.iter().map(label).collect();
+    plan.scope.label = labels.join(", ");
     for named in all {
         plan.scope.tops.push(named.cgroup.path.clone());
         if let Some((parent, names)) = &named.place {
@@ -179,7 +180,7 @@ fn label(named: &NamedCgroup) -> String {
     }
 }
 
-/// Adds a cgroup that exists to the plan. If snoop runs in it, snoop's own container may have to be left out.
+/// Adds an existing cgroup to the plan. If snoop runs in it, snoop's own container may have to be excluded.
 fn plan_existing(named: &NamedCgroup, own: &OwnCgroups, plan: &mut TracePlan) {
     let (cgroup, target) = (&named.cgroup, named.target);
     let container = own_container(own);
@@ -210,7 +211,7 @@ mod tests {
         digit.repeat(64)
     }
 
-    /// The cgroups that snoop is in, if it is in this one: ids from 1 up.
+    /// Returns the cgroups that snoop is in if its own is at this path. The ids count up from 1.
     fn own(path: &str) -> Vec<(u64, Vec<u8>)> {
         let names = path.split('/').rev().map(|name| name.as_bytes().to_vec());
         (1..).zip(names).collect()
@@ -237,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_pod_all_but_the_own_container_are_traced() {
+    fn in_a_pod_every_container_except_snoops_is_traced() {
         let uid = "11b2c3d4-0000-1111-2222-333344445555";
         let own = own(&format!("/kubepods/pod{uid}/{}/inner", id("a")));
         let plan = plan(&Selection::Pod, &own);
@@ -246,7 +247,7 @@ mod tests {
             Instruction::Target(3, Target::Pod),
         ];
         assert_eq!(plan.instructions, expected);
-        assert_eq!(plan.scope.shown, format!("pod /kubepods/pod{uid}"));
+        assert_eq!(plan.scope.label, format!("pod /kubepods/pod{uid}"));
         assert_eq!(plan.scope.parents, [3]);
         assert!(
             plan.scope
@@ -263,11 +264,11 @@ mod tests {
             Instruction::Target(2, Target::Pod),
         ];
         assert_eq!(plan.instructions, expected);
-        assert_eq!(plan.scope.shown, "pod /any");
+        assert_eq!(plan.scope.label, "pod /any");
     }
 
     #[test]
-    fn outside_of_a_pod_there_is_no_plan() {
+    fn outside_a_pod_there_is_no_plan() {
         assert!(Selection::Pod.plan(&own("/user.slice")).is_err());
     }
 
@@ -282,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cgroup_beside_snoop_is_traced_and_was_there_before() {
+    fn a_running_cgroup_beside_snoop_is_traced_and_late() {
         let app = named(50, "/app", Target::Parent);
         let plan = plan(&Selection::Named(vec![app.clone()]), &own("/user.slice"));
         let expected = [Instruction::Target(50, Target::Parent)];
@@ -293,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cgroup_that_does_not_exist_is_expected() {
+    fn a_cgroup_that_does_not_exist_yet_is_expected() {
         let mut later = named(0, "/a/b", Target::Parent);
         later.late.clear();
         later.place = Some((7, vec![b"a".to_vec(), b"b".to_vec()]));
@@ -301,12 +302,12 @@ mod tests {
         let plan = plan(&Selection::Named(vec![later]), &own("/user.slice"));
         let expected = [Instruction::Expect(7, names, Target::Parent)];
         assert_eq!(plan.instructions, expected);
-        assert_eq!(plan.scope.shown, "/a/b once it is created");
+        assert_eq!(plan.scope.label, "/a/b once it is created");
         assert_eq!(plan.scope.containers, []);
         assert!(plan.scope.covers(b"/a/b/c"));
     }
 
-    /// It is traced, and it is expected again after it was removed.
+    /// The cgroup is traced now, and expected again after it has been removed.
     #[test]
     fn a_cgroup_that_exists_is_expected_too() {
         let mut app = named(50, "/app", Target::Container);
@@ -320,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn snoops_own_container_is_left_out_of_a_cgroup_around_it() {
+    fn snoops_container_is_excluded_from_a_cgroup_around_it() {
         let around = named(2, "/apps.slice", Target::Parent);
         let own = own(&format!("/apps.slice/docker-{}.scope", id("b")));
         let plan = plan(&Selection::Named(vec![around]), &own);
@@ -330,13 +331,13 @@ mod tests {
         ];
         assert_eq!(plan.instructions, expected);
         assert_eq!(plan.scope.parents, [2]);
-        // The programs list what ran before.
+        // The programs list the containers that are already running.
         assert_eq!(plan.scope.late, []);
     }
 
-    /// Snoop runs on the host, in a session: nothing else in it is left out.
+    /// Snoop runs in a login session on the host. The other processes of the session are traced.
     #[test]
-    fn a_cgroup_that_is_no_container_is_not_left_out() {
+    fn a_session_that_snoop_runs_in_is_not_excluded() {
         let around = named(2, "/user.slice", Target::Parent);
         let plan = plan(
             &Selection::Named(vec![around]),
@@ -347,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn the_root_of_snoops_own_namespace_brings_a_warning() {
+    fn the_root_of_snoops_cgroup_namespace_causes_a_warning() {
         let root = named(1, "/", Target::Parent);
         let plan = plan(&Selection::Named(vec![root]), &own("/docker/x"));
         assert_eq!(plan.scope.warning, Some(OWN_CGROUP));
@@ -355,14 +356,14 @@ mod tests {
     }
 
     #[test]
-    fn several_cgroups_are_told_in_their_order() {
+    fn several_cgroups_keep_their_order() {
         let both = vec![
             named(50, "/a", Target::Container),
             named(60, "/b", Target::Pod),
         ];
         let plan = plan(&Selection::Named(both), &own("/user.slice"));
-        assert_eq!(plan.scope.shown, "/a, /b");
-        // The containers of a pod are found when they do something.
+        assert_eq!(plan.scope.label, "/a, /b");
+        // The containers of a pod become known when something happens in them.
         assert_eq!(plan.scope.containers, [cgroup(50, "/a")]);
         let expected = [
             Instruction::Target(50, Target::Container),
@@ -372,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_mount_only_the_own_pod_can_be_traced() {
+    fn without_a_mount_only_the_pod_or_the_parent_can_be_traced() {
         let no_mount = || Err(crate::error::Error::failed("no mount"));
         let find = |names: &str| Selection::find(OsStr::new(names), None, no_mount());
         assert!(matches!(find(""), Ok(Selection::Pod)));

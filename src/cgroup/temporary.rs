@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// A cgroup created for one command. It is removed when this is dropped.
+/// A cgroup that was created for one command. Dropping the value removes the cgroup.
 pub struct TempCgroup {
     pub cgroup: Cgroup,
     directory: PathBuf,
@@ -17,7 +17,7 @@ pub struct TempCgroup {
 }
 
 impl TempCgroup {
-    /// Creates a cgroup below snoop's own one, or at the mount if snoop's own cannot be seen.
+    /// Creates a cgroup below snoop's own, or directly below the mount if snoop's own is not visible.
     pub fn make(mount: &Path) -> Result<TempCgroup> {
         let own = fs::read("/proc/self/cgroup").unwrap_or_default();
         let own = own
@@ -44,8 +44,8 @@ impl TempCgroup {
         })
     }
 
-    /// Opens the file into which a child writes "0" to move here.
-    pub fn entrance(&self) -> Result<OwnedFd> {
+    /// Opens the file into which a child writes "0" to enter the cgroup.
+    pub fn open_procs(&self) -> Result<OwnedFd> {
         let procs = self.directory.join("cgroup.procs");
         let file = fs::OpenOptions::new().write(true).open(&procs);
         file.map(OwnedFd::from).map_err(|e| {
@@ -56,11 +56,11 @@ impl TempCgroup {
         })
     }
 
-    /// Moves the processes that still run here to the cgroup above. Returns how many there were.
+    /// Moves the processes that still run in the cgroup to its parent. Returns their number.
     pub fn evacuate(&self) -> usize {
         let (from, to) = (&self.directory, &self.parent);
         let mut moved = 0;
-        // A process may fork while it is moved.
+        // A process may fork while it is being moved, so this takes several passes.
         for _ in 0..100 {
             let processes = fs::read_to_string(from.join("cgroup.procs")).unwrap_or_default();
             if processes.is_empty() {
@@ -76,7 +76,7 @@ impl TempCgroup {
 
 impl Drop for TempCgroup {
     fn drop(&mut self) {
-        // The kernel keeps a process in its cgroup for a moment after it ended.
+        // The kernel keeps a process in its cgroup for a moment after it has ended.
         for _ in 0..100 {
             if fs::remove_dir(&self.directory).is_ok() {
                 return;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The packages of an image and their files, from the databases of dpkg and apk.
+//! The packages of an image and their files, read from the databases of dpkg and apk.
 
 use crate::image::Image;
 use std::fs;
@@ -7,18 +7,18 @@ use std::path::Path;
 
 pub struct Package {
     pub name: String,
-    /// The paths as the package has them. A directory on the way may be a symlink in the image.
+    /// The paths as the package lists them. A directory on the way may be a symlink in the image.
     pub files: Vec<Vec<u8>>,
 }
 
-/// dpkg: a list of paths per package, beside its other control files.
+/// dpkg has a list of paths for each package, beside its other control files.
 const DPKG: &[u8] = b"/var/lib/dpkg/info";
-/// Images without dpkg itself ("distroless") keep checksums and paths.
+/// Images without dpkg itself ("distroless") have files with checksums and paths.
 const DISTROLESS: &[u8] = b"/var/lib/dpkg/status.d";
-/// apk: one file for all packages. The second place is that of apk 3.
+/// apk has one file for all packages. The second path is that of apk 3.
 const APK: [&[u8]; 2] = [b"/lib/apk/db/installed", b"/usr/lib/apk/db/installed"];
 
-/// Returns the packages that are installed in the image. There are none if it has no database that is known.
+/// Returns the packages that are installed in the image. The list is empty if the image has no known database.
 pub fn installed(image: &Image) -> Vec<Package> {
     let mut packages = each_file(&image.outside(DPKG), ".list", dpkg);
     packages.extend(each_file(
@@ -43,20 +43,20 @@ fn each_file(
         let file = entry.file_name();
         let name = file.to_str()?.strip_suffix(suffix)?;
         let files = paths(&fs::read(entry.path()).ok()?);
-        // dpkg's names may carry the architecture: libc6:amd64.
+        // dpkg's names may include the architecture: libc6:amd64.
         let name = name.split(':').next().unwrap_or(name).to_string();
         Some(Package { name, files })
     });
     packages.collect()
 }
 
-/// Returns the paths in a package's list of dpkg, one per line; the first one is `/.`.
+/// Returns the paths in dpkg's list of a package, which has one path per line. The first one is `/.`.
 pub fn dpkg(text: &[u8]) -> Vec<Vec<u8>> {
     let paths = text.split(|b| *b == b'\n').filter(|path| path.len() > 2);
     paths.map(<[u8]>::to_vec).collect()
 }
 
-/// Returns the paths from lines of a checksum and a path without its first slash.
+/// Returns the paths from lines that hold a checksum and a path without its leading slash.
 pub fn checksummed(text: &[u8]) -> Vec<Vec<u8>> {
     let lines = text.split(|b| *b == b'\n');
     lines
@@ -67,8 +67,8 @@ pub fn checksummed(text: &[u8]) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Returns the packages of apk's database. Its lines begin with a letter: P is a package, F a directory, R a file in
-/// it.
+/// Returns the packages in apk's database. The first letter of a line says what it holds: P is a package, F a directory,
+/// and R a file in that directory.
 pub fn apk(text: &[u8]) -> Vec<Package> {
     let mut packages: Vec<Package> = Vec::new();
     let mut directory = Vec::new();

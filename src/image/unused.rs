@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `snoop unused`: what is in an image but in no report.
+//! `snoop unused`: lists what is in an image but in no report.
 
 use crate::error::{Result, cannot};
 use crate::image::closure;
@@ -28,7 +28,7 @@ pub enum Output {
     Json,
 }
 
-/// How many files there are (everything that is not a directory), and the bytes of their content.
+/// The number of files (everything that is not a directory), and the bytes of their content.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Size {
     pub files: u64,
@@ -42,7 +42,7 @@ impl Size {
     }
 }
 
-/// A directory or package, with the sizes of what is used and of what is not.
+/// A directory or package, with the sizes of its used and of its unused files.
 #[derive(Default)]
 struct Share {
     name: String,
@@ -50,19 +50,19 @@ struct Share {
     unused: Size,
 }
 
-/// What was found out about an image.
+/// The findings about an image.
 struct Findings {
     used: Size,
     unused: Size,
-    /// The unused paths, sorted, with those of directories in which nothing is used.
+    /// The unused paths, sorted, including directories in which nothing is used.
     paths: Vec<Vec<u8>>,
-    /// Directories in which nothing is used and that are not in another such directory, the largest first.
+    /// The topmost directories in which nothing is used, the largest first.
     directories: Vec<Share>,
-    /// Packages with an unused file, those with the most unused bytes first.
+    /// Packages with an unused file, the ones with the most unused bytes first.
     packages: Vec<Share>,
 }
 
-/// How many lines each table of the summary has.
+/// The most lines that a table of the summary has.
 const SHOWN: usize = 15;
 
 impl Unused {
@@ -94,7 +94,7 @@ fn findings(image: &mut Image, needed: &Paths, entries: &[Entry]) -> Result<Find
         directories: Vec::new(),
         packages: Vec::new(),
     };
-    // The entries are sorted: what lies below a directory follows it.
+    // The entries are sorted, so the content of a directory follows it.
     let mut top: Option<&[u8]> = None;
     for (entry, size) in entries.iter().zip(&sizes) {
         if needed.contains(&entry.path) {
@@ -136,7 +136,7 @@ fn findings(image: &mut Image, needed: &Paths, entries: &[Entry]) -> Result<Find
     Ok(found)
 }
 
-/// Returns the size of each entry. The bytes of a file with several names count for the first.
+/// Returns the size of each entry. The bytes of a file with several names count only for the first name.
 fn sizes(entries: &[Entry]) -> Vec<Size> {
     let mut several = HashSet::new();
     let size = |entry: &Entry| {
@@ -154,7 +154,7 @@ fn sizes(entries: &[Entry]) -> Vec<Size> {
     entries.iter().map(size).collect()
 }
 
-/// Returns what is used of a package and what is not; `None` if all of it is used.
+/// Returns how much of a package is used and unused. `None` if all of it is used.
 fn share(
     image: &mut Image,
     needed: &Paths,
@@ -242,7 +242,7 @@ fn rest(all: usize, out: &mut impl Write) -> io::Result<()> {
     }
 }
 
-/// Returns a number of bytes as people read it.
+/// Formats a number of bytes for people.
 pub fn human(bytes: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
     let (mut value, mut unit) = (bytes as f64, 0);
@@ -261,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_as_people_read_them() {
+    fn sizes_are_formatted_for_people() {
         let shown = [0, 1023, 1024, 1536 << 10, 5 << 30].map(human);
         assert_eq!(shown, ["0 B", "1023 B", "1.0 KiB", "1.5 MiB", "5.0 GiB"]);
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// Facts about a host. `None` means that snoop could not find out, which is not "no".
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
-    /// Major and minor version, for people: it decides nothing.
+    /// The major and the minor version, only for messages. No decision depends on it.
     pub kernel: Option<(u32, u32)>,
     /// The effective capabilities, one bit for each: capabilities(7).
     pub capabilities: Option<u64>,
@@ -18,7 +18,7 @@ pub struct Facts {
     pub last_capability: Option<u32>,
     /// The kernel's type information, or why it cannot be read.
     pub btf: Btf,
-    /// The features of the kernel, as its type information tells.
+    /// The features of the kernel, according to its type information.
     pub features: Option<KernelFeatures>,
     /// The mode of the kernel's lockdown: none, integrity or confidentiality.
     pub lockdown: Option<String>,
@@ -27,12 +27,12 @@ pub struct Facts {
     pub confinement: Confinement,
 }
 
-/// The file with the kernel's type information.
+/// The state of the file with the kernel's type information.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Btf {
     #[default]
     Found,
-    /// The kernel offers none.
+    /// The kernel has no type information.
     Missing,
     /// Something is mounted over it, or sysfs is not mounted.
     Masked,
@@ -59,7 +59,7 @@ pub fn look(root: &Path) -> Facts {
     }
 }
 
-/// Returns whether the type information is there, and otherwise why not.
+/// Finds out whether the type information is there, and why not otherwise.
 fn look_for_btf(root: &Path) -> Btf {
     let path = root.join(BTF);
     // Every kernel has uevent_seqnum; the directory exists only if the kernel was built with type information.
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mask_is_not_a_kernel_without_types() {
+    fn masked_type_information_is_not_missing() {
         let root = tempfile::tempdir().unwrap();
         let kernel = root.path().join("sys/kernel");
         assert_eq!(look_for_btf(root.path()), Btf::Masked, "no sysfs");
@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(
             look_for_btf(root.path()),
             Btf::Masked,
-            "as engines mask a file"
+            "a file that an engine has masked"
         );
         fs::remove_file(kernel.join("btf/vmlinux")).unwrap();
         fs::write(kernel.join("btf/vmlinux"), "x").unwrap();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The three paths of the listener: `/metrics`, `/healthz` and `/report`.
+//! The responses for the three paths of the listener: `/metrics`, `/healthz` and `/report`.
 
 use super::Tracer;
 use crate::bpf::counts::Counts;
@@ -12,19 +12,19 @@ use crate::sys::files;
 use std::fs::File;
 use std::io::{self, Seek};
 
-/// The number of intervals in which records may wait without one being taken.
+/// The number of intervals in a row in which records may wait without any being taken.
 const STUCK_AFTER: u32 = 3;
 
-/// Tells whether the ring buffer is read. Noted once an interval.
+/// Finds out whether the ring buffer is being drained. It is updated once per interval.
 #[derive(Default)]
 pub struct Progress {
     taken: u64,
-    /// Intervals in a row in which records waited and none was taken.
+    /// The number of intervals in a row in which records waited and none was taken.
     stalled_intervals: u32,
 }
 
 impl Progress {
-    /// Notes how many records the programs have sent by now, and how many have been taken.
+    /// Notes how many records the programs have sent, and how many have been taken.
     pub fn note(&mut self, sent: u64, taken: u64) {
         let is_stalled = sent > taken && taken == self.taken;
         self.stalled_intervals = if is_stalled {
@@ -52,12 +52,12 @@ impl Tracer {
             "/report" => self.report(),
             _ => Ok(Response::text(
                 404,
-                "not found: there are /metrics, /healthz and /report",
+                "not found; the paths are /metrics, /healthz and /report",
             )),
         };
         response.unwrap_or_else(|e| {
             log::error(format_args!("cannot answer a request for {path}: {e}"));
-            Response::text(500, "snoop cannot answer; its log says why")
+            Response::text(500, "snoop cannot answer this request; its log says why")
         })
     }
 
@@ -98,10 +98,10 @@ impl Tracer {
         Response::text(200, &format!("ok{lost}"))
     }
 
-    /// The current report: the file, brought up to date, or a copy in memory if the file cannot be.
+    /// Returns the current report: the updated file, or a copy in memory if the file cannot be written.
     fn report(&mut self) -> Result<Response> {
         let counts = self.count()?;
-        // The level keeps clients from filling the log.
+        // At this level, the requests of clients cannot fill the log.
         self.write_if_changed(&counts, Level::Debug);
         let written = match &self.config.report {
             Destination::File(file) if self.writes.failure.is_none() => file.open_written(),
@@ -111,7 +111,7 @@ impl Tracer {
             Some(file) => file,
             None => self
                 .copy(&counts)
-                .map_err(|e| cannot("make a copy of the report", e))?,
+                .map_err(|e| cannot("copy the report into memory", e))?,
         };
         Ok(Response {
             status: 200,
@@ -133,7 +133,7 @@ impl Tracer {
 mod tests {
     use super::*;
 
-    /// Notes each pair, and returns whether the ring was stuck after it.
+    /// Notes each pair. Returns for each whether the ring was stuck after it.
     fn stuck_after(notes: &[(u64, u64)]) -> Vec<bool> {
         let mut progress = Progress::default();
         let mut note = |(sent, taken): &(u64, u64)| {
@@ -150,19 +150,19 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_that_is_behind_but_moves_is_not_stuck() {
+    fn a_ring_that_is_slowly_drained_is_not_stuck() {
         let notes = [(20, 12), (30, 25), (40, 26), (50, 27), (60, 28)];
         assert_eq!(stuck_after(&notes), [false; 5]);
     }
 
     #[test]
-    fn a_ring_that_is_not_read_is_stuck_after_three_intervals() {
+    fn a_ring_that_is_not_drained_is_stuck_after_three_intervals() {
         let notes = [(30, 25), (30, 25), (31, 25), (40, 25), (40, 25)];
         assert_eq!(stuck_after(&notes), [false, false, false, true, true]);
     }
 
     #[test]
-    fn a_ring_that_is_read_again_is_forgiven() {
+    fn a_ring_that_is_drained_again_is_no_longer_stuck() {
         let notes = [(30, 25), (30, 25), (31, 25), (40, 25), (40, 26), (40, 40)];
         let stuck = stuck_after(&notes);
         assert_eq!(stuck, [false, false, false, true, false, false]);

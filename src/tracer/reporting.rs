@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Writing the report: when something has changed, on demand, and at the end; and what the log says about it.
+//! Writes the report when something has changed, on request, and at the end. Logs its gaps.
 
 use super::Tracer;
 use crate::bpf::counts::Counts;
@@ -12,21 +12,21 @@ use crate::report::file::Destination;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// How long the log does not mention further gaps of the report after it has mentioned some.
+/// How long the log is silent about further gaps of the report after it has mentioned some.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// How the writes of the report went.
+/// The results of the writes of the report.
 #[derive(Default)]
 pub struct Writes {
     pub done: u64,
     pub failed: u64,
     /// Why the last write failed, if it did.
     pub failure: Option<String>,
-    /// The log has mentioned that another process writes there.
+    /// Whether the log has warned that another process writes the same file.
     foreign_writer_warned: bool,
 }
 
-/// The gaps of the report that the log has mentioned.
+/// The gaps of the report that the log has already mentioned.
 #[derive(Default)]
 pub struct GapWarnings {
     counts: Gaps,
@@ -43,7 +43,7 @@ impl Tracer {
         Ok(())
     }
 
-    /// Writes the report if something has changed since the last time, and logs the success at that level.
+    /// Writes the report if something has changed since the last time. Logs success at the given level.
     pub(super) fn write_if_changed(&mut self, counts: &Counts, level: Level) {
         self.warn_of_gaps(counts);
         if !self.collector.take_changed() {
@@ -70,7 +70,7 @@ impl Tracer {
         }
     }
 
-    /// Warns of what the report lacks and the log has not mentioned, but not so often that it floods the log.
+    /// Warns of gaps of the report that the log has not mentioned yet, but not so often that it floods the log.
     fn warn_of_gaps(&mut self, counts: &Counts) {
         let GapWarnings {
             counts: warned,
@@ -84,7 +84,7 @@ impl Tracer {
             if n > warned.get(gap) {
                 let new = n - warned.get(gap);
                 if gap == Gap::NothingSeen {
-                    log::info("0 containers seen: nothing has happened in what is traced");
+                    log::info("0 containers seen: nothing has happened in the traced cgroups");
                 } else {
                     log::warn(format_args!("the report is not complete: {gap}: {new}"));
                 }
@@ -120,15 +120,15 @@ impl Tracer {
             .snapshot(&self.config.metadata, &self.first_started_at, counts)
     }
 
-    /// Writes the last report and says what is in it.
+    /// Writes the final report and logs a summary of it.
     pub(super) fn finish(mut self) -> Result<()> {
-        // A process that has ended by now will not show the name of its ELF interpreter.
+        // The ELF interpreter of a process that has ended by now will never be known.
         self.probe.give_up_all_interps();
         let running = self.running.take();
         let is_command = running.is_some();
         if let Some(running) = running {
             let left = running.evacuate();
-            // What they did until now still counts.
+            // The accesses of these processes still count until now.
             self.read_all();
             self.collector.set_left_running(left);
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The steps before the loop. Each returns the state from which alone the next one can be taken: [`Loaded`], [`Attached`],
-//! [`Resumed`], [`Listed`], [`Confined`].
+//! The steps of starting. Each step returns a state, and the next step is a method of that state, so that the order
+//! cannot be changed: [`Loaded`], [`Attached`], [`Resumed`], [`Listed`], [`Confined`].
 
 use super::{FIRST_CONNECTION, SIGNALS, Tracer};
 use crate::args::Config;
@@ -24,15 +24,15 @@ use crate::sys::signals::SignalFd;
 use crate::sys::{files, limits, sandbox};
 use std::os::unix::ffi::OsStrExt;
 
-/// Makes each signal of the loop mean "stop, and write the last report" from now on.
+/// Blocks the signals of the loop. From now on they are received through a descriptor and do not end the process.
 pub fn receive_signals() -> Result<SignalFd> {
     SignalFd::new(&SIGNALS).map_err(|e| cannot("receive signals", e))
 }
 
-/// The ids of [`ITERATORS`] in the kernel's type information, as far as it has them.
+/// The ids of [`ITERATORS`] in the kernel's type information. An iterator that the kernel lacks has none.
 type IteratorIds = [Option<u32>; ITERATORS.len()];
 
-/// The programs are loaded and the listener is open. Nothing is traced.
+/// The programs are loaded and the listener is open. Nothing is traced yet.
 pub struct Loaded {
     pub(super) probe: Probe,
     pub(super) records: Records<bpf_sys::direct::Map>,
@@ -61,7 +61,7 @@ impl Loaded {
         })
     }
 
-    /// Begins to trace the selection, and starts the command if there is one.
+    /// Starts to trace the selection, and starts the command if there is one.
     pub fn attach(mut self, config: Config, selection: Selection) -> Result<Attached> {
         self.probe.attach()?;
         let scope = selection.apply(&mut self.probe)?;
@@ -70,7 +70,7 @@ impl Loaded {
             syscalls::counted_rows().count(),
             self.plan.buffer,
             RING_BYTES >> 20,
-            scope.shown,
+            scope.label,
             self.server
                 .as_ref()
                 .map_or("nothing".into(), Server::address)
@@ -79,7 +79,7 @@ impl Loaded {
             log::warn(warning);
         }
         let running = selection.start()?;
-        // This comes after the start, because the command would inherit it.
+        // This comes after the start of the command, because the command would inherit it.
         limits::outlive_file_size_limit();
         let (excludes, capacity) = (config.excludes.clone(), config.max_unique_files);
         let mut collector = Collector::new(scope.containers.clone(), excludes, capacity);
@@ -106,7 +106,7 @@ impl Loaded {
     }
 }
 
-/// The programs trace, and records arrive.
+/// The programs are attached, and records arrive.
 pub struct Attached {
     tracer: Tracer,
     scope: Scope,
@@ -114,7 +114,7 @@ pub struct Attached {
 }
 
 impl Attached {
-    /// Resumes the report of an earlier run, if the user wants that and the report is of the same pod and image.
+    /// Resumes the report of an earlier run, if the user wants that and the report belongs to the same pod and image.
     pub fn resume(mut self) -> Result<Resumed> {
         let tracer = &mut self.tracer;
         let Destination::File(report) = &tracer.config.report else {
@@ -123,14 +123,14 @@ impl Attached {
         if !tracer.config.resume {
             return Ok(Resumed(self));
         }
-        // Each command has a cgroup of its own, so that earlier ones had others.
+        // Each command has its own cgroup, so earlier commands had other cgroups.
         let any = tracer.running.is_some();
         let covers = |cgroup: &[u8]| any || self.scope.covers(cgroup);
         let found = previous::find(report, &tracer.config.metadata, covers)?;
         if let Some((earlier, mut file)) = found {
             let collector = &mut tracer.collector;
             let since = tracer.started_at.duration_since(earlier.updated_at);
-            // A clock that was set back hides how long it was. Between two commands nothing was to be watched.
+            // If the clock was set back, the time is unknown. Between two commands there was nothing to watch.
             let not_watched = match any {
                 true => None,
                 false => Some(since.unwrap_or_default()),
@@ -148,12 +148,12 @@ impl Attached {
     }
 }
 
-/// The report of an earlier run is taken over.
+/// The report of an earlier run has been taken over.
 pub struct Resumed(Attached);
 
 impl Resumed {
-    /// Lists what the traced processes have open already, as far as it can be seen. The processes of a command have
-    /// nothing open yet.
+    /// Lists the files that the traced processes already have open, as far as they are visible. A command has opened
+    /// nothing yet.
     pub fn list_open(mut self) -> Result<Listed> {
         let Attached {
             tracer,
@@ -162,8 +162,8 @@ impl Resumed {
         } = &mut self.0;
         if tracer.running.is_none() && can_list(&tracer.probe) {
             list_children(tracer, &scope.parents)?;
-            // The iterators show the pid namespace that snoop is in. The first process of a namespace is alone in it, or
-            // only snoop's own processes are beside it.
+            // The iterators show only snoop's pid namespace. If snoop is the first process in it, there are no processes
+            // of others to list.
             if std::process::id() != 1 {
                 list_files(tracer, iterator_ids)?;
             }
@@ -173,14 +173,14 @@ impl Resumed {
     }
 }
 
-/// Returns whether the iterators work: they read the kernel's memory and need paths.
+/// Returns whether the iterators work. They read the kernel's memory and need paths.
 fn can_list(probe: &Probe) -> bool {
     let needed = [Feature::KernelMemory, Feature::Paths];
     let is_lost = |feature| probe.lost().iter().any(|lost| lost.feature == feature);
     !needed.into_iter().any(is_lost)
 }
 
-/// Lists the containers that run already below `parents`, cgroups above snoop's own.
+/// Lists the containers that are already running below `parents`, which are cgroups above snoop's own.
 fn list_children(tracer: &mut Tracer, parents: &[u64]) -> Result<()> {
     for parent in parents {
         if let Err(e) = tracer.probe.list_children(*parent) {
@@ -206,38 +206,39 @@ fn list_files(tracer: &mut Tracer, ids: &IteratorIds) -> Result<()> {
                 "cannot list all files that were already open: {e}"
             ));
         }
-        // Loading an iterator takes time, while records arrive.
+        // Loading an iterator takes time, and records arrive meanwhile.
         tracer.take_all()?;
     }
     Ok(())
 }
 
-/// Everything is known of the time before the tracing, and no program is loaded from now on.
+/// Everything that can be known from before tracing began is listed. No program is loaded from now on.
 pub struct Listed(Tracer);
 
 impl Listed {
-    /// Gives up what the loop does not need. With a command snoop keeps everything, because the command would lose it too.
+    /// Gives up the capabilities and syscalls that the loop does not need. With a command snoop keeps everything,
+    /// because the command would lose it too.
     pub fn confine(self) -> Result<Confined> {
         let tracer = &self.0;
         if tracer.running.is_none() {
             let kept = sandbox::drop_capabilities(&[
-                // Before Linux 5.19, where unprivileged users may not use bpf(2).
+                // For map lookups before Linux 5.19, if unprivileged users may not use bpf(2).
                 (&[CAP_BPF, CAP_SYS_ADMIN], &|| tracer.probe.counts().is_ok()),
-                // In a directory of another user.
+                // For a report in a directory of another user.
                 (&[CAP_DAC_OVERRIDE], &|| tracer.config.report.is_permitted()),
             ])?;
-            log::debug(format_args!("capabilities that are kept: {kept:#x}"));
+            log::debug(format_args!("capabilities kept: {kept:#x}"));
             sandbox::confine()?;
         }
         Ok(Confined(self.0))
     }
 }
 
-/// The process can do what the loop does, and nothing else.
+/// The process can do only what the loop does.
 pub struct Confined(Tracer);
 
 impl Confined {
-    /// Traces until the end, and writes the last report however it comes. Returns the exit status.
+    /// Traces until the end, and writes the final report whatever the cause of the end. Returns the exit status.
     pub fn run(self, signals: &SignalFd) -> Result<u8> {
         self.0.run(signals)
     }
