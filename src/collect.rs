@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the containers used: records become files of their containers, and are counted.
+//! The collector: it turns records into files of their containers, and counts them.
 
 pub mod access_paths;
 pub mod container;
@@ -42,50 +42,50 @@ use std::time::{Duration, SystemTime};
 
 pub struct Collector {
     containers: Containers,
-    /// The paths of the record that is being taken. Kept from record to record, because its buffers are.
+    /// The paths of the current record. The value is kept so that the next record can reuse its buffers.
     paths: AccessPaths,
     requests: Requests,
     excludes: Excludes,
     tally: Tally,
-    /// What the programs cannot do on this kernel.
+    /// The features that the programs do not have on this kernel.
     unable: Vec<Feature>,
-    /// Seconds between an earlier run and this one.
+    /// The seconds between an earlier run and this one.
     not_watched: u64,
-    /// Processes that outlived the command of `snoop run`.
+    /// The number of processes that outlived the command of `snoop run`.
     left_running: u64,
-    /// Could the programs' counters not be read?
+    /// Whether snoop failed to read the programs' counters.
     is_uncounted: bool,
     earlier: EarlierRuns,
-    /// Has anything changed since [`Collector::take_changed`] was called?
+    /// Whether anything has changed since [`Collector::take_changed`] was called.
     is_changed: bool,
-    /// The ids of containers that ended since [`Collector::take_orders`] was called.
+    /// The ids of the containers that have ended since [`Collector::take_orders`] was called.
     release: Vec<u64>,
 }
 
-/// What the runs before this one counted, and what their report lacks.
+/// The counts of earlier runs, and the gaps of their report.
 #[derive(Default)]
 struct EarlierRuns {
     totals: ReportTotals,
     gaps: Gaps,
 }
 
-/// What the programs have to be told.
+/// The orders for the programs.
 #[derive(Default)]
 pub struct Orders {
-    /// The ids of containers that ended.
+    /// The ids of containers that have ended. The programs release their counters.
     pub release: Vec<u64>,
-    /// The lower halves of the keys of accesses to files that were evicted.
+    /// The lower halves of the keys of accesses to evicted files. The programs forget these accesses.
     pub forget: Vec<u32>,
 }
 
-/// Returns where a directory's name leads to, in snoop's own view of the files. A confined snoop does not see them.
+/// Returns where a directory's name leads in snoop's own view of the file system. A confined snoop has no such view.
 fn resolve(directory: &[u8]) -> Option<Vec<u8>> {
     let real = fs::canonicalize(OsStr::from_bytes(directory)).ok()?;
     Some(real.into_os_string().into_vec())
 }
 
 impl Collector {
-    /// `capacity` is that of each container's set of files; 0 is unbounded.
+    /// Creates a collector. `capacity` limits the set of files of each container; 0 means unbounded.
     pub fn new(cgroups: Vec<Cgroup>, excludes: Excludes, capacity: usize) -> Collector {
         Collector {
             containers: Containers::new(cgroups, capacity),
@@ -106,13 +106,13 @@ impl Collector {
     /// Resumes an earlier report, but for its files. Returns the place here of each of its containers, for
     /// [`Collector::add_file`].
     ///
-    /// `not_watched` is the time in which something could happen and neither run watched.
+    /// `not_watched` is the time between the two runs, in which something could happen that neither of them saw.
     pub fn resume(
         &mut self,
         earlier: &PreviousReport,
         not_watched: Option<Duration>,
     ) -> Vec<usize> {
-        // A part of a second is enough for a process.
+        // Rounded up, because a process needs only a fraction of a second.
         self.not_watched = not_watched.map_or(0, |time| time.as_secs().max(1));
         self.earlier = EarlierRuns {
             totals: earlier.totals,
@@ -122,15 +122,15 @@ impl Collector {
         containers.map(|c| self.containers.resume(c)).collect()
     }
 
-    /// Adds a file that no record brings to the container at that place: one of an earlier report, or one that its command
-    /// has inherited.
+    /// Adds a file to the container at this place without a record: a file of an earlier report, or a file that the
+    /// command has inherited.
     pub fn add_file(&mut self, at: usize, path: &[u8]) {
         if !self.excludes.matches(path) {
             self.containers.add_file(at, path, NO_KEY);
         }
     }
 
-    /// Notes what the programs cannot do on this kernel.
+    /// Notes the features that the programs do not have on this kernel.
     pub fn set_unable(&mut self, features: Vec<Feature>) {
         self.unable = features;
     }
@@ -140,12 +140,12 @@ impl Collector {
         self.left_running = processes;
     }
 
-    /// Notes that the counts are older than what the programs did.
+    /// Notes that the counts are older than the last accesses.
     pub fn set_uncounted(&mut self) {
         self.is_uncounted = true;
     }
 
-    /// Takes one record as the ring buffer holds it.
+    /// Takes one record, as its bytes were in the ring buffer.
     pub fn record(&mut self, bytes: &[u8]) {
         let record = Record::decode(bytes);
         let Some(record) = record.filter(|record| (record.row as usize) < ROWS) else {
@@ -165,7 +165,7 @@ impl Collector {
         }
     }
 
-    /// Takes the result of a request of io_uring, whose own record came before.
+    /// Takes the result of an io_uring request. The record of the request itself arrived earlier.
     fn complete(&mut self, result: &Record) {
         let request = self.requests.take(result.key);
         if result.result < 0 {
@@ -185,7 +185,7 @@ impl Collector {
         self.release.push(id);
     }
 
-    /// Returns the place of the container of a cgroup that was not known.
+    /// Returns the place of the container that an unknown cgroup belongs to.
     fn enter(&mut self, record: &Record) -> Place {
         let mut path = Vec::new();
         path_from_leaf(record.cgroup, &mut path);
@@ -193,18 +193,18 @@ impl Collector {
         self.containers.enter(record.container, path)
     }
 
-    /// Resolves the names of the containers that came since the last call. One with the name of a container that ended
-    /// is that one again.
+    /// Looks up the names of the containers that have appeared since the last call. A container with the name of one
+    /// that has ended continues that one.
     pub fn name_containers(&mut self, name_of: impl Fn(&Cgroup) -> Option<String>) {
         self.containers.resolve_names(name_of);
     }
 
-    /// Makes one of the containers that ended longest ago, while there are many.
+    /// Merges the containers that ended longest ago while there are too many.
     pub fn merge_gone(&mut self) {
         self.containers.merge_gone();
     }
 
-    /// Takes over the events that the programs counted for a cgroup which is gone.
+    /// Takes over the number of accesses that the programs counted for a removed cgroup.
     pub fn released(&mut self, cgroup: u64, events: u64) {
         if let Some(container) = self.containers.find_mut(cgroup) {
             container.past_events += events;
@@ -221,7 +221,7 @@ impl Collector {
         if record.has(RECORD_OTHER_ROOT) {
             return self.tally.ended_as(Fate::OtherRoot);
         }
-        // The root is taken out for as long as the container changes.
+        // The root is taken out of the container while the container is changed.
         let root = self.containers.get_mut(place).root.take();
         let root = root.unwrap_or_else(|| self.paths.root().into());
         let point = self.paths.mount();
@@ -255,14 +255,14 @@ impl Collector {
     /// Adds the paths of an access to the files of a container whose root directory is `root`.
     fn add_paths(&mut self, place: Place, root: &[u8], record: &Record) -> Fate {
         let mut fate = Fate::Excluded;
-        // Of a file that was opened the record itself tells what file system it lies on.
+        // For a file that was opened, the record itself names the file system.
         let real = self.paths.real().filter(|_| !is_pseudo(record.fs));
-        // A symlink that leads there is the container's, unlike the name of the file itself.
+        // A symlink to a pseudo file system belongs to the container, unlike the name of the file itself.
         let named = self.paths.named();
         let named = named.filter(|path| real.is_some() || self.paths.real() != Some(*path));
         let named = named.map(|path| (path, true));
         for (path, may_be_pseudo) in named.chain(real.map(|path| (path, false))) {
-            // What is outside of the container's root directory has no name in it.
+            // A file outside the container's root directory has no path in the container.
             let Some(path) = seen_from(root, path) else {
                 continue;
             };
@@ -285,12 +285,12 @@ impl Collector {
         std::mem::take(&mut self.is_changed)
     }
 
-    /// Notes that what was taken could not be written.
+    /// Notes that the changes could not be written after [`Collector::take_changed`] was called.
     pub fn set_changed(&mut self) {
         self.is_changed = true;
     }
 
-    /// Returns what the programs have to be told since the last call.
+    /// Returns the orders for the programs that have come up since the last call.
     pub fn take_orders(&mut self) -> Orders {
         Orders {
             release: std::mem::take(&mut self.release),
@@ -303,38 +303,38 @@ impl Collector {
         self.containers.listed()
     }
 
-    /// Notes that processes ran in these cgroups before the tracing began.
+    /// Notes that processes were already running in these cgroups when tracing began.
     pub fn mark_late(&mut self, cgroups: &[Cgroup]) {
         self.containers.mark_late(cgroups);
     }
 
-    /// Returns how many files the report lists; one that several containers used counts once.
+    /// Returns the number of files in the report. A file that several containers used counts once.
     pub fn files(&self) -> usize {
         self.containers.files()
     }
 
-    /// Returns the accesses of one row of the syscall table, whatever became of them. Over all rows this is
-    /// [`Totals::total`] without the records that made no sense.
+    /// Returns the number of accesses of one row of the syscall table, whatever became of them. The sum over all rows is
+    /// [`Totals::total`] without the malformed records.
     pub fn accesses_of(&self, row: u16, counts: &Counts) -> u64 {
         self.tally.accesses_of(row, counts)
     }
 
-    /// Returns how many records were taken.
+    /// Returns the number of records that were taken.
     pub fn records(&self) -> u64 {
         self.tally.records()
     }
 
-    /// Returns how many records made no sense; not one is expected.
+    /// Returns the number of malformed records. None is expected.
     pub fn malformed(&self) -> u64 {
         self.tally.malformed_records()
     }
 
-    /// Adds up what the programs counted and what became of their records in this run.
+    /// Adds up the counts of the programs and the fates of their records in this run.
     pub fn totals(&self, counts: &Counts) -> Totals {
         self.tally.totals(counts, self.containers.evicted())
     }
 
-    /// Returns all that the report lacks, what earlier runs lost included.
+    /// Returns everything that the report lacks, including what earlier runs lost.
     pub fn gaps(&self, counts: &Counts) -> Gaps {
         let mut gaps = Gaps::default();
         for (gap, n) in self.tally.lost(counts) {
@@ -350,7 +350,7 @@ impl Collector {
         gaps.after(&self.earlier.gaps)
     }
 
-    /// Returns everything that a report says at this moment.
+    /// Returns the content of a report at this moment.
     pub fn snapshot<'a>(
         &'a self,
         metadata: &'a Metadata,
@@ -377,7 +377,8 @@ impl Collector {
     }
 }
 
-/// Returns a mount point as a process sees it whose root directory is `root`: one above it is where the root is.
+/// Returns a mount point as it looks to a process whose root directory is `root`. A mount point above `root` becomes
+/// `/`.
 fn mount_seen_from<'a>(root: &[u8], point: &'a [u8]) -> Option<&'a [u8]> {
     if is_below(root, point) {
         return Some(b"/");
@@ -426,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cgroup_made_again_is_one_container() {
+    fn a_cgroup_that_is_created_again_is_one_container() {
         let mut collector = collector();
         take(
             &mut collector,
@@ -460,9 +461,9 @@ mod tests {
         assert_eq!(again.files.len(), 1);
     }
 
-    /// The programs have to release a container that ended, whether it was known or not.
+    /// The programs must release a container that has ended, even if the collector never knew it.
     #[test]
-    fn a_container_that_did_nothing_is_released() {
+    fn a_container_without_accesses_is_released() {
         let mut collector = collector();
         let removed = Record {
             flags: RECORD_CGROUP_REMOVED,
@@ -500,7 +501,7 @@ mod tests {
         assert_eq!(collector.totals(&Counts::default()).processed, 1);
     }
 
-    /// Where the directory is not known, what is known of the access is listed all the same.
+    /// If the directory is unknown, the known paths of the access are listed all the same.
     #[test]
     fn an_access_without_a_directory_is_lost() {
         let mut collector = collector();
@@ -546,7 +547,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_of_io_uring_counts_once_it_succeeded() {
+    fn an_io_uring_request_counts_when_it_has_succeeded() {
         let mut collector = collector();
         let request = |key: u64, flags: u16, result: i32| Record {
             key,
@@ -582,9 +583,9 @@ mod tests {
         assert_eq!((collector.malformed(), collector.files()), (1, 0));
     }
 
-    /// A run in which nothing happens writes the report that it resumed.
+    /// A run in which nothing happens writes the resumed report again.
     #[test]
-    fn a_resumed_report_is_written_as_it_was() {
+    fn a_resumed_report_is_written_unchanged() {
         let metadata = Sample::make().metadata;
         let mut file = File::open(golden::path("report.json")).unwrap();
         let earlier = PreviousReport::read(&mut file, &metadata, |_| true).unwrap();
@@ -604,7 +605,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_excluded_now_are_not_taken_over() {
+    fn files_that_are_now_excluded_are_not_resumed() {
         let mut collector = collector();
         let place = collector.containers.enter(1, b"/x".to_vec());
         collector.add_file(place, b"/tmp/old");

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The HTTP listener: a fixed number of connections, driven by the loop's epoll.
+//! The HTTP listener: a fixed number of connections, driven by the epoll of the loop.
 //!
-//! It supports GET and HEAD of HTTP/1.0 and 1.1, keep-alive, and pipelining. It does not support request bodies (it closes
-//! the connection after the response), chunked encoding, or TLS.
+//! It supports GET and HEAD of HTTP/1.0 and 1.1, keep-alive, and pipelining. It does not support request bodies (it
+//! closes the connection after the response), chunked encoding, or TLS.
 //!
 //! # Limits
 //!
-//! There are at most [`SLOTS`] connections. If all are in use, a new client replaces the one that has been idle for longest.
-//! A request has at most [`request::REQUEST_MAX`] bytes. A client that neither finishes its request nor reads its response
-//! for [`IDLE_TIMEOUT`] is disconnected.
+//! There are at most [`SLOTS`] connections. If all are in use, a new client replaces the one that has been idle for
+//! longest. A request has at most [`request::REQUEST_MAX`] bytes. A client that neither finishes its request nor reads
+//! its response for [`IDLE_TIMEOUT`] is disconnected.
 
 mod connection;
 pub mod health;
@@ -23,16 +23,16 @@ use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-/// Connections at a time: a scraper, the kubelet's probes and a person, with room to spare.
+/// The most connections at a time. This is enough for a scraper, the kubelet's probes and a person, with room to spare.
 pub const SLOTS: usize = 16;
-/// How long a connection may make no progress.
+/// How long a connection may go without progress.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The place of a connection.
 #[derive(Clone, Copy)]
 pub struct Slot(usize);
 
-/// The value of `-metrics-addr`: a host, empty for all addresses, and a port.
+/// The value of `-metrics-addr`: a host and a port. An empty host means all addresses.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Address {
     pub host: String,
@@ -49,7 +49,7 @@ impl std::fmt::Display for Address {
     }
 }
 
-/// What a request is answered with.
+/// The response to a request.
 pub struct Response {
     pub status: u16,
     pub content_type: &'static str,
@@ -59,7 +59,7 @@ pub struct Response {
 /// The body of a response.
 pub enum Body {
     Bytes(Vec<u8>),
-    /// The file is sent from its position on, and must not change meanwhile.
+    /// The file is sent from its current position on, and must not change meanwhile.
     File(File),
 }
 
@@ -74,7 +74,7 @@ impl Response {
     }
 }
 
-/// Returns the words for a status.
+/// Returns the reason phrase for a status.
 fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
@@ -93,16 +93,16 @@ fn reason(status: u16) -> &'static str {
 pub struct Server {
     listener: TcpListener,
     slots: [Option<Connection<TcpStream>>; SLOTS],
-    /// The token of the first slot; those of the others follow.
+    /// The token of the first slot. The tokens of the other slots follow it.
     first_token: u64,
 }
 
 impl Server {
-    /// Listens. The connections report to epoll with tokens from `first_token` on.
+    /// Starts to listen. The connections use epoll tokens from `first_token` on.
     ///
     /// # Errors
     ///
-    /// The address cannot be listened on: it is in use, is not one of this host, or its name has no address.
+    /// The address is in use, does not belong to this host, or its name cannot be resolved.
     pub fn listen(address: &Address, first_token: u64) -> Result<Server> {
         let cannot = |e: io::Error| {
             let remedy = match e.kind() {
@@ -117,7 +117,7 @@ impl Server {
             ))
         };
         let listener = if address.host.is_empty() {
-            // The IPv6 wildcard takes IPv4 too; a host without IPv6 has only the other.
+            // The IPv6 wildcard accepts IPv4 too. A host without IPv6 has only the IPv4 wildcard.
             TcpListener::bind(("::", address.port)).or_else(|e| match e.kind() {
                 ErrorKind::AddrInUse => Err(e),
                 _ => TcpListener::bind(("0.0.0.0", address.port)),
@@ -136,7 +136,7 @@ impl Server {
         })
     }
 
-    /// Returns the address that it listens on, with the port that the kernel chose if 0 was asked for.
+    /// Returns the address of the listener, with the port that the kernel chose if port 0 was requested.
     pub fn address(&self) -> String {
         self.listener
             .local_addr()
@@ -151,17 +151,17 @@ impl Server {
         self.slots.iter().any(Option::is_some)
     }
 
-    /// Accepts the connections that are waiting, [`SLOTS`] at most per turn.
+    /// Accepts the waiting connections, at most [`SLOTS`] per turn.
     pub fn accept(&mut self, epoll: &Epoll, now: Instant) {
         for _ in 0..SLOTS {
-            // The error concerns that client, or a shortage that passes. It does not end the listener.
+            // The error concerns one client or a temporary shortage. It does not end the listener.
             let Ok((stream, _)) = self.listener.accept() else {
                 return;
             };
             let free = self.slots.iter().position(Option::is_none);
             let slot = free.unwrap_or_else(|| self.longest_idle());
             let token = self.token(Slot(slot));
-            // A connection leaves epoll with its descriptor.
+            // Closing the descriptor of a connection removes it from epoll.
             self.slots[slot] = None;
             if stream.set_nonblocking(true).is_ok()
                 && epoll.add(stream.as_fd(), token, Interest::Read).is_ok()
@@ -171,7 +171,7 @@ impl Server {
         }
     }
 
-    /// Returns the connection that has gone longest without progress.
+    /// Returns the slot of the connection that has gone longest without progress.
     fn longest_idle(&self) -> usize {
         let times = self
             .slots
@@ -181,7 +181,7 @@ impl Server {
         oldest.map_or(0, |(slot, _)| slot)
     }
 
-    /// Goes on with the connection of a token. If a request for a path has arrived, returns it with the connection's slot,
+    /// Continues with the connection of a token. If a request has arrived, returns its path and the connection's slot
     /// for [`Server::respond`].
     pub fn ready(&mut self, token: u64, epoll: &Epoll, now: Instant) -> Option<(Slot, String)> {
         let slot = Slot((token - self.first_token) as usize);
@@ -194,7 +194,7 @@ impl Server {
         None
     }
 
-    /// Sends the response to the request that [`Server::ready`] returned, as soon as the client takes it.
+    /// Sends the response to the request that [`Server::ready`] returned, as fast as the client accepts it.
     pub fn respond(&mut self, slot: Slot, response: Response, epoll: &Epoll) {
         if let Some(connection) = &mut self.slots[slot.0] {
             connection.respond(response);
@@ -227,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_as_people_write_them() {
+    fn addresses_are_shown_as_users_write_them() {
         let shown = |host: &str| {
             Address {
                 host: host.into(),

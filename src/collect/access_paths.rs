@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The paths of an access: from the names that a record brings to absolute, normalised paths.
+//! The paths of an access: turns the names in a record into absolute, normalised paths.
 
 use crate::bpf::syscalls;
 use crate::bpf::wire::{
@@ -8,13 +8,13 @@ use crate::bpf::wire::{
 };
 use crate::path::{is_below, path_from_leaf, push};
 
-/// The paths that a record names. Kept from record to record, because its buffers are.
+/// The paths of one access. The value is kept so that the next record can reuse its buffers.
 #[derive(Debug, Default)]
 pub struct AccessPaths {
     has_asked: bool,
     has_real: bool,
     paths: Paths,
-    /// The directories behind whose names a `..` came.
+    /// The directories whose names are followed by `..` in the requested path.
     crossed: Vec<Vec<u8>>,
 }
 
@@ -27,28 +27,28 @@ struct Paths {
     root: Vec<u8>,
 }
 
-/// Finds the directory that a path leads to in snoop's own view of the files; `None` if that is not known.
+/// Finds the directory to which a path leads in snoop's own view of the file system. `None` if that is unknown.
 pub type Resolve<'a> = &'a dyn Fn(&[u8]) -> Option<Vec<u8>>;
 
-/// Returns whether a relative path leads out of the directory that it is relative to, as far as its text tells.
+/// Returns whether the text of a relative path leads out of the directory that the path is relative to.
 fn climbs(path: &[u8]) -> bool {
     path.split(|b| *b == b'/').any(|name| name == b"..")
 }
 
 impl AccessPaths {
-    /// Returns the paths of one record, where no `..` behind a name can be resolved.
+    /// Returns the paths of one record, without resolving any name that is followed by `..`.
     pub fn of(record: &Record) -> AccessPaths {
         let mut paths = AccessPaths::default();
         paths.take(record, &|_| None);
         paths
     }
 
-    /// Returns all paths that the access needs.
+    /// Returns all paths that the access used.
     pub fn paths(&self) -> impl Iterator<Item = &[u8]> {
         self.named().chain(self.real())
     }
 
-    /// Returns the paths that lead to the file.
+    /// Returns the paths by which the program reached the file.
     pub fn named(&self) -> impl Iterator<Item = &[u8]> {
         let crossed = self.crossed.iter().map(Vec::as_slice);
         crossed.chain(self.asked())
@@ -59,24 +59,24 @@ impl AccessPaths {
         &self.paths.root
     }
 
-    /// Returns the path that the program asked for, made absolute; `None` if it asked for none or the path cannot be
-    /// made absolute.
+    /// Returns the path that the program asked for, made absolute. `None` if the program asked for no path, or the path
+    /// cannot be made absolute.
     pub fn asked(&self) -> Option<&[u8]> {
         self.has_asked.then_some(&self.paths.asked[..])
     }
 
-    /// Returns the path of the file that it led to.
+    /// Returns the real path of the file that the program reached.
     pub fn real(&self) -> Option<&[u8]> {
         self.has_real.then_some(&self.paths.real[..])
     }
 
-    /// Returns where the file system is mounted that holds the real path.
+    /// Returns the mount point of the file system that holds the real path.
     pub fn mount(&self) -> Option<&[u8]> {
         self.has_real.then_some(&self.paths.mount[..])
     }
 
-    /// Takes the names of another record. Returns whether it has a path of which it is not known what directory it is
-    /// relative to, or a file without a known path.
+    /// Takes the names of another record. Returns whether a path is unresolved: it is relative to an unknown directory,
+    /// or the path of the file is unknown.
     pub fn take(&mut self, record: &Record, resolve: Resolve) -> bool {
         let Paths {
             asked,
@@ -94,7 +94,7 @@ impl AccessPaths {
             path_from_leaf(record.mount, mount);
         }
         if record.has(RECORD_REAL_ONLY) {
-            // The kernel opens what a handle stands for, and does not always know a name of it.
+            // The kernel opens a file by a handle, and does not always know its name.
             return !self.has_real && syscalls::takes_handle(record.row);
         }
         let (has_base, is_absolute) = (record.has(RECORD_HAS_BASE), record.asked.starts_with(b"/"));
@@ -103,14 +103,14 @@ impl AccessPaths {
             true => resolve,
             false => &|_| None,
         };
-        // Relative to a directory that was removed there is no file that an image could hold, but above it.
+        // A removed directory contains no file that an image could contain, but a path may lead out of it.
         if !has_base && record.has(RECORD_BASE_REMOVED) && !climbs(record.asked) {
             return false;
         }
         let mut join =
             |root: &[u8], base: &[u8]| join(root, base, record.asked, asked, crossed, resolve);
         if record.has(RECORD_IN_BASE) {
-            // Where the base is not known it can only be a root the program started with.
+            // A base that is not in the record can only be the root with which the program started.
             let base = if has_base { &base[..] } else { b"/" };
             join(base, base);
         } else if is_absolute {
@@ -119,7 +119,7 @@ impl AccessPaths {
             }
             join(root, root);
         } else if has_base {
-            // A directory outside the root was opened before chroot; nothing holds ".." there.
+            // A directory outside the root was opened before chroot(2). Nothing limits ".." there.
             let root = if is_below(base, root) {
                 &root[..]
             } else {
@@ -127,8 +127,8 @@ impl AccessPaths {
             };
             join(root, base);
         } else {
-            // A relative change of directory whose start is not known: if the asked names are the last ones of
-            // where it led, no symlink was on the way and that is the path.
+            // A process changed its directory by a relative path from an unknown directory. If the real path ends with
+            // the requested names, no symlink was on the way, and the real path is the path.
             join(b"/", b"/");
             crossed.clear();
             let is_it = asked == b"/" || real.ends_with(asked);
@@ -142,12 +142,12 @@ impl AccessPaths {
     }
 }
 
-/// Writes to `path` where `asked` leads from the directory `base`. `..` does not lead above `root`. `base` lies below
-/// `root`, and both are normalised. The result has no `.`, `..`, empty names or slash at its end.
+/// Writes to `path` where `asked` leads from the directory `base`. `..` does not lead above `root`. `base` is below
+/// `root`, and both are normalised. The result has no `.`, `..`, empty names or trailing slash.
 ///
-/// The kernel takes `..` from where the name before it leads to, which need not be the directory that holds the name:
-/// that may be a symlink. `resolve` finds where it leads. If it cannot, the name is taken for that of a directory.
-/// Each such name is added to `crossed`: without it the path leads nowhere.
+/// If `..` follows a name, the name may be a symlink. The kernel then takes the parent of its target, not the directory
+/// that holds the symlink. `resolve` finds the target. If it cannot, the name is assumed to be a directory. Each such
+/// name is added to `crossed`, because the path leads nowhere without it.
 fn join(
     root: &[u8],
     base: &[u8],
@@ -250,9 +250,9 @@ mod tests {
         assert_eq!(asked(0, "x", "", "", ""), None);
     }
 
-    /// /a/link leads to /b/c.
+    /// In this test /a/link leads to /b/c.
     #[test]
-    fn dot_dot_starts_from_where_the_name_before_it_leads() {
+    fn dot_dot_starts_from_the_target_of_the_name_before_it() {
         let resolve = |path: &[u8]| match path {
             b"/a/link" => Some(b"/b/c".to_vec()),
             b"/gone" => None,
@@ -275,12 +275,12 @@ mod tests {
         );
         assert_eq!(names(view, "/gone/../x"), ["/gone", "/x"]);
         assert_eq!(names(view, "/../x/.."), ["/x", "/"]);
-        // What another mount namespace holds is not to be seen here.
+        // Files in another mount namespace are not visible to snoop.
         assert_eq!(names(0, "/a/link/../x"), ["/a/link", "/a/x"]);
     }
 
     #[test]
-    fn a_chroot_is_part_of_the_path_and_holds_dot_dot() {
+    fn a_chroot_is_part_of_the_path_and_limits_dot_dot() {
         assert_eq!(asked(0, "/x", "", "jail/", "").unwrap(), "/jail/x");
         assert_eq!(asked(0, "/../x", "", "jail/", "").unwrap(), "/jail/x");
         let base = RECORD_HAS_BASE;
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_move_from_an_unknown_directory_is_known_without_symlinks() {
+    fn a_chdir_from_an_unknown_directory_is_resolved_if_it_follows_no_symlink() {
         let flags = RECORD_CHDIR | RECORD_HAS_REAL;
         assert_eq!(asked(flags, "b/c", "", "", "c/b/a/").unwrap(), "/a/b/c");
         assert_eq!(asked(flags, "./c/", "", "", "c/b/a/").unwrap(), "/a/b/c");
@@ -315,7 +315,7 @@ mod tests {
         let mut is_unresolved =
             |asked: &str| paths.take(&record(RECORD_BASE_REMOVED, asked, "", "", ""), &|_| None);
         assert!(!is_unresolved(".") && !is_unresolved("x/y"));
-        // But what is above it may be there.
+        // But a file above the directory may exist.
         assert!(is_unresolved("../x"));
         assert_eq!(paths.paths().count(), 0);
     }
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_real_path_counts_where_the_name_is_excluded() {
+    fn only_the_real_path_counts_if_the_name_is_excluded() {
         let mut paths = AccessPaths::default();
         let flags = RECORD_REAL_ONLY | RECORD_HAS_REAL;
         assert!(!paths.take(&record(flags, "", "", "", "sh/bin/"), &|_| None));
@@ -337,7 +337,7 @@ mod tests {
         assert_eq!(paths.real(), Some(&b"/bin/sh"[..]));
     }
 
-    /// Names from the leaf up, as records have them.
+    /// Names from the leaf up, as in records.
     fn from_leaf() -> impl Strategy<Value = String> {
         let name = prop::sample::select(vec!["a/", "b/", "jail/"]);
         prop::collection::vec(name, 0..4).prop_map(|names| names.concat())
@@ -374,7 +374,7 @@ mod tests {
             prop_assert!(is_below(paths.asked().unwrap(), paths.root()));
         }
 
-        /// A name that is normalised already is only put behind its directory.
+        /// A name that is already normalised is only appended to its directory.
         #[test]
         fn a_plain_name_is_joined(name in "[a-z]{1,3}(/[a-z]{1,3}){0,2}", base in from_leaf()) {
             let paths = AccessPaths::of(&record(RECORD_HAS_BASE, &name, &base, "", ""));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A container: its cgroup, its name, and what it used.
+//! A container: its cgroup, its name, and the files that it used.
 
 use crate::bpf::counts::Counts;
 use crate::cgroup::{Cgroup, short_name};
@@ -11,31 +11,31 @@ use crate::report::schema::{ContainerEntry, encode_name};
 
 pub struct Container {
     pub(super) cgroup: Cgroup,
-    /// What Kubernetes calls it, if that can be found out.
+    /// Its name in Kubernetes, if that is known.
     pub(super) name: Option<String>,
-    /// Was its name looked for?
+    /// Whether its name has been looked up.
     pub(super) is_name_resolved: bool,
-    /// The root directory of its first process, where a container runtime made it by chroot(2) alone; else `/`. Its files
-    /// are listed as seen from there.
+    /// The root directory of its first process if a container runtime set it by chroot(2) alone, otherwise `/`. The
+    /// report lists the container's files as seen from there.
     pub(super) root: Option<Vec<u8>>,
     pub(super) files: FileSet,
     pub(super) mounts: Mounts,
-    /// Its cgroup was removed.
+    /// Whether its cgroup was removed.
     pub(super) ended: bool,
-    /// It ran before tracing began.
+    /// Whether it was already running when tracing began.
     pub(super) late: bool,
-    /// Events of its former cgroups, whose counters are gone.
+    /// The accesses in its former cgroups, whose counters no longer exist.
     pub(super) past_events: u64,
-    /// Events of the runs before this one.
+    /// The accesses in earlier runs of snoop.
     earlier_events: u64,
-    /// Records of its accesses that arrived. Its events are more than that, unless the programs had no number left to
-    /// count them by.
+    /// The records of its accesses that have arrived. It has made at least as many accesses. The programs count those,
+    /// unless they ran out of numbers for containers.
     records: u64,
-    /// How many containers that ended earlier are part of this one.
+    /// The number of containers that ended earlier and are merged into this one.
     pub(super) merged: u64,
 }
 
-/// The programs of containers that only hold a pod's namespaces: of the pause image, of CRI-O, of Podman.
+/// The programs of containers that only hold a pod's namespaces: those of the pause image, CRI-O and Podman.
 const PAUSE: [&[u8]; 3] = [b"/pause", b"/usr/bin/pod", b"/catatonit"];
 
 impl Container {
@@ -64,15 +64,16 @@ impl Container {
         &self.files
     }
 
-    /// Is there no cgroup of it, as far as is known? One of an earlier report may not have done anything yet.
+    /// Returns whether the container has no known cgroup. It has ended, or it is from an earlier report and has not
+    /// been active since.
     pub fn is_gone(&self) -> bool {
         self.ended || self.cgroup.id == 0
     }
 
-    /// Notes that it has a new cgroup, in which something happened.
+    /// Notes that the container has a new cgroup, in which something has happened.
     pub fn begin_again(&mut self, cgroup: u64) {
         if self.ended {
-            // All of it is seen, from its first process on.
+            // snoop has seen the new life of the container from its first process.
             self.late = false;
             self.root = None;
         }
@@ -80,8 +81,8 @@ impl Container {
         self.ended = false;
     }
 
-    /// Counts the record of an access. Returns whether it is the first one that says that the container ran before
-    /// tracing began.
+    /// Counts the record of an access. Returns whether it is the first record to show that the container was already
+    /// running when tracing began.
     pub fn count(&mut self, is_late: bool) -> bool {
         self.records += 1;
         let is_news = is_late && !self.late;
@@ -89,9 +90,9 @@ impl Container {
         is_news
     }
 
-    /// Takes over what another container used. Returns how many files were evicted for it.
+    /// Takes over the files and counts of another container. Returns how many files were evicted to make room.
     pub fn absorb(&mut self, other: Container, tree: &mut PathTree, forget: &mut Vec<u32>) -> u64 {
-        // Without `..`: whoever adds a member has to decide what becomes of it here.
+        // There is no `..`, so that whoever adds a member has to decide what becomes of it here.
         let Container {
             cgroup: _,
             name: _,
@@ -115,7 +116,7 @@ impl Container {
         self.files.absorb(tree, files, forget)
     }
 
-    /// Does it only hold a pod's namespaces? Nobody wants to see such a container.
+    /// Returns whether the container only holds a pod's namespaces. The report does not list such containers.
     pub fn is_pause(&self, tree: &PathTree) -> bool {
         let count = self.files.len();
         if count == 0 || count > PAUSE.len() {
@@ -128,18 +129,18 @@ impl Container {
         })
     }
 
-    /// Returns how many accesses it made in this run.
+    /// Returns the number of accesses that the container has made in this run.
     pub fn events(&self, counts: &Counts) -> u64 {
         let counted = self.past_events + counts.events_of(self.cgroup.id);
         counted.max(self.records)
     }
 
-    /// Has anything happened in it, as far as records and earlier reports tell?
+    /// Returns whether records or earlier reports show that anything has happened in the container.
     pub fn was_seen(&self) -> bool {
         self.records > 0 || self.late || self.earlier_events > 0 || !self.files.is_empty()
     }
 
-    /// Returns what a report says of it.
+    /// Returns the entry of the container for the report.
     pub fn snapshot(&self, counts: &Counts) -> ContainerSnapshot<'_> {
         let bytes = |(point, fs): (&[u8], &[u8])| (point.to_vec(), fs.to_vec());
         ContainerSnapshot {
@@ -158,17 +159,17 @@ impl Container {
         }
     }
 
-    /// Takes over what an earlier report says of it. `is_traced` says whether its cgroup is traced now.
+    /// Takes over the container's entry in an earlier report. `is_traced` says whether its cgroup is traced now.
     pub fn resume(&mut self, earlier: &ContainerEntry, is_traced: bool) {
-        // Without `..`: whoever adds a field has to decide what becomes of it here.
+        // There is no `..`, so that whoever adds a field has to decide what becomes of it here.
         let ContainerEntry {
             name,
-            // Cgroups have new ids after the machine was started again.
+            // Cgroups get new ids when the machine is restarted.
             cgroup_id: _,
             cgroup_path: _,
             mounts,
             total_events,
-            // The files come one by one.
+            // The files are added one by one later.
             unique_files: _,
             attached_late,
             ended,
@@ -221,9 +222,9 @@ mod tests {
         container.snapshot(&Counts::default()).entry
     }
 
-    /// What a report says of a container that is gone, the next report says too.
+    /// The entry of a container that has ended is the same in the next report.
     #[test]
-    fn a_container_that_is_gone_stays_as_it_was() {
+    fn a_container_that_has_ended_is_kept_unchanged() {
         assert_eq!(resumed(&entry(), false), entry());
     }
 
@@ -236,9 +237,9 @@ mod tests {
         assert_eq!(resumed(&entry(), true), traced);
     }
 
-    /// The short name follows from the path; Kubernetes may still tell a better one.
+    /// The short name follows from the path, and a Kubernetes name may still be found.
     #[test]
-    fn a_short_name_is_not_taken_over() {
+    fn a_short_name_is_not_resumed() {
         let short = ContainerEntry {
             name: "web.service".into(),
             ..entry()
@@ -248,9 +249,9 @@ mod tests {
         assert_eq!(container.name, None);
     }
 
-    /// Each number and flag of the other one is found again.
+    /// Each count and flag of the absorbed container is found again.
     #[test]
-    fn what_is_absorbed_is_not_lost() {
+    fn nothing_of_an_absorbed_container_is_lost() {
         let (mut one, mut other) = (container("/a"), container("/b"));
         let (mut tree, mut forget) = (PathTree::default(), Vec::new());
         one.files.add(&mut tree, b"/x", NO_KEY, &mut forget);
@@ -271,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn events_are_at_least_the_records() {
+    fn there_are_at_least_as_many_accesses_as_records() {
         let mut container = container("/a");
         assert!(!container.was_seen());
         assert!(!container.count(false) && container.was_seen());

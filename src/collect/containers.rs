@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The containers of the report, and which of them a cgroup is.
+//! The containers of the report. Finds the container that a cgroup belongs to.
 
 use crate::bpf::counts::Counts;
 use crate::cgroup::Cgroup;
@@ -12,20 +12,20 @@ use crate::report::ContainerSnapshot;
 use crate::report::schema::ContainerEntry;
 use std::cmp::Reverse;
 
-/// This many containers that are gone are listed one by one.
+/// The most containers without a cgroup that are listed one by one.
 const GONE_MAX: usize = 64;
 
-/// The place of a container in the list. It holds until containers are named or merged.
+/// The place of a container in the list. It is valid until containers are named or merged.
 pub type Place = usize;
 
 pub struct Containers {
     all: Vec<Container>,
     /// The paths of the files in their sets.
     tree: PathTree,
-    /// The capacity of each container's set of files; 0 is unbounded.
+    /// The capacity of each container's set of files; 0 means unbounded.
     capacity: usize,
     evicted: u64,
-    /// The lower halves of the keys of accesses to files that were evicted.
+    /// The lower halves of the keys of accesses to evicted files.
     forget: Vec<u32>,
 }
 
@@ -58,7 +58,7 @@ impl Containers {
         self.all.len() - 1
     }
 
-    /// Takes over a container of an earlier report, but for its files; returns its place.
+    /// Takes over a container of an earlier report, except its files. Returns its place.
     pub fn resume(&mut self, earlier: &ContainerEntry) -> Place {
         let path = &earlier.cgroup_path;
         let known = self.all.iter().position(|c| c.cgroup.path == *path);
@@ -72,11 +72,12 @@ impl Containers {
         place
     }
 
-    /// Returns the place of a cgroup that was not known; it may be that of a container that was here before.
+    /// Returns the place of the container for an unknown cgroup. This may be a container whose former cgroup was
+    /// removed.
     ///
-    /// `path` begins at the root of the machine's cgroups, as all paths do that the programs send. The path of a cgroup
-    /// that the user named begins at the mount, which in a cgroup namespace shows less. So a container was here before if
-    /// its path is the end of this one; where several are, the longest is it.
+    /// `path` begins at the root of the machine's cgroups, like all paths that the programs send. The path of a cgroup
+    /// that the user named begins at the mount, which shows only a part of the hierarchy in a cgroup namespace. So the
+    /// container is one whose path is the end of this path. If there are several, it is the one with the longest path.
     pub fn enter(&mut self, id: u64, path: Vec<u8>) -> Place {
         let all = self.all.iter().enumerate();
         let before = all.filter(|(_, c)| c.is_gone() && path.ends_with(&c.cgroup.path));
@@ -90,8 +91,8 @@ impl Containers {
         }
     }
 
-    /// Resolves the names of the containers that came since the last call. One with the name of a container that is gone
-    /// is that one again.
+    /// Looks up the names of the containers that have appeared since the last call. A container with the name of one
+    /// that is gone continues that one.
     pub fn resolve_names(&mut self, name_of: impl Fn(&Cgroup) -> Option<String>) {
         while let Some(at) = self.all.iter().position(|c| !c.is_name_resolved) {
             let container = &mut self.all[at];
@@ -105,7 +106,7 @@ impl Containers {
             };
             if let Some(before) = self.all.iter().enumerate().position(is_same) {
                 let new = self.all.remove(at);
-                // Removing one may have moved the other.
+                // The removal may have changed the place of the older container.
                 let old = &mut self.all[before - usize::from(before > at)];
                 (old.cgroup, old.ended) = (new.cgroup.clone(), new.ended);
                 self.evicted += old.absorb(new, &mut self.tree, &mut self.forget);
@@ -113,8 +114,8 @@ impl Containers {
         }
     }
 
-    /// While many containers are gone, makes one of the two that are gone for longest: a pod whose container is
-    /// restarted for ever would make the report grow.
+    /// While too many containers are gone, merges the two that have been gone longest. Otherwise the report of a pod
+    /// would grow if its container is restarted again and again.
     pub fn merge_gone(&mut self) {
         let mut gone = self.all.iter().filter(|c| c.is_gone()).count();
         while gone > GONE_MAX {
@@ -128,7 +129,7 @@ impl Containers {
         }
     }
 
-    /// Notes that processes ran in these cgroups before the tracing began.
+    /// Notes that processes were already running in these cgroups when tracing began.
     pub fn mark_late(&mut self, cgroups: &[Cgroup]) {
         for cgroup in cgroups {
             let known = self.place_of(cgroup.id);
@@ -137,7 +138,7 @@ impl Containers {
         }
     }
 
-    /// Adds a file that was used by the access that the programs know by `key`.
+    /// Adds the file of an access that the programs know by `key`.
     pub fn add_file(&mut self, place: Place, path: &[u8], key: u32) -> Added {
         let files = &mut self.all[place].files;
         let added = files.add(&mut self.tree, path, key, &mut self.forget);
@@ -145,7 +146,7 @@ impl Containers {
         added
     }
 
-    /// Takes the keys that the programs have to forget.
+    /// Returns the keys that the programs must forget, and clears the list.
     pub fn take_forget(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.forget)
     }
@@ -160,7 +161,7 @@ impl Containers {
 
     /// Returns the containers that the report lists.
     pub fn listed(&self) -> impl Iterator<Item = &Container> {
-        // A cgroup that was named may turn out to hold containers, and to be none itself.
+        // A named cgroup may turn out to contain containers and not to be one itself.
         let is_around = |c: &Container| {
             let is_in = |other: &Container| {
                 c.cgroup != other.cgroup && is_below(&other.cgroup.path, &c.cgroup.path)
@@ -171,13 +172,13 @@ impl Containers {
         all.filter(move |c| !c.is_pause(&self.tree) && !is_around(c))
     }
 
-    /// Returns how many files the report lists; one that several containers used counts once.
+    /// Returns the number of files in the report. A file that several containers used counts once.
     pub fn files(&self) -> usize {
         let sets: Vec<_> = self.listed().map(|c| &c.files).collect();
         FileSet::union_len(&sets)
     }
 
-    /// Sets the gaps that the containers tell of.
+    /// Sets the gaps that follow from the containers.
     pub fn add_gaps(&self, gaps: &mut Gaps, counts: &Counts) {
         let late = self.listed().filter(|c| c.late).count();
         let was_seen = |c: &Container| c.was_seen() || c.events(counts) > 0;
@@ -204,7 +205,7 @@ mod tests {
         Containers::new(Vec::new(), 0)
     }
 
-    /// Containers of these paths that ended, each with its place plus one as id.
+    /// Returns containers with these paths that have ended. The id of each is its place plus one.
     fn ended(paths: &[&str]) -> Containers {
         let cgroups = (1..).zip(paths).map(|(id, path)| cgroup(id, path));
         let mut containers = Containers::new(cgroups.collect(), 0);
@@ -226,12 +227,12 @@ mod tests {
     }
 
     #[test]
-    fn a_container_that_runs_is_not_another_one() {
+    fn a_running_container_does_not_take_another_cgroup() {
         let mut containers = Containers::new(vec![cgroup(1, "/x")], 0);
         assert_eq!(enter(&mut containers, "/x"), 1);
     }
 
-    /// In a cgroup namespace the known path begins further down.
+    /// In a cgroup namespace the known path begins further down the hierarchy.
     #[test]
     fn a_path_in_a_namespace_is_the_end_of_the_whole_one() {
         let mut containers = ended(&["/x"]);
@@ -245,14 +246,14 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_path_that_fits_is_the_container() {
+    fn the_longest_matching_path_is_the_container() {
         let mut containers = ended(&["/x", "/a/x"]);
         assert_eq!(enter(&mut containers, "/a/x"), 1);
         assert_eq!(enter(&mut containers, "/b/x"), 0);
     }
 
     #[test]
-    fn a_container_that_begins_again_is_seen_from_its_start() {
+    fn a_container_that_starts_again_is_no_longer_late() {
         let mut containers = ended(&["/x"]);
         containers.all[0].late = true;
         containers.all[0].root = Some(b"/jail".to_vec());
@@ -260,7 +261,7 @@ mod tests {
         assert!(!containers.all[0].late && containers.all[0].root.is_none());
     }
 
-    /// It is there without a cgroup, which may have run all the time.
+    /// The cgroup is not known yet, and its processes may have been running all the time.
     #[test]
     fn a_container_of_an_earlier_report_stays_late() {
         let mut containers = none();
@@ -274,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_that_are_gone_the_oldest_become_one() {
+    fn the_oldest_of_many_gone_containers_are_merged() {
         let mut containers = none();
         for i in 0..1000u64 {
             let place = containers.add(cgroup(i + 1, &format!("/pod/{i}")));
@@ -321,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn of_another_name_or_of_none_it_is_another_container() {
+    fn a_container_with_another_name_or_none_is_another_container() {
         let mut containers = ended(&["/pod/1"]);
         containers.resolve_names(|_| Some("web".into()));
         containers.add(cgroup(3, "/pod/3"));
@@ -339,7 +340,7 @@ mod tests {
             containers.listed().map(|c| c.cgroup.id).collect()
         };
         assert_eq!(listed(&containers), [2]);
-        // But it is once something happened in it.
+        // It is listed once something has happened in it.
         containers.add_file(0, b"/a", 0);
         assert_eq!(listed(&containers), [1, 2]);
     }

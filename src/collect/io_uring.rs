@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Requests of io_uring between their record and their result.
+//! Keeps the records of io_uring requests until their results arrive.
 
 use std::collections::VecDeque;
 
-/// The key and the record of each request whose result is not known yet, the oldest first.
+/// The key and the record of each request whose result has not arrived yet, the oldest first.
 #[derive(Default)]
 pub struct Requests(VecDeque<(u64, Vec<u8>)>);
 
-/// Four times as many as the programs keep.
+/// Four times the number that the programs keep.
 const REQUESTS_MAX: usize = 4096;
 
 impl Requests {
@@ -18,7 +18,7 @@ impl Requests {
         self.0.push_back((key, record.into()));
     }
 
-    /// Hands out the record of the request with that key.
+    /// Removes and returns the record of the request with this key.
     pub fn take(&mut self, key: u64) -> Option<Vec<u8>> {
         let at = self.0.iter().position(|(k, _)| *k == key)?;
         self.0.remove(at).map(|(_, record)| record)
@@ -40,7 +40,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_requests_leave() {
+    fn the_oldest_requests_are_dropped() {
         let mut requests = Requests::default();
         for key in 0..=REQUESTS_MAX as u64 {
             requests.push(key, b"");

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The mount points of a container on which files were seen.
+//! The mount points of a container on which files were used.
 
 use crate::path::is_below;
 use std::collections::BTreeMap;
 
-/// File systems that show the kernel, not files of an image.
+/// The types of pseudo file systems, which show kernel data and never files of an image.
 const PSEUDO: [&[u8]; 16] = [
     b"binfmt_misc",
     b"bpf",
@@ -24,8 +24,8 @@ const PSEUDO: [&[u8]; 16] = [
     b"tracefs",
 ];
 
-/// A container may mount as much as it likes, in a user namespace of its own. This many mount points are noted, and none
-/// with a longer name.
+/// The most mount points that are noted, and the most bytes of a mount point. There must be limits, because a container
+/// can mount as much as it likes in a user namespace of its own.
 const POINTS_MAX: usize = 256;
 const POINT_BYTES_MAX: usize = 256;
 
@@ -33,11 +33,11 @@ const POINT_BYTES_MAX: usize = 256;
 #[derive(Default)]
 pub struct Mounts {
     points: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// Does one of them show the kernel?
+    /// Whether one of them is a pseudo file system.
     any_pseudo: bool,
 }
 
-/// Returns whether a file system of this type shows the kernel.
+/// Returns whether this is the type of a pseudo file system.
 pub fn is_pseudo(fs: &[u8]) -> bool {
     PSEUDO.contains(&fs)
 }
@@ -58,7 +58,7 @@ impl Mounts {
     pub fn absorb(&mut self, other: Mounts) {
         let Mounts {
             points,
-            // Noting the points finds it out.
+            // Noting the points sets it.
             any_pseudo: _,
         } = other;
         for (point, fs) in &points {
@@ -66,7 +66,7 @@ impl Mounts {
         }
     }
 
-    /// Does the path lie on a pseudo file system, as far as is known?
+    /// Returns whether the path is on a pseudo file system, as far as snoop knows.
     pub fn is_pseudo(&self, path: &[u8]) -> bool {
         if !self.any_pseudo {
             return false;
@@ -76,7 +76,7 @@ impl Mounts {
         innermost.is_some_and(|(_, fs)| PSEUDO.contains(&fs.as_slice()))
     }
 
-    /// Returns mount point and type of those file systems that hold files.
+    /// Returns the mount point and the type of each file system that is not a pseudo file system.
     pub fn of_files(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let all = self.points.iter().map(|(point, fs)| (&point[..], &fs[..]));
         all.filter(|(_, fs)| !PSEUDO.contains(fs))
@@ -96,13 +96,13 @@ mod tests {
             mounts.note(format!("/m/{i}").as_bytes(), b"tmpfs");
         }
         assert_eq!(mounts.points.len(), POINTS_MAX);
-        // What is mounted at a known point may still change.
+        // Another file system may be mounted at a known point later.
         mounts.note(b"/data", b"proc");
         assert!(mounts.is_pseudo(b"/data/1"));
     }
 
     #[test]
-    fn long_names_of_mount_points_are_left_out() {
+    fn mount_points_with_long_names_are_not_noted() {
         let mut mounts = Mounts::default();
         let long = [b"/", &[b'x'; POINT_BYTES_MAX][..]].concat();
         mounts.note(&long, b"tmpfs");

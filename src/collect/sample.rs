@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! For tests: records as the ring buffer holds them, and a collector that took some.
+//! For tests: the bytes of records, and a collector that has taken some records.
 
 use crate::bpf::wire::{
     FS_NAME_BYTES, RECORD_CGROUP_REMOVED, RECORD_HAS_BASE, RECORD_HAS_REAL, RECORD_LATE, Record,
@@ -10,7 +10,7 @@ use crate::collect::Collector;
 use crate::path::Excludes;
 use std::mem::{offset_of, size_of};
 
-/// A record of container 1 that says nothing.
+/// An empty record of container 1.
 pub const NOTHING: Record = Record {
     container: 1,
     key: 0,
@@ -27,7 +27,7 @@ pub const NOTHING: Record = Record {
     cgroup: b"",
 };
 
-/// Returns the bytes of a record. Its `mount` is the end of `real`.
+/// Returns the bytes of a record. Its `mount` must be the end of `real`.
 pub fn encode(record: &Record) -> Vec<u8> {
     let mut head = [0; size_of::<RecordHeader>()];
     let mut put = |at: usize, bytes: &[u8]| head[at..at + bytes.len()].copy_from_slice(bytes);
@@ -63,8 +63,8 @@ fn asking(asked: &[u8]) -> Record<'_> {
     Record { asked, ..NOTHING }
 }
 
-/// A collector of two containers: one that was attached to late, and one with an odd name that ended. One each of its
-/// accesses was known, excluded, unresolved and malformed.
+/// A collector with two containers: one to which snoop attached late, and one with an odd name that has ended. Of its
+/// accesses, one was known, one excluded, one unresolved and one malformed.
 pub fn collector() -> Collector {
     let cgroup = Cgroup {
         id: 1,

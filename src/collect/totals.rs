@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where the accesses went: what the programs counted, and what became of their records.
+//! What became of the accesses: counts of the programs, and counts of their records.
 
 use crate::bpf::counts::Counts;
 use crate::bpf::wire::{Outcome, ROWS};
 use crate::collect::gaps::Gap;
 use std::fmt;
 
-/// The accesses of this run. `total` is the sum of the five numbers that follow it.
+/// The accesses of this run. `total` is the sum of the five numbers after it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Totals {
     pub total: u64,
@@ -15,7 +15,7 @@ pub struct Totals {
     pub excluded: u64,
     pub failed: u64,
     pub dropped: u64,
-    /// Files, not accesses.
+    /// The number of evicted files, not of accesses.
     pub evicted: u64,
 }
 
@@ -29,22 +29,22 @@ impl fmt::Display for Totals {
     }
 }
 
-/// What became of an access whose record was taken.
+/// What became of an access after its record was taken.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fate {
-    /// It added a file.
+    /// The access added a file.
     New,
     Known,
     Excluded,
-    /// It is not known what directory its path is relative to, or what file it led to.
+    /// The directory that the path is relative to is unknown, or the file to which it led.
     Unresolved,
-    /// Its names are those of another root directory than the container's.
+    /// The paths are relative to another root directory than the container's.
     OtherRoot,
 }
 
-/// The records that were taken.
+/// Counts of the records that were taken.
 pub struct Tally {
-    /// Of each row of the syscall table.
+    /// The number of records for each row of the syscall table.
     received: Vec<u64>,
     processed: u64,
     duplicate: u64,
@@ -69,7 +69,7 @@ impl Default for Tally {
 }
 
 impl Tally {
-    /// Counts the record of an access. `row` is one of the syscall table.
+    /// Counts the record of an access. `row` is a row of the syscall table.
     pub fn received(&mut self, row: u16) {
         self.received[row as usize] += 1;
     }
@@ -91,24 +91,24 @@ impl Tally {
         *count += 1;
     }
 
-    /// Returns how many records were taken.
+    /// Returns the number of records that were taken.
     pub fn records(&self) -> u64 {
         self.received.iter().sum::<u64>() + self.malformed
     }
 
-    /// Returns how many records made no sense; not one is expected.
+    /// Returns the number of malformed records. None is expected.
     pub fn malformed_records(&self) -> u64 {
         self.malformed
     }
 
-    /// Returns the accesses of one row of the syscall table, whatever became of them. Over all rows this is
-    /// [`Totals::total`] without the records that made no sense.
+    /// Returns the number of accesses of one row of the syscall table, whatever became of them. The sum over all rows is
+    /// [`Totals::total`] without the malformed records.
     pub fn accesses_of(&self, row: u16, counts: &Counts) -> u64 {
         let here: u64 = counts.of(row).iter().sum();
         self.received[row as usize] + here - counts.of(row)[Outcome::Submitted as usize]
     }
 
-    /// Returns how many accesses happened and are not in the report, by reason.
+    /// Returns the number of accesses that are missing from the report, by reason.
     pub fn lost(&self, counts: &Counts) -> [(Gap, u64); 7] {
         [
             (Gap::BufferFull, counts.sum(Outcome::Full)),
@@ -121,7 +121,7 @@ impl Tally {
         ]
     }
 
-    /// Adds up what the programs counted and what became of their records.
+    /// Adds up the counts of the programs and the fates of their records.
     pub fn totals(&self, counts: &Counts, evicted: u64) -> Totals {
         let mut totals = Totals {
             total: 0,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A client's connection: reads a request, hands it out, sends the response.
+//! The connection of a client: reads a request, hands it out, and sends the response.
 
 use super::request::{Parsed, parse};
 use super::{Body, Response, reason};
@@ -9,16 +9,17 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Instant;
 
-/// Bytes read from a file or written to a client at a time.
+/// The number of bytes read from a file or written to a client at a time.
 const CHUNK: usize = 16 << 10;
-/// Steps of a connection per turn of the loop, so that a large report does not hold it up. A step writes a chunk at most.
+/// The steps that a connection takes per turn of the loop, so that a large report does not hold up the loop. A step
+/// writes at most one chunk.
 const STEPS_PER_TURN: usize = 8;
-/// Bytes taken from a client whose connection is to be closed.
+/// The most bytes that are read and dropped from a client whose connection is about to be closed.
 const LINGER_MAX: usize = 64 << 10;
 
-/// A stream of bytes in both directions that does not block.
+/// A non-blocking stream of bytes in both directions.
 pub trait Stream: Read + Write {
-    /// Tells the client that nothing more comes.
+    /// Tells the client that nothing more will be sent.
     fn finish(&mut self) -> io::Result<()>;
 }
 
@@ -30,7 +31,7 @@ impl Stream for TcpStream {
 
 pub struct Connection<S> {
     pub stream: S,
-    /// The bytes that have arrived and are not yet part of a request that was handed out.
+    /// The bytes that have arrived but do not yet belong to a request that was handed out.
     input: Vec<u8>,
     state: ConnectionState,
     /// When the connection last made progress.
@@ -38,33 +39,33 @@ pub struct Connection<S> {
 }
 
 enum ConnectionState {
-    /// The next request has not arrived completely.
+    /// The next request has not completely arrived.
     Receiving,
-    /// A request was handed out; its response is to come.
+    /// A request was handed out, and its response is not known yet.
     Answering {
         keep_alive: bool,
         head_only: bool,
     },
     Sending(Outgoing),
-    /// All is sent. Takes what the client still sends until the client closes too: closing before that would make the
-    /// kernel throw the response away (RFC 9112, section 9.6).
+    /// Everything is sent. The connection now drops what the client still sends, until the client closes. If snoop
+    /// closed first, the kernel might discard the response (RFC 9112, section 9.6).
     Lingering {
         taken: usize,
     },
 }
 
-/// A response on its way.
+/// A response that is being sent.
 struct Outgoing {
     bytes: Vec<u8>,
-    /// How many of the bytes were sent.
+    /// The number of bytes that have been sent.
     sent: usize,
-    /// What follows the bytes.
+    /// The file that follows the bytes.
     file: Option<io::Take<File>>,
-    /// The connection is closed after this response.
+    /// Whether the connection is closed after this response.
     close: bool,
 }
 
-/// How a turn of a connection ended.
+/// The result of a turn of a connection.
 #[derive(Debug, PartialEq)]
 pub enum Step {
     /// A request for this path has arrived: [`Connection::respond`] is called next.
@@ -84,7 +85,7 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Reads and writes as far as it goes without waiting, for [`STEPS_PER_TURN`] steps at most.
+    /// Reads and writes as much as possible without waiting, in at most [`STEPS_PER_TURN`] steps.
     pub fn turn(&mut self, now: Instant) -> Step {
         for _ in 0..STEPS_PER_TURN {
             match self.step(now) {
@@ -94,11 +95,11 @@ impl<S: Stream> Connection<S> {
                 Err(_) => return Step::Ended,
             }
         }
-        // There may be more to do: a socket that can be written to comes round at once.
+        // There may be more to do. The socket is writable, so epoll reports it again at once.
         Step::Waits(Interest::Write)
     }
 
-    /// Sends this response to the request that was handed out, in the turns to come.
+    /// Sets the response to the request that was handed out. The next turns send it.
     pub fn respond(&mut self, response: Response) {
         if let ConnectionState::Answering {
             keep_alive,
@@ -110,12 +111,12 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Takes one step. Returns the path of a request that has arrived.
+    /// Takes one step. Returns the path of a request if one has arrived.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if the next step has to wait for the client; any other error ends the connection, also where it is
-    /// the regular end.
+    /// `WouldBlock` if the next step has to wait for the client. Any other error ends the connection; this includes its
+    /// regular end.
     fn step(&mut self, now: Instant) -> io::Result<Option<String>> {
         match &mut self.state {
             ConnectionState::Receiving => {
@@ -144,7 +145,7 @@ impl<S: Stream> Connection<S> {
         Ok(None)
     }
 
-    /// What the connection waits for if its next step would block.
+    /// Returns what the connection waits for if its next step would block.
     fn interest(&self) -> Interest {
         match self.state {
             ConnectionState::Receiving | ConnectionState::Lingering { .. } => Interest::Read,
@@ -163,8 +164,8 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Takes the request at the front of the input, if it is complete, and returns its path. Refuses what is not a
-    /// request.
+    /// Takes the request at the start of the input, if it is complete, and returns its path. Prepares an error response
+    /// if the input is not a valid request.
     fn take_request(&mut self) -> Option<String> {
         match parse(&self.input) {
             Parsed::Partial => None,
@@ -186,7 +187,7 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// The response is sent.
+    /// Chooses the next state after a response has been sent.
     fn sent(&mut self) -> io::Result<()> {
         let close = matches!(&self.state, ConnectionState::Sending(sent) if sent.close);
         self.state = if close {
@@ -231,7 +232,7 @@ impl Outgoing {
         }
     }
 
-    /// Sends a chunk; returns whether there is more to send.
+    /// Sends a chunk. Returns whether there is more to send.
     fn send(&mut self, stream: &mut impl Write) -> io::Result<bool> {
         if self.sent == self.bytes.len() {
             self.refill()?;
@@ -253,7 +254,7 @@ impl Outgoing {
         self.bytes.truncate(n);
         self.sent = 0;
         if n == 0 {
-            // This is the end of it, unless the file has become shorter: then only closing tells the client.
+            // This is the end of the file. If the file has become shorter, only closing the connection tells the client.
             self.close |= file.limit() > 0;
             self.file = None;
         }
@@ -271,11 +272,12 @@ mod tests {
     /// A client in memory.
     #[derive(Default)]
     struct Client {
-        /// What it sends, piece by piece.
+        /// The pieces that the client sends.
         pieces: VecDeque<Vec<u8>>,
         has_closed: bool,
-        /// What it has received, and how many bytes it takes before it blocks.
+        /// The bytes that the client has received.
         received: Vec<u8>,
+        /// The number of bytes that the client accepts before a write blocks.
         room: usize,
         was_finished: bool,
     }
@@ -323,7 +325,7 @@ mod tests {
     const WAITS_FOR_MORE: Step = Step::Waits(Interest::Read);
     const WAITS_FOR_ROOM: Step = Step::Waits(Interest::Write);
 
-    /// A connection to a client that sends these pieces and takes whatever comes.
+    /// A connection to a client that sends these pieces and accepts all that it receives.
     fn connection(pieces: &[&str]) -> Connection<Client> {
         let client = Client {
             pieces: pieces.iter().map(|piece| piece.as_bytes().into()).collect(),
@@ -341,7 +343,7 @@ mod tests {
         Step::Request(path.into())
     }
 
-    /// Takes what the client has received.
+    /// Removes and returns what the client has received.
     fn received(connection: &mut Connection<Client>) -> String {
         String::from_utf8(std::mem::take(&mut connection.stream.received)).unwrap()
     }
@@ -374,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_that_come_together_are_answered_one_after_the_other() {
+    fn pipelined_requests_are_answered_in_order() {
         let both = "GET /a HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\n\r\n";
         let mut client = connection(&[both]);
         assert_eq!(turn(&mut client), request("/a"));
@@ -439,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_request_is_refused() {
+    fn invalid_requests_are_refused() {
         let mut client = connection(&["POST / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\n"]);
         assert_eq!(turn(&mut client), WAITS_FOR_MORE);
         let refused = received(&mut client);

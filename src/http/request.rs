@@ -1,39 +1,39 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Reads a request: RFC 9112.
+//! Parses HTTP requests: RFC 9112.
 
-/// Bytes of request line and headers; clients of this listener send a few hundred.
+/// The most bytes of a request line with its headers. The clients of this listener send a few hundred.
 pub const REQUEST_MAX: usize = 8 << 10;
 
-/// A request whose last header has arrived.
+/// A request whose headers have all arrived.
 #[derive(Debug, PartialEq)]
 pub struct Request<'a> {
     /// The path of the target, without the query.
     pub path: &'a str,
-    /// The method is HEAD: the response has no body.
+    /// Whether the method is HEAD, so that the response has no body.
     pub head_only: bool,
-    /// The client may send another request over this connection.
+    /// Whether the client may send another request over this connection.
     pub keep_alive: bool,
     /// The length of the request in bytes, including the empty line at its end.
     pub len: usize,
 }
 
-/// What the bytes that have arrived so far are.
+/// The result of parsing the bytes that have arrived so far.
 #[derive(Debug, PartialEq)]
 pub enum Parsed<'a> {
-    /// The beginning of a request.
+    /// The bytes are the beginning of a request.
     Partial,
     Complete(Request<'a>),
-    /// Not a request that this listener serves: the status to answer with before closing.
+    /// The bytes are not a request that this listener serves. The number is the status of the response.
     Bad(u16),
 }
 
-/// Reads a request from the front of `bytes`.
+/// Parses the request at the start of `bytes`.
 ///
 /// # Limits
 ///
-/// A request has at most [`REQUEST_MAX`] bytes; more are answered with 431. Each other status that it returns is 400
-/// (malformed), 405 (neither GET nor HEAD) or 505 (not HTTP/1.0 or 1.1). A request with a body is accepted, but its
-/// connection is not kept alive, because nobody reads the body.
+/// A longer request than [`REQUEST_MAX`] bytes gets status 431. The other statuses are 400 (malformed), 405 (neither
+/// GET nor HEAD) and 505 (neither HTTP/1.0 nor 1.1). A request with a body is accepted, but its connection is not kept
+/// alive, because the listener does not read the body.
 pub fn parse(bytes: &[u8]) -> Parsed<'_> {
     let complete = split_lines(bytes);
     if complete
@@ -51,10 +51,11 @@ pub fn parse(bytes: &[u8]) -> Parsed<'_> {
     }
 }
 
-/// Returns the lines before the first empty line, and the number of bytes with that one; `None` if it has not arrived.
+/// Returns the lines before the first empty line, and the number of bytes including that line. `None` if it has not
+/// arrived.
 ///
-/// Lines end with CR LF. A bare LF is accepted, as the RFC allows. Empty lines before the first line are left over from the
-/// request before.
+/// Lines end with CR LF. A bare LF is accepted, as the RFC allows. Empty lines before the first line are skipped; they
+/// belong to the previous request.
 fn split_lines(bytes: &[u8]) -> Option<(Vec<&[u8]>, usize)> {
     let mut lines = Vec::new();
     let mut start = 0;
@@ -74,7 +75,7 @@ fn split_lines(bytes: &[u8]) -> Option<(Vec<&[u8]>, usize)> {
     None
 }
 
-/// Reads the lines of a request; the error is the status to answer with.
+/// Parses the lines of a request. The error is the status of the response.
 fn parse_lines<'a>(lines: &[&'a [u8]], len: usize) -> Result<Request<'a>, u16> {
     let (first, headers) = lines.split_first().ok_or(400u16)?;
     let line = RequestLine::parse(first)?;
@@ -142,7 +143,7 @@ impl<'a> RequestLine<'a> {
     }
 }
 
-/// What the headers say, as far as it matters to this listener.
+/// The headers, as far as they matter to this listener.
 #[derive(Default)]
 struct Headers {
     close: bool,
@@ -236,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request() {
+    fn invalid_requests_have_a_status() {
         for (bytes, status) in [
             (&b"\x16\x03\x01\x02\x00\x01\n\n"[..], 400),
             (b"GET /\r\n\r\n", 400),
@@ -267,7 +268,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Whatever arrives, the parser returns something that makes sense.
+        /// Whatever bytes arrive, the parser returns a valid result.
         #[test]
         fn any_bytes(bytes: Vec<u8>, cut in 0usize..40, byte: u8) {
             // A request with one byte changed, and noise behind it or alone.
