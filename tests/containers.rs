@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Containers that runc makes: what is the application's, and what is the runtime's.
+//! Containers that runc creates: which accesses are the application's, and which are the runtime's.
 
 mod common;
 
@@ -23,7 +23,7 @@ struct Scope {
 
 fn traced(name: &str) -> Scope {
     become_node();
-    // As a runtime names it.
+    // The cgroup is named as a runtime would name it.
     let above = TestCgroup::make(name);
     let cgroup = above.nested(&format!("docker-{}.scope", "ab".repeat(32)));
     let report = tempfile::tempdir().unwrap();
@@ -91,10 +91,10 @@ fn only_what_the_application_does_is_listed() {
     assert_eq!(points, ["/"]);
 }
 
-/// A memfd has no path, but what it opens is the application's all the same; so is what a process opens that
-/// left the mount namespace its program lies in.
+/// A program in a memfd has no path, but the files that it opens are still the application's. So are the files of a
+/// process that has left the mount namespace of its program.
 #[test]
-fn programs_without_a_home_are_the_applications() {
+fn programs_without_a_path_belong_to_the_application() {
     let Scope {
         sidecar,
         cgroup,
@@ -121,7 +121,7 @@ fn programs_without_a_home_are_the_applications() {
     report.assert_complete();
 }
 
-/// runc makes such a container where there is no mount namespace of its own: the root directory is all that sets it apart.
+/// Without a mount namespace of its own, a container is set apart only by its root directory.
 #[test]
 fn a_container_whose_root_is_a_chroot() {
     let Scope {
@@ -131,14 +131,14 @@ fn a_container_whose_root_is_a_chroot() {
         report,
         _above,
     } = traced("chroot");
-    // The second chroot is the application's own, which sees the path that leads to its root.
+    // The second chroot is made by the application, which sees the path of its new root.
     let script = "cat /etc/app.conf ../etc/app.conf; cd /bin; cat ../etc/./app.conf; chroot /jail /bin/cat /file";
     for directory in ["jail/bin", "jail/proc"] {
         fs::create_dir_all(root.path().join(directory)).unwrap();
     }
     copy_program(Path::new("/bin/busybox"), &root.path().join("jail/bin/cat"));
     fs::write(root.path().join("jail/file"), "").unwrap();
-    // runc mounts nothing in a namespace that is not the container's.
+    // runc mounts nothing unless the container has its own mount namespace.
     let mount = Command::new("mount")
         .args(["-t", "proc", "proc"])
         .arg(root.path().join("proc"))
@@ -174,7 +174,7 @@ fn a_container_whose_root_is_a_chroot() {
     report.assert_complete();
 }
 
-/// As Docker and Podman do on a root file system that pivot_root(2) does not take.
+/// Docker and Podman use chroot(2) on a root file system for which pivot_root(2) fails.
 #[test]
 fn a_container_without_pivot_root() {
     let Scope {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The files of deploy/ for Podman and for Docker Compose as they are, by the engines of two Debian releases, on nodes of
-//! their own. What runs is the static binary in the image that scratch.Dockerfile makes.
+//! Runs the files in deploy/ for Podman and Docker Compose unchanged, with the engines of two Debian releases. Each
+//! engine has its own node. The containers run the static binary in the image that scratch.Dockerfile builds.
 
 mod common;
 
@@ -12,8 +12,8 @@ fn files(paths: &[&str]) -> Files {
     paths.iter().map(|path| path.as_bytes().to_vec()).collect()
 }
 
-/// The report is of one container, whole, and lists exactly these files: none of snoop's, of a pause container's or of
-/// the runtime's.
+/// Asserts that the report is complete and lists exactly these files of one container, but no files of snoop, of a pause
+/// container or of the runtime.
 fn assert_exactly(report: &Report, expected: &Files) {
     assert_same(&report.files, expected);
     report.assert_complete();
@@ -21,10 +21,10 @@ fn assert_exactly(report: &Report, expected: &Files) {
     assert_eq!(containers.len(), 1, "{:#}", report.json["containers"]);
 }
 
-/// What the application of the Podman tests uses.
+/// The files that the application of the Podman tests uses.
 const APP: [&str; 4] = ["/bin/busybox", "/bin/sh", "/etc/hosts", "/etc/passwd"];
 
-/// The commands of deploy/README.md.
+/// Runs the commands in deploy/README.md.
 fn podman_pod(release: Release) {
     let node = Node::start(release, Engine::Podman);
     let script = "cat /etc/passwd /etc/hosts; exec sleep 600";
@@ -65,7 +65,8 @@ fn podman_5_pod() {
     podman_pod(Release::Trixie);
 }
 
-/// podman.yaml as it is: at once, where the application may be ahead of snoop, and in the order that its comment gives.
+/// Runs podman.yaml unchanged: first at once, so that the application may start before snoop is attached, then in the
+/// order that the comment in the file gives.
 fn podman_kube(release: Release) {
     let node = Node::start(release, Engine::Podman);
     node.import("docker.io/library/busybox:stable", "sh");
@@ -108,13 +109,13 @@ fn podman_5_kube_play() {
     podman_kube(Release::Trixie);
 }
 
-/// compose.yaml: on a host that has no such cgroup yet, the application starts after snoop is attached.
+/// Runs compose.yaml on a host where its cgroup does not exist yet. The application starts after snoop is attached.
 fn compose(release: Release) {
     let node = Node::start(release, Engine::Docker);
     let script = "cat /etc/passwd /etc/app.conf; exec sleep 600";
     node.import("nginx:stable", script);
     if release == Release::Bookworm {
-        // Docker 20.10 does not know the capabilities; the file names the one in their place.
+        // Docker 20.10 does not know the two capabilities. The file says which one to use instead.
         let path = node.share().join("compose.yaml");
         let text = fs::read_to_string(&path).unwrap();
         let changed = text.replace("cap_add: [BPF, PERFMON]", "cap_add: [SYS_ADMIN]");
@@ -130,7 +131,7 @@ fn compose(release: Release) {
         assert_exactly(&report, &expected);
         assert_eq!(report.json["image"], "nginx:stable");
         node.run("docker-compose --file compose.yaml down --volumes --timeout 1");
-        // As on a host that has just started.
+        // Removed, so that the next round begins like a host that has just started.
         node.run("rmdir /sys/fs/cgroup/snoop.slice");
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The listener of a running snoop, spoken to over raw sockets.
+//! The listener of a running snoop, tested over raw sockets.
 
 mod common;
 
@@ -86,7 +86,7 @@ fn metrics_add_up() {
             .filter(|(name, _)| name.starts_with("snoop_events_total{"));
         assert_eq!(by_syscall.map(|(_, n)| n).sum::<f64>(), parts);
     }
-    // As the kernel says; it may change between the two looks.
+    // The kernel's own number, which may change between the two looks.
     let statm = fs::read_to_string(format!("/proc/{}/statm", sidecar.child.id())).unwrap();
     let pages: f64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
     let ratio = after["process_resident_memory_bytes"] / (pages * page_size() as f64);
@@ -151,9 +151,9 @@ fn the_report_is_current_and_whole() {
     assert_eq!(status(&get(sidecar.port, "/healthz").0), 200);
 }
 
-/// strace keeps the call by which snoop asks its programs from the kernel: as if they were gone.
+/// strace makes the call fail by which snoop queries its programs, as if the programs were gone.
 #[test]
-fn health_sees_programs_that_do_not_run() {
+fn health_notices_that_the_programs_are_not_running() {
     let sidecar = set_up("gone", &[]).sidecar;
     assert_eq!(status(&get(sidecar.port, "/healthz").0), 200);
     let mut strace = sidecar.inject("getcpu", "error=ENOSYS");
@@ -167,7 +167,7 @@ fn health_sees_programs_that_do_not_run() {
     assert_eq!(status(&get(sidecar.port, "/healthz").0), 200);
 }
 
-/// `snoop health`, for images that hold nothing else.
+/// `snoop health`, for images that contain no other program.
 #[test]
 fn health_as_a_command() {
     let Setting {
@@ -199,7 +199,7 @@ fn health_as_a_command() {
         .status();
     assert!(by_variable.unwrap().success());
 
-    // The report cannot be written any more.
+    // The report can no longer be written.
     wait_until(|| report.exists());
     fs::remove_file(&report).unwrap();
     fs::create_dir(&report).unwrap();
@@ -246,7 +246,7 @@ fn a_large_report_is_sent_while_records_come_in() {
     let top = files.to_str().unwrap();
     let open_all = format!("for f in {top}/*; do : < $f; done");
     let mut rounds = 0;
-    // On a busy machine some are lost, and come with their next use.
+    // On a busy machine some accesses are lost, and reported again at their next use.
     let report = loop {
         let mut shell = cgroup
             .command("/bin/sh")
@@ -262,11 +262,11 @@ fn a_large_report_is_sent_while_records_come_in() {
             break report;
         }
         rounds += 1;
-        assert!(rounds < 10, "it never gets on");
+        assert!(rounds < 10, "some accesses are always lost");
     };
 
-    // A reader that takes its time gets the report it asked for, though another one is written
-    // meanwhile, and it is sent piece by piece: in memory it never stands as a whole.
+    // A slow reader gets the report that it asked for, although another one is written meanwhile. snoop sends it in
+    // pieces and never holds the whole report in memory.
     let before = metrics(sidecar.port)["process_resident_memory_bytes"];
     let mut slow = TcpStream::connect(("127.0.0.1", sidecar.port)).unwrap();
     slow.write_all(b"GET /report HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -294,7 +294,7 @@ fn a_large_report_is_sent_while_records_come_in() {
 }
 
 #[test]
-fn what_clients_send() {
+fn valid_and_invalid_requests() {
     let sidecar = set_up("clients", &[]).sidecar;
     let first = |bytes: &[u8]| status(&exchange(sidecar.port, bytes));
     assert_eq!(status(&get(sidecar.port, "/").0), 404);
@@ -307,7 +307,7 @@ fn what_clients_send() {
         head.ends_with("\r\n\r\n") && head.contains("Content-Length: ") && !head.contains("# HELP")
     );
 
-    // Several requests at once, and one in pieces, on a connection that stays.
+    // Several requests at once, and one in pieces, on a connection that is kept alive.
     let request = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
     let last = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     let answers = exchange(sidecar.port, format!("{request}{request}{last}").as_bytes());
@@ -321,7 +321,7 @@ fn what_clients_send() {
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK"));
 
-    // Half-closed behind the request.
+    // The client closes its half after the request.
     let mut stream = TcpStream::connect(("127.0.0.1", sidecar.port)).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
@@ -331,7 +331,7 @@ fn what_clients_send() {
 }
 
 #[test]
-fn a_thousand_slow_connections_keep_nobody_out() {
+fn a_thousand_slow_connections_do_not_block_others() {
     let Setting {
         cgroup,
         directory,
@@ -344,7 +344,7 @@ fn a_thousand_slow_connections_keep_nobody_out() {
     let mut slow = Vec::new();
     for i in 0..1000 {
         let mut stream = TcpStream::connect(("127.0.0.1", sidecar.port)).unwrap();
-        // Those whose turn is over are closed already.
+        // snoop may have closed the connection already.
         let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: ");
         slow.push(stream);
         if i % 100 == 0 {
@@ -358,20 +358,20 @@ fn a_thousand_slow_connections_keep_nobody_out() {
     assert!(after["process_open_fds"] <= idle["process_open_fds"] + SLOTS as f64);
     assert!(after["process_resident_memory_bytes"] - before < 1e6);
     drop(slow);
-    // The slots are free again once their clients are gone.
+    // The slots are free again after their clients have gone.
     let idle = after["process_open_fds"];
     wait_until(|| metrics(sidecar.port)["process_open_fds"] < idle - 10.0);
 }
 
 #[test]
-fn a_client_that_does_not_get_on_is_closed() {
+fn a_connection_without_progress_is_closed() {
     let sidecar = set_up("patience", &[]).sidecar;
     let start = std::time::Instant::now();
     let mut stream = TcpStream::connect(("127.0.0.1", sidecar.port)).unwrap();
     stream
         .set_read_timeout(Some(Duration::from_millis(500)))
         .unwrap();
-    // A byte now and then does not help: the whole request has to come in time.
+    // A byte now and then does not help, because the whole request has to arrive in time.
     let mut byte = [0];
     for next in b"GET /healthz HTTP/1.1\r\nHost: much-too-slow"
         .iter()
@@ -406,7 +406,7 @@ fn a_flood_of_requests_delays_no_record() {
             }
         };
         (0..4).for_each(|_| _ = scope.spawn(flood));
-        // Before the first record, and until the last one.
+        // The requests begin before the first record and continue until the last one.
         wait_until(|| requests.load(Ordering::Relaxed) > 20);
         let shell = cgroup.command("/bin/sh").args(["-c", &open_all]).status();
         over.store(true, Ordering::Relaxed);
@@ -423,7 +423,7 @@ fn a_flood_of_requests_delays_no_record() {
 }
 
 #[test]
-fn a_port_alone_is_every_address_of_both_kinds() {
+fn a_port_alone_means_all_ipv4_and_ipv6_addresses() {
     common::container::own_network();
     let directory = tempfile::tempdir().unwrap();
     let mut run = snoop();
@@ -453,7 +453,7 @@ fn an_address_that_cannot_be_used() {
     for (address, words) in [
         (
             format!("127.0.0.1:{port}"),
-            ["in use", "choose another port"], // the C libraries differ in words
+            ["in use", "choose another port"], // the C libraries word it differently
         ),
         (
             "192.0.2.1:9090".into(),
@@ -491,7 +491,7 @@ fn curl_and_python() {
         assert_eq!(String::from_utf8_lossy(&output.stderr), "");
         String::from_utf8(output.stdout).unwrap()
     };
-    // The second request goes over the connection of the first.
+    // The second request uses the connection of the first.
     let (metrics, health) = (url("/metrics"), url("/healthz"));
     assert_eq!(
         curl(&[&metrics, "-o", "/dev/null", &health]),
@@ -518,8 +518,7 @@ for i in range(3):
     assert!(status.unwrap().success());
 }
 
-/// Bytes that are no request, or hardly one: each is answered with an error or not at all, and the
-/// next client is served.
+/// Bytes that are not a request, or hardly one. snoop answers with an error or not at all, and serves the next client.
 #[test]
 fn hostile_bytes() {
     let sidecar = set_up("hostile", &[]).sidecar;
@@ -546,7 +545,7 @@ fn hostile_bytes() {
         stream
             .set_read_timeout(Some(Duration::from_secs(20)))
             .unwrap();
-        // The other side may close while it is written, or reset what comes after the answer.
+        // snoop may close while the bytes are written, or reset the connection after its answer.
         let _ = stream.write_all(bytes);
         let _ = stream.shutdown(Shutdown::Write);
         let mut answer = Vec::new();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `snoop closure` and `snoop unused`: from reports and a directory to what an image needs.
+//! `snoop closure` and `snoop unused`: what an image needs and what it does not, according to reports.
 
 mod common;
 
@@ -86,7 +86,7 @@ fn printed(output: Output) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// All that is below a directory, with links and sizes, as find prints it.
+/// Lists everything below a directory with find: path, type, target of links, and mode.
 fn listing(directory: &Path) -> String {
     let find = Command::new("find")
         .arg(directory)
@@ -100,7 +100,7 @@ fn listing(directory: &Path) -> String {
 }
 
 #[test]
-fn a_path_a_line() {
+fn one_path_per_line() {
     let (_keep, root, report) = image();
     let report = report.to_str().unwrap();
     assert_eq!(
@@ -126,10 +126,10 @@ fn a_path_a_line() {
     assert_eq!(files, expected);
 }
 
-/// tar and rsync, as the README calls them, and cpio take the list and make the same image of it. The first two keep file
-/// capabilities; cpio's format has no place for them.
+/// tar and rsync, called as in the README, and cpio read the list and create the same image. tar and rsync keep file
+/// capabilities; the format of cpio has no place for them.
 #[test]
-fn what_copies_files_takes_the_list() {
+fn tar_rsync_and_cpio_accept_the_list() {
     let (keep, root, report) = image();
     let of_root = |path: &str| root.join(path);
     let capable = Command::new("setcap")
@@ -195,7 +195,7 @@ fn what_copies_files_takes_the_list() {
 }
 
 #[test]
-fn several_reports_are_one_and_doubts_are_said() {
+fn several_reports_are_combined_and_problems_are_warned_of() {
     let (keep, root, report) = image();
     let second = keep.path().join("second.json");
     let text = json!({"schema": 1, "files": ["/etc/loop", "/bin/other"],
@@ -217,13 +217,13 @@ fn several_reports_are_one_and_doubts_are_said() {
     assert_eq!(said.lines().collect::<Vec<_>>(), expected);
 }
 
-/// The usual mistake: the report is right, and the directory is not the image's.
+/// The usual mistake: the directory is not the root of the report's image.
 #[test]
-fn a_directory_that_has_none_of_the_files_is_doubted() {
+fn a_directory_without_any_listed_file_causes_a_warning() {
     let (_keep, root, report) = image();
     for (files, doubted) in [
         (&["/nowhere"][..], true),
-        // Every directory has a root, so it says nothing.
+        // "/" exists in every directory, so it proves nothing.
         (&["/", "/nowhere", "/none"], true),
         (&["/", "/nowhere", "/etc"], false),
         (&["/"], false),
@@ -239,9 +239,9 @@ fn a_directory_that_has_none_of_the_files_is_doubted() {
     }
 }
 
-/// What was open before tracing began is listed by its real path; what it was asked for by is a symlink.
+/// The report lists a file that was open before tracing began by its real path only. The program had opened a symlink.
 #[test]
-fn names_of_what_was_open_already() {
+fn symlinks_to_files_of_late_containers_are_kept() {
     let (_keep, root, report) = image();
     fs::create_dir(root.join("usr/lib64")).unwrap();
     symlink("usr/lib64", root.join("lib64")).unwrap();
@@ -265,7 +265,7 @@ fn names_of_what_was_open_already() {
 }
 
 #[test]
-fn what_is_not_used() {
+fn unused_files_directories_and_packages() {
     let (_keep, root, report) = image();
     let report = report.to_str().unwrap();
     let paths = printed(tool("unused", &root, &["-paths", report]));
@@ -331,7 +331,7 @@ fn what_is_not_used() {
 }
 
 #[test]
-fn bad_input_is_one_line_and_nothing_is_written() {
+fn bad_input_causes_one_line_of_error_and_no_output() {
     let (keep, root, report) = image();
     let bad = |name: &str, text: &str| {
         let path = keep.path().join(name);

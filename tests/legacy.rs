@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The object for old kernels holds nothing that Linux 5.4 lacks: no helper, map type or instruction, and nothing that
-//! only a later verifier understands, as far as that can be told without the kernel.
+//! The object for old kernels uses nothing that Linux 5.4 lacks: no newer helper, map type or instruction, and nothing
+//! that only a later verifier understands, as far as a test without that kernel can find out.
 
 use object::{Object, ObjectSection, ObjectSymbol};
 use std::collections::BTreeMap;
 use std::fs;
 
-/// enum bpf_func_id of linux/bpf.h: the map helpers, probe_read, ktime_get_ns, tail_call,
-/// get_current_pid_tgid, perf_event_output, get_current_task, probe_read_str, get_current_cgroup_id (Linux 4.18, the youngest).
+/// enum bpf_func_id of linux/bpf.h: the map helpers, probe_read, ktime_get_ns, tail_call, get_current_pid_tgid,
+/// perf_event_output, get_current_task, probe_read_str, get_current_cgroup_id (Linux 4.18, the newest).
 const HELPERS: [i32; 11] = [1, 2, 3, 4, 5, 12, 14, 25, 35, 45, 80];
 
 /// enum bpf_map_type: HASH, ARRAY, PROG_ARRAY, PERF_EVENT_ARRAY, PERCPU_ARRAY, LRU_HASH (Linux 4.10).
@@ -46,7 +46,7 @@ fn check_program(name: &str, code: &[u8]) -> usize {
                 );
                 calls += 1;
             }
-            // Fills two.
+            // This instruction takes up two places.
             LOAD_MAP => _ = instructions.next(),
             _ if operation & 7 == CLASS_STX && operation & 0xe0 == MODE_ATOMIC => {
                 assert_eq!(
@@ -64,7 +64,7 @@ fn check_program(name: &str, code: &[u8]) -> usize {
 }
 
 #[test]
-fn linux_5_4_has_all_that_is_used() {
+fn linux_5_4_has_everything_that_is_used() {
     let bytes = fs::read(env!("SNOOP_LEGACY_OBJECT")).unwrap();
     let file = object::File::parse(&bytes[..]).unwrap();
     let (mut programs, mut maps) = (0, 0);
@@ -72,7 +72,7 @@ fn linux_5_4_has_all_that_is_used() {
         let name = section.name().unwrap();
         let data = section.data().unwrap();
         if let Some(program) = name.strip_prefix("kprobe/") {
-            // Iterators are loaded since Linux 5.8 only.
+            // Iterators are loaded only on Linux 5.8 and newer.
             assert!(
                 program.starts_with("raw_tp/") || program.starts_with("iter/"),
                 "{program}"
@@ -90,32 +90,32 @@ fn linux_5_4_has_all_that_is_used() {
         programs >= 8 && maps >= 10,
         "{programs} programs, {maps} maps"
     );
-    // Every call is to a helper, and not to a function of the kernel (Linux 5.13) or to one that is linked later.
+    // Every call is a call of a helper, not of a kernel function (Linux 5.13) or of a function that is linked later.
     assert!(
         file.symbols()
             .all(|symbol| !symbol.is_undefined() || symbol.name() == Ok(""))
     );
 }
 
-/// What the verifier of Linux 5.4 knows about a number or an address, as far as this test follows it.
+/// What the verifier of Linux 5.4 knows about a value, as far as this test follows it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Value {
-    /// One number on each way through the program; `Some` if it is the same on all of them.
+    /// A constant on each path through the program. `Some` if it is the same on all paths.
     Constant(Option<i64>),
     /// A number with an upper and a lower bound.
     Bounded,
     Unbounded,
-    /// Of the program's own stack, so far from its upper end.
+    /// An address in the program's stack, as an offset from its upper end.
     Stack(i64),
     /// Any other address.
     Address,
-    /// Not the same kind on all ways; nothing is said about it.
+    /// Not the same kind on all paths. Nothing is known about it.
     Unclear,
 }
 use Value::*;
 
 impl Value {
-    /// What is known where two ways meet.
+    /// Returns what is known where two paths meet.
     fn or(self, other: Value) -> Value {
         match (self, other) {
             _ if self == other => self,
@@ -140,7 +140,7 @@ impl Value {
 #[derive(Clone, PartialEq)]
 struct State {
     registers: [Value; 11],
-    /// Eight bytes each. What is not in here reads as a number without bounds.
+    /// The known stack slots of eight bytes. Any other slot reads as a number without bounds.
     stack: BTreeMap<i64, Value>,
 }
 
@@ -159,7 +159,7 @@ impl State {
         }
     }
 
-    /// A helper has written there.
+    /// Notes that a helper has written to the stack.
     fn overwrite(&mut self, at: i64, size: Value) {
         let end = match size {
             Constant(Some(size)) => at + size,
@@ -169,7 +169,7 @@ impl State {
     }
 }
 
-/// The state after an operation on registers. Linux 5.4 forgets all about the result of an exclusive or and of a
+/// Returns the result of an operation on registers. Linux 5.4 knows nothing about the result of an exclusive or and of a
 /// negation.
 fn calculate(code: u8, a: Value, b: Value) -> Value {
     let (is_wide, operation) = (code & 7 == CLASS_ALU64, code & 0xf0);
@@ -203,7 +203,7 @@ fn calculate(code: u8, a: Value, b: Value) -> Value {
     }
 }
 
-/// Bytes that helpers copy: which register says how many.
+/// Returns the register with the number of bytes that a helper copies.
 fn size_argument(helper: i32) -> Option<usize> {
     match helper {
         4 | 45 => Some(2), // probe_read, probe_read_str
@@ -212,10 +212,11 @@ fn size_argument(helper: i32) -> Option<usize> {
     }
 }
 
-/// Follows a program like the verifier of Linux 5.4, which knows less of a number than later ones once it lay on the
-/// stack or was compared in another register (5689d49b71ad and 75748837b7e5, Linux 5.10). Names what that one would
-/// refuse: numbers without bounds that are added to an address, or say how many bytes are copied. It does not follow
-/// how large the bounds are. `addresses`: the instructions that load the address of a map or of something in one.
+/// Follows a program like the verifier of Linux 5.4. Later verifiers know more about a number that was on the stack or
+/// was compared in another register (5689d49b71ad and 75748837b7e5, Linux 5.10). Returns what that verifier would
+/// refuse: numbers without bounds that are added to an address or used as the number of bytes to copy. The function
+/// does not follow how large the bounds are. `addresses` are the instructions that load the address of a map or of a
+/// value in a map.
 fn find_unbounded(code: &[u8], addresses: &[usize]) -> Vec<String> {
     let code: Vec<_> = code.chunks_exact(8).collect();
     let mut begin = State {
@@ -302,7 +303,7 @@ fn find_unbounded(code: &[u8], addresses: &[usize]) -> Vec<String> {
             (_, 0x95) => next.clear(),
             (_, 0x05) => next = vec![target],
             _ => {
-                // A comparison tells about the register that is compared, on one of the ways.
+                // A comparison gives bounds to the compared register on one of the two paths.
                 let mut taken = state.clone();
                 let known = match (state.registers[dst], operand) {
                     (Unbounded, Constant(_)) => Some(dst),
@@ -329,7 +330,7 @@ fn find_unbounded(code: &[u8], addresses: &[usize]) -> Vec<String> {
     complaints.into_values().collect()
 }
 
-/// Returns what the test finds wrong in the programs of an object.
+/// Returns the complaints about the programs of an object.
 fn complaints(object: &[u8]) -> Vec<String> {
     let file = object::File::parse(object).unwrap();
     let mut complaints = Vec::new();
@@ -337,7 +338,7 @@ fn complaints(object: &[u8]) -> Vec<String> {
         let Some(program) = section.name().unwrap().strip_prefix("kprobe/") else {
             continue;
         };
-        // The kernels that have these tracepoints forget no bounds: they came with Linux 6.4.
+        // Kernels with these tracepoints (Linux 6.4) keep the bounds.
         if program.starts_with("raw_tp/io_uring_") {
             continue;
         }
@@ -371,7 +372,7 @@ fn lost_bounds_are_found() {
     let end = || instruction(0x95, 0, 0, 0, 0);
     let find = |program: &[Vec<u8>]| find_unbounded(&program.concat(), &[]);
 
-    // r2 is what is read from r1, an address.
+    // r2 is read from memory at r1, which is an address.
     assert!(find(&[load(2, 1, 0), mask(2), add(1, 2), end()]).is_empty());
     assert_eq!(
         find(&[load(2, 1, 0), add(1, 2), end()]),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What happens to a running snoop: signals, pauses, others like it.
+//! What can happen to a running snoop: signals, pauses, errors, and a second snoop.
 
 mod common;
 
@@ -12,30 +12,30 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A report that hangs, as on a network file system without its server.
+/// Writing the report hangs, as on a network file system without its server.
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn a_second_signal_ends_snoop_at_once() {
     for (name, code) in [("TERM", 143), ("INT", 130)] {
         let directory = tempfile::tempdir().unwrap();
         let cgroup = TestCgroup::make("twice");
         let traced = format!("-cgroup={}", cgroup.path());
         let mut sidecar = Sidecar::start(&[&traced], &directory.path().join("report.json"));
-        // It has tried by now whether it can write.
+        // By now snoop has tested whether it can write.
         wait_until(|| sidecar.status("Seccomp") == "2");
         let mut strace = sidecar.inject("fsync", "delay_enter=60s");
         signal(&sidecar.child, name);
         wait_until(|| !temporary_files(directory.path()).is_empty());
         signal(&sidecar.child, name);
-        // strace would keep it until the delay is over.
+        // strace would hold snoop until the delay is over.
         signal(&strace, "KILL");
         strace.wait().unwrap();
-        // With a last report its status would be 0.
+        // After a final report the status would be 0.
         assert_eq!(sidecar.child.wait().unwrap().code(), Some(code));
     }
 }
 
-/// Stopped, as by a suspend or a frozen cgroup, while more happens than the buffer holds: each access is counted,
-/// and what was lost comes back with its next use.
+/// snoop is stopped, as by a suspend or a frozen cgroup, while there are more accesses than the buffer can hold. Each
+/// access is counted, and lost accesses are reported at their next use.
 #[test]
 fn a_flood_during_a_pause_is_counted_exactly() {
     const FILES: usize = 60_000;
@@ -60,7 +60,7 @@ fn a_flood_during_a_pause_is_counted_exactly() {
             .status();
         assert!(status.unwrap().success());
     };
-    // One that leaves nothing: what an execution counts besides.
+    // A run that opens nothing shows how many accesses the execution itself makes.
     let status = cgroup.command(helper()).arg("nop").status().unwrap();
     assert!(status.success());
     let count = |names: &[&str]| -> u64 {
@@ -84,7 +84,7 @@ fn a_flood_during_a_pause_is_counted_exactly() {
         serde_json::json!({"buffer_full": dropped})
     );
     assert_eq!(now.files.len() as u64, expected.len() as u64 - dropped);
-    // Used again: what is known by now, and what was lost, some of it a second time where the machine is busy.
+    // All files are used again, the known ones and the lost ones. On a busy machine some may be lost a second time.
     let (mut rounds, mut dropped) = (1, dropped);
     loop {
         open_all();
@@ -94,7 +94,7 @@ fn a_flood_during_a_pause_is_counted_exactly() {
             now if now > dropped => dropped = now,
             _ => break,
         }
-        assert!(rounds < 10, "it never gets on");
+        assert!(rounds < 10, "some accesses are always lost");
     }
     assert_same(&after().files, &expected);
 
@@ -102,9 +102,9 @@ fn a_flood_during_a_pause_is_counted_exactly() {
     assert!(log.iter().any(|(_, said)| said.contains("buffer_full")));
 }
 
-/// The log of a snoop whose report is asked for all the time, while all the time something is lost.
+/// Clients request the report all the time, while something is lost all the time.
 #[test]
-fn losses_are_logged_once_a_second_at_most() {
+fn losses_are_logged_at_most_once_a_second() {
     let directory = tempfile::tempdir().unwrap();
     let cgroup = TestCgroup::make("losses");
     let traced = format!("-cgroup={}", cgroup.path());
@@ -118,7 +118,7 @@ fn losses_are_logged_once_a_second_at_most() {
         reports += 1;
     }
     let log = sidecar.stop("TERM");
-    // One at once, and one for each second that went by since.
+    // One warning comes at once, and one for each second that has passed since.
     let most = 1 + start.elapsed().as_secs() as usize;
     let warned = log.iter().filter(|(_, said)| said.contains("evicted: "));
     let warned = warned.count();
@@ -128,9 +128,9 @@ fn losses_are_logged_once_a_second_at_most() {
     );
 }
 
-/// Nobody reads the log: the pipe is full, and the tracing goes on.
+/// Nothing reads the log and the pipe is full, but tracing continues.
 #[test]
-fn a_log_that_is_not_read_holds_nothing_up() {
+fn an_unread_log_does_not_block_tracing() {
     let directory = tempfile::tempdir().unwrap();
     let cgroup = TestCgroup::make("unread");
     let traced = format!("-cgroup={}", cgroup.path());
@@ -150,17 +150,17 @@ fn a_log_that_is_not_read_holds_nothing_up() {
     let now = Report::parse(get(sidecar.port, "/report").1.as_bytes());
     assert_has(&now.files, &expected);
     let log = sidecar.stop("TERM");
-    // Those that fit are whole lines.
+    // The lines that fitted into the pipe are whole.
     assert!((100..2_000).contains(&log.len()), "{}", log.len());
 }
 
 #[test]
-fn two_of_them_do_not_disturb_each_other() {
+fn two_snoops_do_not_disturb_each_other() {
     let directory = tempfile::tempdir().unwrap();
     let cgroup = TestCgroup::make("shared");
     let traced = format!("-cgroup={}", cgroup.path());
     let reports = ["one", "two"].map(|name| directory.path().join(name));
-    // Each in the cgroup that the other traces, as in a pod of two sidecars.
+    // Each runs in the cgroup that the other traces, as in a pod with two sidecars.
     let [first, second] = reports.each_ref().map(|report| {
         let own = cgroup.command(common::snoop().get_program());
         Sidecar::start_by(own, &[&traced, "-interval=1s"], report)
@@ -176,22 +176,22 @@ fn two_of_them_do_not_disturb_each_other() {
     let [one, two] = reports.each_ref().map(|report| Report::read(report).files);
     assert_has(&one, &Files::from([bytes(helper()), file.clone()]));
     assert_has(&two, &Files::from([bytes(helper()), file, later]));
-    // One's own accesses are left out, those of the other are not: it is a process like others.
+    // A snoop excludes its own accesses but not those of the other, which is a process like any other.
     assert!(!one.contains(&bytes(reports[0].parent().unwrap().join("one"))));
 }
 
-/// Whatever ends the loop, what is known by then is in the last report.
+/// Whatever ends the loop, everything that is known by then is in the final report.
 #[test]
 fn an_error_while_tracing_still_ends_in_a_report() {
     let counters = "cannot read the BPF programs' counters: ";
     let forget = "cannot make the BPF programs forget a file: ";
     let wait = "cannot wait for events: ";
-    // What fails: the call and how; what is said first; what the report then lacks.
+    // The call that fails and how, the error that snoop reports, and what the report then lacks.
     for (call, how, said, missing) in [
         ("bpf", "error=ENOMEM", forget, &["counters", "evicted"][..]),
         ("bpf", "error=ENOMEM:when=1", forget, &["evicted"]),
         ("bpf", "error=ENOMEM", counters, &["counters"]),
-        // Once: the loop ends all the same, and the report knows all.
+        // The call fails only once. The loop ends all the same, and the report lacks nothing.
         ("bpf", "error=ENOMEM:when=1", counters, &[]),
         ("epoll_wait,epoll_pwait", "error=ENOMEM", wait, &[]),
     ] {
@@ -204,9 +204,9 @@ fn an_error_while_tracing_still_ends_in_a_report() {
             flags.push("-max-unique-files=2");
         }
         let sidecar = Sidecar::start(&flags, &report);
-        // Its loop runs now.
+        // The loop is running now.
         wait_until(|| sidecar.status("Seccomp") == "2");
-        // All of it happens before it goes on.
+        // All of the following happens before snoop continues.
         signal(&sidecar.child, "STOP");
         let files = ["a", "b", "c"].map(|name| open_in(&cgroup, directory.path(), name));
         let mut strace = sidecar.inject(call, how);
@@ -224,7 +224,8 @@ fn an_error_while_tracing_still_ends_in_a_report() {
     }
 }
 
-/// Starts snoop with clocks that differ by so many seconds from those by which the kernel notes when a process began.
+/// Starts snoop with clocks that are this many seconds ahead of the clocks with which the kernel records the start of a
+/// process.
 fn start_with_clocks_set(seconds: i64, traced: &str, report: &Path) -> Sidecar {
     let mut command = Command::new("unshare");
     command
@@ -235,7 +236,7 @@ fn start_with_clocks_set(seconds: i64, traced: &str, report: &Path) -> Sidecar {
     Sidecar::start_by(command, &[traced], report)
 }
 
-/// Seconds since the machine was started, without the time it slept: no clock can be set back by more.
+/// Returns the seconds since the machine was started, without suspended time. No clock can be set back by more.
 fn uptime() -> i64 {
     // SAFETY: all-zero is a value of this structure of integers, and the kernel fills it in.
     unsafe {
@@ -245,9 +246,9 @@ fn uptime() -> i64 {
     }
 }
 
-/// By a clock that is ahead, what starts now would have started before the tracing did.
+/// According to a clock that is ahead, processes that start now would have started before tracing began.
 #[test]
-fn a_clock_that_is_ahead_makes_nobody_late() {
+fn a_clock_that_is_ahead_makes_no_container_late() {
     let directory = tempfile::tempdir().unwrap();
     let cgroup = TestCgroup::make("ahead");
     let report = directory.path().join("report.json");
@@ -260,9 +261,9 @@ fn a_clock_that_is_ahead_makes_nobody_late() {
     assert_has(&report.files, &Files::from([file]));
 }
 
-/// By a clock that is behind, what was there first would start after the tracing did.
+/// According to a clock that is behind, running processes would have started after tracing began.
 #[test]
-fn a_clock_that_is_behind_hides_nobody_who_was_there_first() {
+fn a_clock_that_is_behind_hides_no_late_container() {
     let directory = tempfile::tempdir().unwrap();
     let cgroup = TestCgroup::make("behind");
     let report = directory.path().join("report.json");

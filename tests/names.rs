@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Names that were made to confuse: report and metrics stay valid, and lose nothing.
+//! Hostile names: the report and the metrics stay valid and lose nothing.
 
 mod common;
 
@@ -12,7 +12,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// A path below `directory` of that many bytes.
+/// Returns a path of `len` bytes below `directory`.
 fn long_path(directory: &Path, len: usize) -> PathBuf {
     let mut path = directory.as_os_str().as_bytes().to_vec();
     while path.len() + 252 < len {
@@ -54,7 +54,7 @@ fn hostile_names() -> Vec<Vec<u8>> {
         "$(reboot)",
     ];
     names.extend(texts.map(|text| text.as_bytes().to_vec()));
-    // Not UTF-8: cut short, overlong, surrogates, too large.
+    // Invalid UTF-8: truncated, overlong, surrogates, too large.
     let bytes: [&[u8]; 6] = [
         b"\xc3",
         b"\xc0\xaf",
@@ -68,9 +68,9 @@ fn hostile_names() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn all_of_them_come_back() {
+fn hostile_names_are_reported_unchanged() {
     let directory = tempfile::tempdir().unwrap();
-    // A newline is what the kernel refuses in these.
+    // The kernel refuses a newline in the name of a cgroup.
     let hostile = "a\"} 7\rsnoop_unique_files 9 \\ {b=\"c\"";
     let cgroup = TestCgroup::make(hostile);
     let report = directory.path().join("reports/report.json");
@@ -84,7 +84,7 @@ fn all_of_them_come_back() {
         .into_iter()
         .map(|name| directory.path().join(OsString::from_vec(name)))
         .collect();
-    // As long as a path may be, and about as long as what is remembered.
+    // Paths of the greatest length, and of about the length up to which accesses are known.
     paths.extend(
         [4095, 4094, 1025, 1024, 1023, 513, 512, 511].map(|len| long_path(directory.path(), len)),
     );
@@ -93,7 +93,7 @@ fn all_of_them_come_back() {
         fs::write(path, "").unwrap();
         expected.insert(bytes(path));
     }
-    // Twice: what is known is known by its whole name.
+    // Each file is used twice, because known accesses must be known by their whole name.
     for _ in 0..2 {
         for some in paths.chunks(100) {
             let status = cgroup.command("/bin/cat").args(some).status();
@@ -131,7 +131,7 @@ fn all_of_them_come_back() {
         let sidecar = sidecar.take();
         let sidecar = sidecar.unwrap_or_else(|| Sidecar::start(&[&traced, labels], &report));
         let log = sidecar.stop("TERM");
-        // The second one has taken all of them over, and says only that nobody watched in between.
+        // The second run has resumed everything, and warns only that nothing was watched in between.
         let warnings = log.iter().filter(|(level, _)| level == "warn");
         assert_eq!(warnings.count(), missing, "{log:?}");
         let report = Report::read(&report);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The manifests of deploy/kubernetes as they are: validated against the API's schemas, and run as pods by runc,
-//! with cgroups as the kubelet lays them out. What runs is the static binary in an image of its own.
+//! The manifests in deploy/kubernetes, unchanged: validated against the schemas of the API, and run as pods by runc,
+//! with cgroups laid out as by the kubelet. The containers run the static binary in an image without other files.
 
 mod common;
 
@@ -24,7 +24,7 @@ const MANIFESTS: [&str; 6] = [
     "../podman.yaml",
 ];
 
-/// The documents of a manifest, validated.
+/// Validates a manifest, and returns its documents.
 fn documents(name: &str) -> Vec<Value> {
     let top = env!("CARGO_MANIFEST_DIR");
     let output = Command::new("/usr/bin/python3")
@@ -40,7 +40,7 @@ fn documents(name: &str) -> Vec<Value> {
 }
 
 #[test]
-fn manifests_are_valid_and_ask_for_little() {
+fn manifests_are_valid_and_request_few_privileges() {
     for name in MANIFESTS {
         for document in documents(name) {
             let text = document.to_string();
@@ -65,7 +65,7 @@ enum Driver {
     Cgroupfs,
 }
 
-/// A pod of a Deployment, run the way the kubelet does.
+/// A pod of a Deployment, run in the way of the kubelet.
 struct Pod {
     spec: Value,
     uid: String,
@@ -73,7 +73,7 @@ struct Pod {
     cgroup: PathBuf,
     data: TempDir,
     running: Vec<(Container, Child)>,
-    /// Made so far, to give each container an id.
+    /// The number of containers created so far, which gives each one an id.
     count: usize,
     roots: Vec<TempDir>,
 }
@@ -117,7 +117,7 @@ impl Pod {
         pod
     }
 
-    /// A container in the pod's cgroup, with an id of its own.
+    /// Creates a container in the pod's cgroup, with a new id.
     fn container(&mut self, root: &Path, args: &[&str]) -> Container {
         self.count += 1;
         let id = format!("{:02x}{}", self.count, self.uid.replace('-', "")).repeat(2);
@@ -141,7 +141,7 @@ impl Pod {
         self.running.push((container, child.unwrap()));
     }
 
-    /// The part of the manifest about a container.
+    /// Returns the part of the manifest about a container.
     fn part(&self, name: &str) -> Value {
         let lists = ["initContainers", "containers"].map(|key| self.spec[key].as_array().cloned());
         let mut all = lists.into_iter().flatten().flatten();
@@ -149,7 +149,7 @@ impl Pod {
             .unwrap_or_else(|| panic!("no container {name}"))
     }
 
-    /// snoop as the manifest says.
+    /// Creates the container of snoop according to the manifest.
     fn snoop(&mut self) -> Container {
         let part = self.part("snoop");
         let root = tempfile::tempdir().unwrap();
@@ -173,7 +173,7 @@ impl Pod {
             .windows(7)
             .any(|w| w == b"/lib64/")
         {
-            // Not the static one: it needs its libraries.
+            // A binary that is not static needs its libraries.
             container.bind(Path::new("/usr"), "/usr", &["ro"]);
             for link in ["lib", "lib64"] {
                 std::os::unix::fs::symlink(format!("usr/{link}"), root.path().join(link)).unwrap();
@@ -215,13 +215,13 @@ impl Pod {
         container
     }
 
-    /// Starts a snoop and waits until it listens.
+    /// Starts snoop and waits until it listens.
     fn start_and_wait(&mut self, snoop: Container) {
         self.start(snoop);
         wait_until(|| TcpStream::connect(("127.0.0.1", 9090)).is_ok());
     }
 
-    /// Starts snoop, and waits for the start-up probe.
+    /// Starts snoop and waits until its startup probe succeeds.
     fn start_snoop(&mut self) -> Duration {
         let container = self.snoop();
         let begun = Instant::now();
@@ -230,7 +230,7 @@ impl Pod {
         begun.elapsed()
     }
 
-    /// Starts a container of the manifest in a root; `default` is what its image would run.
+    /// Starts a container of the manifest with this root. `default` is the command of its image.
     fn start_app(&mut self, name: &str, root: &Path, default: &[&str]) -> usize {
         let part = self.part(name);
         let command = part["command"].as_array().cloned().unwrap_or_default();
@@ -250,7 +250,7 @@ impl Pod {
         self.running.len() - 1
     }
 
-    /// Waits until the application of a container runs, and not the runtime that makes it.
+    /// Waits until the container runs the application and no longer the runtime that sets it up.
     fn wait_for_app(&self, at: usize) {
         let cgroup = &self.running[at].0.config["linux"]["cgroupsPath"];
         let procs = format!("{MOUNT}{}/cgroup.procs", cgroup.as_str().unwrap());
@@ -273,7 +273,7 @@ impl Pod {
         Report::parse(get(9090, "/report").1.as_bytes())
     }
 
-    /// Ends snoop as the kubelet does; answers its last report and how long it took.
+    /// Ends snoop as the kubelet does. Returns the final report and the time that the end took.
     fn end_snoop(&mut self) -> (Report, Duration) {
         let (container, mut child) = self.running.remove(1);
         let begun = Instant::now();
@@ -309,7 +309,7 @@ impl Drop for Pod {
     }
 }
 
-/// What the application of deployment.yaml reads.
+/// A root with the files that the application of deployment.yaml reads.
 fn app_root() -> TempDir {
     let root = busybox_root();
     for file in ["etc/passwd", "etc/hosts"] {
@@ -328,7 +328,7 @@ fn files(paths: &[&str]) -> Files {
     paths.iter().map(|path| path.as_bytes().to_vec()).collect()
 }
 
-/// deployment.yaml, with both drivers: the application's first instruction, its restart, the end.
+/// Runs deployment.yaml with both drivers: from the application's first instruction, through a restart, to the end.
 #[test]
 fn a_pod_with_a_sidecar() {
     for driver in [Driver::Systemd, Driver::Cgroupfs] {
@@ -346,7 +346,7 @@ fn a_pod_with_a_sidecar() {
         let name = report.json["containers"][0]["name"].as_str().unwrap();
         assert!(name.len() == 12 && name.starts_with("03"), "{name}");
 
-        // A restart is a container of its own; what the first one used stays.
+        // A restarted container is a new container, and the files of the old one stay listed.
         pod.stop(app);
         wait_until(|| containers(&pod.report())[0].1);
         pod.start_app("app", root.path(), &[]);
@@ -361,8 +361,8 @@ fn a_pod_with_a_sidecar() {
     }
 }
 
-/// As after the kernel took it for its memory: the kubelet starts it again, in a cgroup of another name, while the
-/// application runs on.
+/// snoop is killed, as when it exceeds its memory limit. The kubelet starts it again in a cgroup with another name,
+/// while the application keeps running.
 #[test]
 fn a_sidecar_that_is_killed() {
     let mut pod = Pod::of("deployment.yaml", Driver::Systemd);
@@ -377,7 +377,7 @@ fn a_sidecar_that_is_killed() {
     let snoop = pod.running.pop().unwrap();
     pod.running.insert(1, snoop);
 
-    // It is the same container, and not all of what it did is known.
+    // It is still the same container, but some of its accesses are unknown.
     wait_until(|| pod.report().json["missing"] == json!({"late_attach": 1}));
     let after = pod.report();
     assert_eq!(after.files, expected);
@@ -393,7 +393,7 @@ fn a_sidecar_that_is_killed() {
     assert_eq!(last.files, expected);
 }
 
-/// multi-container-example.yaml: each container has a list of its own, also one that comes later.
+/// multi-container-example.yaml: each container has its own list, even if it starts later.
 #[test]
 fn several_containers() {
     let mut pod = Pod::of("multi-container-example.yaml", Driver::Systemd);
@@ -437,8 +437,8 @@ fn nginx() {
     last.assert_complete();
 }
 
-/// older-clusters.yaml: the application may be there first; then the report says so. Where processes are shared, what
-/// it has open is listed at once; the pause container is not.
+/// older-clusters.yaml: the application may start first, and then the report says so. In a pod with a shared process
+/// namespace, the files that the application has open are listed at once. The pause container is not listed.
 #[test]
 fn without_native_sidecars() {
     for shared in [false, true] {
@@ -469,7 +469,7 @@ fn without_native_sidecars() {
     }
 }
 
-/// The node's cgroups mounted, and paths given: by a flag, and in a file.
+/// The node's cgroups are mounted, and the paths are given by a flag and in a file.
 #[test]
 fn with_the_nodes_cgroups_mounted() {
     let mut pod = Pod::of("deployment.yaml", Driver::Cgroupfs);
@@ -502,9 +502,9 @@ fn with_the_nodes_cgroups_mounted() {
     }
 }
 
-/// What a node or a manifest may lack: one line that names cause and remedy, status 1.
+/// If a node or a manifest lacks something, snoop writes one line with the cause and the remedy.
 #[test]
-fn bad_surroundings() {
+fn errors_of_nodes_and_manifests() {
     let mut pod = Pod::of("deployment.yaml", Driver::Systemd);
     let lacking = |container: &mut Container, capability: &str| {
         container.capabilities(|set| set.retain(|name| name != capability));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The real Prometheus: promtool finds nothing to complain about, and a server scrapes every metric.
+//! Tests with Prometheus itself: promtool has no complaints, and a server scrapes every metric.
 
 mod common;
 
@@ -38,7 +38,7 @@ impl Server {
         Server { process, port }
     }
 
-    /// The series a query finds.
+    /// Returns the series that a query finds.
     fn query(&self, query: &str) -> Vec<Value> {
         let (_, body) = get(self.port, &format!("/api/v1/query?query={query}"));
         let answer: Value = serde_json::from_str(&body).unwrap_or_default();
@@ -57,7 +57,7 @@ impl Drop for Server {
 }
 
 #[test]
-fn prometheus_takes_every_metric() {
+fn prometheus_accepts_every_metric() {
     common::container::own_network();
     let cgroup = TestCgroup::make("prometheus");
     let directory = tempfile::tempdir().unwrap();

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The report's file under all that can happen to it: whoever looks finds a whole report, and nothing that was in one
-//! is lost.
+//! What can happen to the report's file: a reader always finds a whole report, and no file that was in a report is lost.
 
 mod common;
 
@@ -19,7 +18,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A number below `end`, of no pattern.
+/// Returns a random number below `end`.
 fn random(end: u64) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     u64::from(now.subsec_nanos()).wrapping_mul(0x9e37_79b9_7f4a_7c15) % end
@@ -51,10 +50,12 @@ fn a_writer_that_is_killed_leaves_a_whole_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("report");
     let (mut rounds, mut in_the_middle) = (0, 0);
-    // How many are killed in the middle of a write depends on the machine's speed; enough of them have to be.
+    // How many writers are killed in the middle of a write depends on the speed of the machine. There must be enough of
+    // them.
     while rounds < 200 || in_the_middle < 30 {
         assert!(rounds < 20_000, "{in_the_middle} in the middle");
-        // In turn the first file of all, which may be there or not, and one in place of another.
+        // Every other round writes the first file, which may exist afterwards or not. The others replace an existing
+        // file.
         let is_first = rounds % 2 == 0;
         if is_first {
             let _ = fs::remove_file(&path);
@@ -88,7 +89,7 @@ fn a_writer_that_is_killed_leaves_a_whole_file() {
 }
 
 #[test]
-fn a_snoop_that_is_killed_goes_on_where_it_was() {
+fn a_killed_snoop_resumes_its_report() {
     let directory = tempfile::tempdir().unwrap();
     let cgroup = TestCgroup::make("killed");
     let report = directory.path().join("reports/report.json");
@@ -110,7 +111,7 @@ fn a_snoop_that_is_killed_goes_on_where_it_was() {
             &Files::from([file.clone()]),
         );
         expected.insert(file);
-        // Many writes, and the end in the middle of one.
+        // snoop is killed in the middle of one of many writes.
         let unwritten = open_in(&cgroup, directory.path(), &format!("u{round}"));
         for _ in 0..3 {
             signal(&sidecar.child, "HUP");
@@ -134,14 +135,14 @@ fn a_snoop_that_is_killed_goes_on_where_it_was() {
     let last = Report::read(&report);
     assert_eq!(last.json["started_at"], began);
     assert_has(&last.files, &expected);
-    // It is one container, all runs counted: each time an execution and what the C library reads, twice, and the opens.
+    // All runs count in one container: in each run, two executions with what the C library reads, and the opens.
     let containers = last.json["containers"].as_array().unwrap();
     assert_eq!(containers.len(), 1);
     assert!(last.number("total_events") >= 25 * 4);
     assert_eq!(containers[0]["total_events"], last.json["total_events"]);
 }
 
-/// A small file system of its own.
+/// A small file system that exists only for a test.
 struct Disk(PathBuf);
 
 impl Disk {
@@ -166,7 +167,7 @@ impl Drop for Disk {
     }
 }
 
-/// A snoop that writes its report every second, onto a small disk of its own.
+/// A snoop that writes its report every second to its own small disk.
 struct Writing {
     directory: tempfile::TempDir,
     disk: Disk,
@@ -207,8 +208,8 @@ impl Writing {
         wait_until(|| report.is_file() && Report::read(&report).files.contains(file));
     }
 
-    /// Breaks it, and mends it once some writes have failed. Expects that snoop says why in its log, once, and in
-    /// `/healthz`, that it serves the report all the same, and that the next report has everything.
+    /// Breaks the disk, and repairs it after some writes have failed. Asserts that snoop reports the reason once in its
+    /// log and in `/healthz`, that it still serves the report, and that the next report has everything.
     fn assert_survives(
         self,
         why: &str,
@@ -258,7 +259,7 @@ fn a_disk_that_becomes_full() {
 fn a_quota_that_is_exceeded() {
     let strace: RefCell<Option<Child>> = RefCell::default();
     Writing::start().assert_survives(
-        "uota exceeded", // musl and glibc say it differently
+        "uota exceeded", // musl and glibc word it differently
         |writing| *strace.borrow_mut() = Some(writing.sidecar.inject("fsync", "error=EDQUOT")),
         |_| {
             let mut strace = strace.take().unwrap();
@@ -299,7 +300,7 @@ fn a_directory_in_place_of_the_report() {
     );
 }
 
-/// It is replaced, and not followed.
+/// The symlink is replaced and not followed.
 #[test]
 fn a_symlink_in_place_of_the_report() {
     let writing = Writing::start();
@@ -319,11 +320,11 @@ fn a_symlink_in_place_of_the_report() {
     assert!(said.contains("also being written"), "{said}");
 }
 
-/// Nobody's application waits because a disk is full when snoop starts.
+/// snoop starts even if the disk is full, so that the application does not wait.
 #[test]
 fn a_disk_that_is_full_from_the_start() {
     let directory = tempfile::tempdir().unwrap();
-    // Its root, and two files.
+    // Enough for the root directory and two files.
     let disk = Disk::mount(&directory.path().join("disk"), "nr_inodes=3");
     let junk = ["junk", "more"].map(|name| disk.0.join(name));
     junk.iter().for_each(|file| fs::write(file, "").unwrap());
@@ -339,7 +340,7 @@ fn a_disk_that_is_full_from_the_start() {
 }
 
 #[test]
-fn a_limit_of_file_sizes_is_an_error_like_others() {
+fn exceeding_the_file_size_limit_is_an_ordinary_error() {
     let directory = tempfile::tempdir().unwrap();
     let cgroup = TestCgroup::make("limited");
     let mut command = Command::new("prlimit");
@@ -351,14 +352,14 @@ fn a_limit_of_file_sizes_is_an_error_like_others() {
     let mut sidecar = Sidecar::start_by(command, &[&traced, "-interval=1s"], &report);
     let unhealthy = || status(&get(sidecar.port, "/healthz").0) == 503;
     wait_until(unhealthy);
-    // The last report cannot be written either, and the exit status says so.
+    // The final report cannot be written either, and the exit status shows it.
     signal(&sidecar.child, "TERM");
     assert_eq!(sidecar.child.wait().unwrap().code(), Some(1));
     assert!(!report.exists());
 }
 
 #[test]
-fn two_that_write_the_same_file() {
+fn two_snoops_that_write_the_same_file() {
     let directory = tempfile::tempdir().unwrap();
     let report = directory.path().join("report.json");
     let (one, other) = (TestCgroup::make("one"), TestCgroup::make("other"));
@@ -391,7 +392,7 @@ fn two_that_write_the_same_file() {
 }
 
 #[test]
-fn runs_of_commands_that_add_up() {
+fn reports_of_successive_commands_accumulate() {
     let directory = tempfile::tempdir().unwrap();
     let report = directory.path().join("report.json");
     let files: Vec<_> = ["a", "b", "c"]

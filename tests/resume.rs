@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What an earlier run left, and what becomes of it.
+//! The report of an earlier run, and what becomes of it.
 
 mod common;
 
@@ -9,15 +9,15 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// A cgroup, and the report that one snoop after the other writes of it.
+/// A cgroup, and the report about it that successive runs of snoop write.
 struct Runs {
     directory: tempfile::TempDir,
     cgroup: TestCgroup,
     report: PathBuf,
 }
 
-/// What one run found: which of the files a, b and c are in its report, and its warnings but for the time in which nobody
-/// watched.
+/// The result of one run: which of the files a, b and c are in its report, and its warnings except those about
+/// `not_watched`.
 type Found = ([bool; 3], String);
 
 const A: [bool; 3] = [true, false, false];
@@ -37,7 +37,7 @@ impl Runs {
         }
     }
 
-    /// Runs snoop while the file NAME is opened.
+    /// Runs snoop, and opens the file `name` meanwhile.
     fn run(&self, flags: &[&str], name: &str) -> Found {
         let traced = format!("-cgroup={}", self.cgroup.path());
         let flags = [&[&traced[..], "-interval=1h"], flags].concat();
@@ -60,12 +60,12 @@ impl Runs {
         Report::read(&self.report)
     }
 
-    /// Where a report is moved that is not resumed.
+    /// Returns the path to which a report that is not resumed is moved.
     fn aside(&self, ending: &str) -> PathBuf {
         self.report.with_extension(format!("json.{ending}"))
     }
 
-    /// Writes something in place of the report, and expects that it counts as damaged.
+    /// Replaces the report with this content, and asserts that snoop treats it as damaged.
     fn assert_damaged(&self, damaged: &[u8]) {
         fs::write(&self.report, damaged).unwrap();
         let (files, warned) = self.run(&[], "c");
@@ -89,7 +89,7 @@ fn the_same_pod_and_image_are_resumed() {
 }
 
 #[test]
-fn what_is_excluded_now_leaves() {
+fn files_that_are_now_excluded_are_not_resumed() {
     let runs = Runs::new();
     runs.run(&IMAGE, "a");
     let without = format!("-exclude={}/a/", runs.directory.path().display());
@@ -98,7 +98,7 @@ fn what_is_excluded_now_leaves() {
 }
 
 #[test]
-fn no_more_files_than_allowed_are_taken_over_and_that_is_kept_in_mind() {
+fn a_resumed_report_keeps_to_the_limit_of_files() {
     let runs = Runs::new();
     runs.run(&IMAGE, "a");
     let limited = [&IMAGE[..], &["-max-unique-files=1"]].concat();
@@ -107,15 +107,15 @@ fn no_more_files_than_allowed_are_taken_over_and_that_is_kept_in_mind() {
     let small = runs.read();
     assert_eq!(small.files.len(), 1);
     let evicted = small.number("evicted_files");
-    // What a report lacks, one that resumes it lacks too.
+    // A gap of a report is also a gap of the report that resumes it.
     runs.run(&IMAGE, "c");
     assert_eq!(runs.read().json["missing"]["evicted"], json!(evicted));
     assert_eq!(runs.read().number("evicted_files"), evicted);
 }
 
-/// A process that runs between two snoops is seen by neither.
+/// A process that runs between two runs of snoop is seen by neither.
 #[test]
-fn the_time_in_which_nobody_watched_is_missing() {
+fn the_time_between_two_runs_counts_as_missing() {
     let runs = Runs::new();
     runs.run(&IMAGE, "a");
     runs.read().assert_complete();
@@ -159,9 +159,9 @@ fn a_cgroup_that_is_not_traced_is_another_report() {
     assert!(log.iter().any(|(_, line)| line.contains(&said)), "{log:?}");
 }
 
-/// Other tools keep what a report says, and change how it looks.
+/// Other tools keep the content of a report and change its layout.
 #[test]
-fn a_report_that_other_tools_wrote_anew_is_resumed() {
+fn a_report_that_another_tool_has_rewritten_is_resumed() {
     for tool in [
         "jq -c .",
         "jq -S .",
@@ -196,7 +196,7 @@ fn an_empty_file_is_damaged() {
 }
 
 #[test]
-fn what_is_nested_without_end_is_damaged() {
+fn endlessly_nested_json_is_damaged() {
     let runs = Runs::new();
     runs.run(&[], "a");
     let whole = fs::read(&runs.report).unwrap();
@@ -205,7 +205,7 @@ fn what_is_nested_without_end_is_damaged() {
 }
 
 #[test]
-fn names_and_lines_that_are_too_long_are_damage() {
+fn a_report_with_too_long_names_is_damaged() {
     let runs = Runs::new();
     runs.run(&[], "a");
     let whole = fs::read_to_string(&runs.report).unwrap();
@@ -216,9 +216,9 @@ fn names_and_lines_that_are_too_long_are_damage() {
     }
 }
 
-/// Well formed, and not all of its files are there.
+/// The report is well formed, but some of its files are missing.
 #[test]
-fn a_report_that_lists_less_than_it_counts_is_damaged() {
+fn a_report_that_lists_fewer_files_than_it_counts_is_damaged() {
     let runs = Runs::new();
     runs.run(&[], "a");
     let mut json: Value = serde_json::from_slice(&fs::read(&runs.report).unwrap()).unwrap();
@@ -227,7 +227,7 @@ fn a_report_that_lists_less_than_it_counts_is_damaged() {
     runs.assert_damaged(json.to_string().as_bytes());
 }
 
-/// Nobody has to wait for a pipe.
+/// snoop does not wait for a writer of the pipe.
 #[test]
 fn a_pipe_is_not_read() {
     let runs = Runs::new();

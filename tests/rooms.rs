@@ -12,21 +12,21 @@ struct Use {
     used: String,
 }
 
-/// The modules that the source of lib.rs lists, in its order.
+/// Returns the modules that lib.rs lists, in the same order.
 fn rooms(lib: &str) -> Vec<&str> {
     lib.lines()
         .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
         .collect()
 }
 
-/// The room that a file below src/ belongs to.
+/// Returns the room to which a file in src/ belongs.
 fn room_of(file: &str) -> &str {
     let below = file.strip_prefix("src/").expect("a file in src/");
     let name = below.split('/').next().expect("there is a first part");
     name.strip_suffix(".rs").unwrap_or(name)
 }
 
-/// Each `crate::ROOM` in a line of code. Comments may name whatever explains the code.
+/// Returns each `crate::ROOM` in the code. Comments may name any room.
 fn uses(file: &str, text: &str) -> Vec<Use> {
     let mut found = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
@@ -44,7 +44,7 @@ fn uses(file: &str, text: &str) -> Vec<Use> {
     found
 }
 
-/// The uses of rooms below the user's own, and of what is not a room at all.
+/// Returns the uses of rooms below the using file's own room, and of names that are not rooms.
 fn upward(rooms: &[&str], uses: Vec<Use>) -> Vec<Use> {
     let position = |name: &str| rooms.iter().position(|room| *room == name);
     let is_upward = |one: &Use| {
@@ -104,6 +104,6 @@ fn a_use_of_a_lower_room_is_found() {
     assert_eq!(found("src/low.rs", "use std::io;\nuse crate::high;\n"), [2]);
     assert_eq!(found("src/low/part.rs", "crate::high::f();\n"), [1]);
     assert_eq!(found("src/low.rs", "//! See [`crate::high`].\n"), [0; 0]);
-    // Several rooms in one `use` could not be told apart.
+    // A `use` of several rooms at once is refused, because the test could not tell the rooms apart.
     assert_eq!(found("src/high.rs", "use crate::{low, high};\n"), [1]);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a snoop that traces has given up.
+//! What snoop has given up once it traces.
 
 mod common;
 
@@ -32,9 +32,9 @@ fn no_privileges_no_threads_no_children() {
     sidecar.stop("TERM");
 }
 
-/// Root may write everywhere, by a capability.
+/// Root may write to any directory, but needs a capability for that.
 #[test]
-fn what_the_report_needs_is_kept() {
+fn the_capability_that_the_report_needs_is_kept() {
     let directory = tempfile::tempdir().unwrap();
     let reports = directory.path().join("reports");
     fs::create_dir(&reports).unwrap();
@@ -51,9 +51,9 @@ fn what_the_report_needs_is_kept() {
     sidecar.stop("TERM");
 }
 
-/// All that the loop does, seen by strace: nothing of it is refused.
+/// strace watches everything that the loop does, and no call is refused.
 #[test]
-fn nothing_that_is_needed_is_refused() {
+fn the_filter_refuses_no_call_of_the_loop() {
     let directory = tempfile::tempdir().unwrap();
     let above = TestCgroup::make("allowed");
     let cgroup = above.nested("app");
@@ -70,7 +70,7 @@ fn nothing_that_is_needed_is_refused() {
         assert_eq!(status(&get(sidecar.port, "/report").0), 200);
     }
     wait_until(|| report.exists());
-    // Its copy in memory, where the file cannot be had; and what happens to cgroups.
+    // The copy of the report in memory if the file cannot be written, and changes of cgroups.
     fs::remove_file(&report).unwrap();
     for path in ["/report", "/metrics", "/healthz", "/none"] {
         get(sidecar.port, path);
@@ -147,7 +147,7 @@ fn a_confined_process() {
         for command in [0u32, 5, 6, 17, 1 << 31] {
             refused("bpf", check(libc::syscall(libc::SYS_bpf, command, null, 0)));
         }
-        // This one goes through, and finds that there is no such map.
+        // This call is allowed, and finds that there is no such map.
         let mut attributes = [u64::MAX; 4];
         let size = size_of_val(&attributes);
         let looked = check(libc::syscall(libc::SYS_bpf, 1, &mut attributes, size));
@@ -155,13 +155,13 @@ fn a_confined_process() {
     }
     File::open(&sparse[0]).unwrap();
     println!("all as it should be");
-    // A thread cannot even end any more.
+    // From here on, a thread cannot even end.
     std::process::exit(0);
 }
 
 #[test]
-fn what_is_not_needed_is_refused() {
-    // Tests are threads, and the filter is for the thread that asks for it; as a process it is the only test.
+fn the_filter_refuses_all_other_calls() {
+    // Tests run as threads, and the filter applies to one thread. So this test runs in its own process.
     let output = Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
@@ -177,7 +177,7 @@ fn what_is_not_needed_is_refused() {
     assert!(said.contains("all as it should be"), "{said}{errors}");
 }
 
-/// The one capability that may have to stay, by a kernel setting: before Linux 5.19 map look-ups need it too.
+/// Before Linux 5.19 a kernel setting can make map lookups need a capability, which must then stay.
 #[test]
 fn capabilities_are_found_by_trying() {
     let output = Command::new(std::env::current_exe().unwrap())

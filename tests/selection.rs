@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which cgroups are traced: parents, cgroups that do not exist yet, containers that ran before.
+//! Which cgroups are traced: parents, cgroups that do not exist yet, containers that are already running.
 
 mod common;
 
@@ -12,7 +12,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Child, Command};
 
-/// What a container runtime calls the cgroup of a container.
+/// Returns the name that a container runtime gives to the cgroup of a container.
 fn container_name(number: usize) -> String {
     format!("docker-{number:064x}.scope")
 }
@@ -28,7 +28,7 @@ fn container<'a>(report: &'a Report, name: &str) -> &'a Value {
     found.unwrap_or_else(|| panic!("no container {name}: {all:?}"))
 }
 
-/// A process that does nothing any more, until this is dropped.
+/// A process that does nothing until the value is dropped.
 struct Idle(Child);
 
 impl Drop for Idle {
@@ -43,19 +43,20 @@ fn idle(cgroup: &TestCgroup) -> Idle {
     let of_process =
         |file: &str| fs::read_to_string(format!("/proc/{}/{file}", idle.0.id())).unwrap();
     wait_until(|| of_process("comm") == "sleep\n");
-    // It sleeps, so that it has mapped its C library.
+    // The process sleeps, so it has already mapped its C library.
     wait_until(|| of_process("wchan").contains("nanosleep"));
     idle
 }
 
-/// Opens DIRECTORY/NAME/0-0 in a mount namespace that is not the runtime's, as an application does; answers that file.
+/// Opens DIRECTORY/NAME/0-0 in another mount namespace than the runtime's, as an application does. Returns the path of
+/// that file.
 fn open_as_app(cgroup: &TestCgroup, directory: &Path, name: &str) -> Vec<u8> {
     let mut command = cgroup.command("unshare");
     command.arg("--mount").arg(helper());
     open_by(command, directory, name)
 }
 
-/// A snoop in pid and mount namespaces of its own, as in a container; `words` come before it.
+/// Returns a command that runs snoop in its own pid and mount namespaces, as in a container. `words` precede snoop.
 fn snoop_in_container(words: &[&str], cgroup: Option<&TestCgroup>) -> Command {
     let mut command = match cgroup {
         Some(cgroup) => cgroup.command("unshare"),
@@ -66,9 +67,9 @@ fn snoop_in_container(words: &[&str], cgroup: Option<&TestCgroup>) -> Command {
     command
 }
 
-/// The parent of containers is named before there are any, and they are told apart all the same.
+/// A parent is named before it contains containers. Its later containers are listed separately all the same.
 #[test]
-fn a_parent_without_containers_yet() {
+fn a_parent_whose_containers_start_later() {
     let directory = tempfile::tempdir().unwrap();
     let parent = TestCgroup::make("parent.slice");
     let flag = format!("-cgroup={}", parent.path());
@@ -91,7 +92,7 @@ fn a_parent_without_containers_yet() {
     sidecar.stop("TERM");
 }
 
-/// Cgroups that are named like no container's are parts of the one that was named.
+/// Cgroups whose names are not those of containers count as parts of the named cgroup.
 #[test]
 fn a_parent_of_ordinary_cgroups_is_one_container() {
     let directory = tempfile::tempdir().unwrap();
@@ -108,12 +109,12 @@ fn a_parent_of_ordinary_cgroups_is_one_container() {
     sidecar.stop("TERM");
 }
 
-/// It is traced from its first process on, and so is the next one of that name.
+/// The cgroup is traced from its first process, and so is the next one of the same name.
 #[test]
 fn a_cgroup_that_does_not_exist_yet() {
     let directory = tempfile::tempdir().unwrap();
     let top = TestCgroup::make("awaited");
-    // As long as a name may be, and another one that begins the same.
+    // Names of the greatest length, which differ only in the last letter.
     let name = |end: char| format!("{}{end}", "c".repeat(254));
     let path = format!("{}/a.slice/b.slice/{}", top.path(), name('c'));
     let flags = [&format!("-cgroup={path}")[..], "-interval=1h"];
@@ -139,7 +140,7 @@ fn a_cgroup_that_does_not_exist_yet() {
     sidecar.stop("TERM");
 }
 
-/// What runs beside snoop, whatever the cgroups are called, without any mount of the host's.
+/// Everything that runs beside snoop is traced, whatever the cgroups are called, without a mount from the host.
 #[test]
 fn the_containers_beside_snoop() {
     let directory = tempfile::tempdir().unwrap();
@@ -155,7 +156,7 @@ fn the_containers_beside_snoop() {
     sidecar.stop_child("TERM");
 }
 
-/// A process that was there before may have used anything, and never show it.
+/// A process that was already running may have used any file without a trace.
 #[test]
 fn an_idle_container_beside_snoop_is_late() {
     let directory = tempfile::tempdir().unwrap();
@@ -178,14 +179,14 @@ fn an_idle_container_beside_snoop_is_late() {
         assert_eq!(late["attached_late"], true);
         assert_same(&names(&late["files"]), &sleep);
     }
-    // One that is created now is not.
+    // A container that is created now is not late.
     open_as_app(&unused, directory.path(), "unused");
     drop(parent.nested("new"));
     sidecar.stop_child("TERM");
     drop(older);
 }
 
-/// From a pid namespace that does not show the old processes.
+/// snoop runs in a pid namespace that does not show the old processes.
 #[test]
 fn named_cgroups_with_old_processes_are_late() {
     let directory = tempfile::tempdir().unwrap();
@@ -211,7 +212,7 @@ fn named_cgroups_with_old_processes_are_late() {
     drop(older);
 }
 
-/// `docker restart`: the same cgroup again. All of the new life is seen.
+/// `docker restart` creates the same cgroup again. snoop sees everything from the restart on.
 #[test]
 fn a_late_container_that_is_restarted_is_not_late() {
     let directory = tempfile::tempdir().unwrap();
@@ -232,16 +233,16 @@ fn a_late_container_that_is_restarted_is_not_late() {
     sidecar.stop("TERM");
 }
 
-/// An empty report is not a complete one.
+/// Nothing but snoop runs in the selected cgroup. The empty report is not complete.
 #[test]
-fn nothing_but_snoop_in_what_is_named() {
+fn a_selection_that_contains_only_snoop() {
     let directory = tempfile::tempdir().unwrap();
     let parent = TestCgroup::make("alone");
     let pod = parent.nested("pod");
     let own = pod.nested(&container_name(1));
     for (flag, inside) in [
         (format!("-cgroup={}", parent.path()), ""),
-        // In a cgroup namespace of its own.
+        // The others run in their own cgroup namespace.
         ("-cgroup=/".into(), "--cgroup"),
         ("-cgroup=@parent".into(), "--cgroup"),
     ] {
@@ -265,7 +266,7 @@ fn nothing_but_snoop_in_what_is_named() {
     }
 }
 
-/// A path that a cgroup namespace hides is not waited for.
+/// snoop does not wait for a cgroup that a cgroup namespace hides.
 #[test]
 fn a_cgroup_that_a_namespace_hides() {
     let cgroup = TestCgroup::make("hidden");
@@ -288,7 +289,7 @@ fn a_cgroup_that_a_namespace_hides() {
     }
 }
 
-/// More than the programs have numbers for: each has its path, its files and its events all the same.
+/// There are more containers than the programs have numbers. Each has its path, its files and its accesses all the same.
 #[test]
 fn more_containers_than_numbers() {
     const MANY: usize = 1100;
@@ -321,7 +322,7 @@ fn more_containers_than_numbers() {
     sidecar.stop("TERM");
 }
 
-/// Lines of /proc/PID/cgroup, as they are.
+/// The lines of a /proc/PID/cgroup file are accepted unchanged.
 #[test]
 fn the_cgroup_of_a_process() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `snoop -cgroup PATH`: cgroups that exist already, traced until a signal comes.
+//! `snoop -cgroup PATH`: traces existing cgroups until a signal arrives.
 
 mod common;
 
@@ -25,7 +25,7 @@ fn nothing_of_an_untraced_cgroup_leaks_in() {
         expected.insert(open_in(&traced, directory.path(), &format!("t{i}")));
         open_in(&other, directory.path(), &format!("o{i}"));
     }
-    // Both at once, over and over.
+    // Both cgroups use the files at the same time, again and again.
     let file = make_file(directory.path(), "both/0-0");
     let loops = |cgroup: &TestCgroup, name: &str| {
         let file = make_file(directory.path(), name);
@@ -74,18 +74,18 @@ fn each_container_has_its_own_files_and_its_nested_cgroups() {
     let directory = tempfile::tempdir().unwrap();
     let (first, second) = (TestCgroup::make("first"), TestCgroup::make("second"));
     let report = directory.path().join("report.json");
-    // As /proc/PID/cgroup shows them, from a file.
+    // The paths are as /proc/PID/cgroup shows them, and come from a file.
     let list = directory.path().join("cgroups");
     fs::write(&list, format!("{}\n{},\n", first.path(), second.path())).unwrap();
     let sidecar = Sidecar::start(&[&format!("-cgroups=@{}", list.display())], &report);
-    // Made after tracing began.
+    // Created after tracing has begun.
     let deeper = first.nested("deeper");
     let nested = deeper.nested("still");
 
     let in_first = open_in(&first, directory.path(), "first");
     let in_nested = open_in(&nested, directory.path(), "nested");
     let in_second = open_in(&second, directory.path(), "second");
-    // The helper program is a file of both, and one of the report.
+    // The helper program is a file of both containers, and counts once in the report.
     let unique = common::metrics(sidecar.port)["snoop_unique_files"];
     common::signal(&sidecar.child, "HUP");
     wait_until(|| report.exists() && Report::read(&report).files.contains(&in_second));
@@ -129,7 +129,7 @@ fn the_report_is_written_while_something_changes() {
     let flags = [&[&traced, "-interval=1s"][..], &metadata].concat();
     let sidecar = Sidecar::start(&flags, &report);
 
-    // An empty one first, so that a reader finds something.
+    // An empty report is written first, so that a reader finds one.
     wait_until(|| report.exists());
     assert_eq!(Report::read(&report).files, Files::new());
     let file = open_in(&cgroup, directory.path(), "one");
@@ -141,7 +141,7 @@ fn the_report_is_written_while_something_changes() {
     assert_eq!(written.json["labels"]["app"], "web");
     assert!(written.json.get("pod_name").is_none());
 
-    // Nothing new: the same file is not written again.
+    // Nothing has changed, so the report is not written again.
     let before = fs::metadata(&report).unwrap().modified().unwrap();
     std::thread::sleep(std::time::Duration::from_millis(2500));
     assert_eq!(fs::metadata(&report).unwrap().modified().unwrap(), before);
@@ -151,9 +151,10 @@ fn the_report_is_written_while_something_changes() {
     assert!(left.is_empty(), "{left:?}");
 }
 
-/// What runs already is listed by what it has open and mapped, and the report says that it came late.
+/// For a container that is already running, the files that it has open and mapped are listed, and the report says that
+/// it is late.
 #[test]
-fn a_container_that_runs_already() {
+fn a_container_that_is_already_running() {
     let directory = tempfile::tempdir().unwrap();
     let cgroup = TestCgroup::make("late");
     let (open, closed) = (
@@ -175,7 +176,7 @@ fn a_container_that_runs_already() {
         link.ends_with("sleep")
     };
     wait_until(executed);
-    // Its library has to be mapped before the tracing begins.
+    // The process must have mapped its library before tracing begins.
     wait_until(|| {
         let maps = fs::read_to_string(format!("/proc/{}/maps", sleep.id()));
         maps.unwrap().contains("/libc.so.6")
@@ -213,7 +214,7 @@ fn a_container_that_runs_already() {
 }
 
 #[test]
-fn a_cgroup_that_is_removed_and_made_again() {
+fn a_cgroup_that_is_removed_and_created_again() {
     let directory = tempfile::tempdir().unwrap();
     let report = directory.path().join("report.json");
     let above = TestCgroup::make("restarted");
@@ -233,7 +234,7 @@ fn a_cgroup_that_is_removed_and_made_again() {
     let now = container();
     assert_eq!((now.len(), &now[0]["ended"]), (1, &serde_json::Value::Null));
     assert_ne!(now[0]["cgroup_id"], id);
-    // Each time an execution, an open, and what the C library reads in /proc.
+    // Each time there is an execution, an open, and what the C library reads in /proc.
     assert_eq!(now[0]["total_events"], 6);
     drop(cgroup);
     wait_until(|| container()[0]["ended"] == true);
@@ -252,7 +253,7 @@ fn a_cgroup_that_is_removed_and_made_again() {
 }
 
 #[test]
-fn snoop_does_not_list_what_it_does_itself() {
+fn snoop_does_not_list_its_own_accesses() {
     let directory = tempfile::tempdir().unwrap();
     let report = directory.path().join("report.json");
     let cgroup = TestCgroup::make("own");
@@ -286,7 +287,7 @@ fn a_hangup_writes_the_report_at_once() {
 }
 
 #[test]
-fn what_was_evicted_is_seen_at_its_next_use() {
+fn an_evicted_file_is_reported_at_its_next_use() {
     let cgroup = TestCgroup::make("evicted");
     let directory = tempfile::tempdir().unwrap();
     let report = directory.path().join("report.json");
@@ -297,7 +298,7 @@ fn what_was_evicted_is_seen_at_its_next_use() {
         .map(|i| directory.path().join(i.to_string()))
         .collect();
     names.iter().for_each(|name| fs::write(name, "").unwrap());
-    // By shell built-ins, so that nothing else is used in between.
+    // The shell uses only built-ins, so that no other files are used in between.
     let mut shell = cgroup
         .command("/bin/sh")
         .args(["-c", "while read file; do : < $file; done"])
@@ -310,7 +311,7 @@ fn what_was_evicted_is_seen_at_its_next_use() {
     names.iter().for_each(|name| open(name));
     wait_until(|| now().files.contains(&bytes(last)));
     assert!(!now().files.contains(&bytes(first)));
-    // Without being told to forget it, the kernel would know it for five minutes.
+    // If the programs did not forget the file, they would not report it for five minutes.
     open(first);
     wait_until(|| now().files.contains(&bytes(first)));
 

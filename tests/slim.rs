@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! An image rebuilt from the report runs: real applications in a real root, once traced, once in a root that
-//! holds only what `snoop closure` names. What they print must be the same.
+//! Images that are rebuilt from a report work. Real applications run in a full root, where they are traced, and then in
+//! a root that contains only what `snoop closure` lists. They must print the same in both.
 //!
-//! `make test-slim` runs all of them, `make test` those of the small root.
+//! `make test-slim` runs all applications, `make test` those of the small root.
 
 mod common;
 
@@ -15,7 +15,7 @@ use std::process::{Command, Output, Stdio};
 
 struct App {
     name: &'static str,
-    /// Run by sh; what it prints must not depend on the time or on what else is there.
+    /// A script for sh. Its output must not depend on the time or on other files.
     script: &'static str,
 }
 
@@ -105,7 +105,7 @@ $as pg_ctl -D /tmp/pg/data -w stop >/dev/null; echo stopped",
     },
 ];
 
-/// Runs a script in a container whose root is `root`, which it does not change.
+/// Runs a script in a container with the root `root`, without changing that directory.
 fn run(root: &Path, script: &str, cgroup: &str) -> Output {
     let layers = tempfile::tempdir().unwrap();
     let directory = |name: &str| {
@@ -132,7 +132,7 @@ fn run(root: &Path, script: &str, cgroup: &str) -> Output {
     output
 }
 
-/// Files that are no directories, and bytes of a root.
+/// Returns the number of files in a root, without directories, and their bytes.
 fn size(root: &Path) -> (usize, u64) {
     let image = snoop::image::Image::open(root).unwrap();
     let entries = image.entries().unwrap();
@@ -142,7 +142,7 @@ fn size(root: &Path) -> (usize, u64) {
     })
 }
 
-/// Runs each application in both roots; prints a table.
+/// Runs each application in both roots, and prints a table.
 fn compare(name: &str, root: &Path, apps: &[App]) {
     become_node();
     let above = TestCgroup::make(name);
@@ -215,7 +215,7 @@ fn small() {
     compare("small", &debian_root("small", &SMALL), &SMALL_APPS);
 }
 
-/// Takes minutes: see `make test-slim`.
+/// This test takes minutes. `make test-slim` runs it.
 #[test]
 #[ignore = "a part of make test-slim"]
 fn large() {

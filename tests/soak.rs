@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A long run with churning containers, processes and names: nothing of snoop grows. SNOOP_SOAK is its length in
-//! seconds; `make soak`.
+//! A long run with churning containers, processes and names: memory, descriptors, maps and the report must not grow.
+//! `make soak` runs it. SNOOP_SOAK is the length in seconds.
 
 mod common;
 
@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
-/// What snoop takes at one time.
+/// The resources that snoop uses at one time.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sample {
-    /// Its own part of the resident memory, in KiB.
+    /// The anonymous part of its resident memory, in KiB.
     own: u64,
     descriptors: u64,
     maps: u64,
@@ -50,14 +50,15 @@ impl Sample {
     }
 }
 
-/// A command of a container's own: what runs in the node's mount namespace is the container runtime's.
+/// Returns a command that runs as in a container, in its own mount namespace. snoop takes commands in the node's mount
+/// namespace for the container runtime.
 fn in_container(cgroup: &TestCgroup) -> Command {
     let mut command = cgroup.command("unshare");
     command.args(["--mount", "--propagation=unchanged"]);
     command
 }
 
-/// One life of a container: a cgroup, processes in it that use common files and names that never come again.
+/// Runs one container from start to end: its processes use common files, and names that are never used again.
 fn container(pod: &TestCgroup, directory: &Path, number: u64) {
     let cgroup = pod.nested(&format!("cri-containerd-{number:064x}.scope"));
     let files = directory.join(format!("c{number}"));
@@ -75,7 +76,7 @@ fn container(pod: &TestCgroup, directory: &Path, number: u64) {
     fs::remove_dir_all(&files).unwrap();
 }
 
-/// What runs in the pod until `done`.
+/// The programs that run in the pod until `done`.
 #[derive(Default)]
 struct Churn {
     done: AtomicBool,
@@ -84,7 +85,7 @@ struct Churn {
 }
 
 impl Churn {
-    /// Containers, one after the other.
+    /// Runs containers, one after the other.
     fn containers(&self, pod: &TestCgroup, directory: &Path) {
         while !self.done.load(Ordering::Relaxed) {
             let number = self.containers.fetch_add(1, Ordering::Relaxed);
@@ -92,7 +93,7 @@ impl Churn {
         }
     }
 
-    /// A container that lives for ever, and processes in it that each use a new name.
+    /// Runs a container that lives until the end. Each of its processes uses a new name.
     fn steady(&self, pod: &TestCgroup, directory: &Path) {
         let cgroup = pod.nested("cri-containerd-steady.scope");
         while !self.done.load(Ordering::Relaxed) {
@@ -106,7 +107,7 @@ impl Churn {
     }
 }
 
-/// Takes samples for that long, while everything that a client can ask for is asked for.
+/// Takes samples for this long, and sends requests for everything that a client can request.
 fn watch(sidecar: &Sidecar, report: &Path, length: Duration) -> Vec<Sample> {
     let mut samples = Vec::new();
     let start = Instant::now();
@@ -140,9 +141,9 @@ fn assert_steady(samples: &[Sample]) {
     );
 }
 
-/// Expects that the last report lacks nothing but what the limit of files evicted.
+/// Asserts that the final report lacks only files that were evicted because of the limit.
 fn assert_lacks_little(report: &Report) {
-    // The buffers of single CPUs are smaller.
+    // The perf buffer of each CPU is smaller than the ring buffer.
     let may_lack = match env::var("SNOOP_BUFFER").as_deref() {
         Ok("perf") => &["evicted", "buffer_full"][..],
         _ => &["evicted"],
@@ -168,7 +169,7 @@ fn nothing_grows() {
     let samples = scope(|threads| {
         threads.spawn(|| churn.containers(&pod, directory.path()));
         threads.spawn(|| churn.steady(&pod, directory.path()));
-        // Until the report has merged some of those that ended.
+        // Waits until the report has merged some containers that have ended.
         while churn.containers.load(Ordering::Relaxed) < 100 {
             sleep(Duration::from_millis(100));
         }
@@ -179,7 +180,7 @@ fn nothing_grows() {
 
     let numbers = metrics(sidecar.port);
     println!(
-        "{seconds} s: {} containers, {} processes besides; CPU: {:.1} s",
+        "{seconds} s: {} containers, {} other processes; CPU: {:.1} s",
         churn.containers.into_inner(),
         churn.processes.into_inner(),
         numbers["process_cpu_seconds_total"]

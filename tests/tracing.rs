@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Known workloads against the running kernel: the report holds exactly what they used.
+//! Known workloads on the running kernel: the report lists exactly the files that they used.
 
 mod common;
 
@@ -27,8 +27,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Command;
 
-/// Syscalls of the table that a test cannot make: they change the whole machine, or the kernel has
-/// them no longer. `interpreter` and `loader` are what exec makes the kernel open.
+/// Syscalls of the table that a test cannot make, because they change the whole machine or the kernel no longer has
+/// them. `interpreter` and `loader` stand for the files that the kernel opens for exec.
 const NOT_CALLED: [&str; 7] = [
     "acct",
     "interpreter",
@@ -46,7 +46,7 @@ fn every_syscall_of_the_table() {
     let setup = Command::new(helper()).arg("setup").arg(&top).status();
     assert!(setup.unwrap().success());
 
-    // Without /dev/: the names that execveat makes up must not show.
+    // /dev/ is not excluded, because the names that execveat makes up must not appear.
     let (output, report) = run(
         &["-exclude=/proc/"],
         &[helper().as_os_str(), OsStr::new("run"), top.as_os_str()],
@@ -80,7 +80,7 @@ fn every_syscall_of_the_table() {
         .map(|(_, name)| name.to_string())
         .collect();
     called.extend(NOT_CALLED.map(String::from));
-    called.insert("late".into()); // is no call
+    called.insert("late".into()); // not a syscall
     called.insert("io_uring_setup".into()); // counts where requests cannot be traced
     assert_eq!(called, in_table, "each syscall of the table is called");
     assert_same(&report.files, &expected);
@@ -90,7 +90,7 @@ fn real(path: &str) -> Vec<u8> {
     bytes(fs::canonicalize(path).unwrap())
 }
 
-/// The files a dynamic program needs to start, as ldd(1) has them, with their real paths.
+/// Returns the files that a dynamic program needs to start, according to ldd(1), and their real paths.
 fn libraries(program: &str) -> Files {
     let output = Command::new("ldd").arg(program).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -105,7 +105,7 @@ fn script_interpreter_loader_and_libraries() {
     let directory = tempfile::tempdir().unwrap();
     let script = directory.path().join("script");
     let interpreter = directory.path().join("interpreter");
-    // The interpreter as written is a symlink, to a symlink on most systems.
+    // The interpreter that the script names is a symlink. On most systems its target is a symlink too.
     std::os::unix::fs::symlink("/bin/sh", &interpreter).unwrap();
     fs::write(&script, format!("#!{}\ntrue\n", interpreter.display())).unwrap();
     let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -120,7 +120,7 @@ fn script_interpreter_loader_and_libraries() {
     assert_has(&report.files, &wanted);
 }
 
-/// As in a container: the root directory is an overlay, whose files stand for others below.
+/// As in a container, the root directory is an overlay, whose files stand for files of a lower layer.
 #[test]
 fn a_program_on_an_overlay() {
     let directory = tempfile::tempdir().unwrap();
@@ -132,7 +132,7 @@ fn a_program_on_an_overlay() {
     let loader = text_of_interpreter("/bin/sh");
     let mut expected = Files::new();
     for file in libraries("/bin/sh").into_iter().chain([real("/bin/sh")]) {
-        // Everything is a symlink to the directory "real", as on systems with a merged /usr.
+        // Every path leads through a symlink to the directory "real", as on systems with a merged /usr.
         let file = Path::new(OsStr::from_bytes(&file))
             .strip_prefix("/")
             .unwrap()
@@ -171,7 +171,7 @@ fn a_program_on_an_overlay() {
     assert_has(&report.files, &expected);
 }
 
-/// The loader a program names (PT_INTERP).
+/// Returns the loader that a program names (PT_INTERP).
 fn text_of_interpreter(program: &str) -> String {
     let elf = fs::read(program).unwrap();
     let at = elf.windows(4).position(|w| w == b"/lib").unwrap();
@@ -179,7 +179,7 @@ fn text_of_interpreter(program: &str) -> String {
     String::from_utf8(elf[at..at + end].to_vec()).unwrap()
 }
 
-/// Files NAME-0 to NAME-(n-1) for each of the names.
+/// Creates the files NAME-0 to NAME-(n-1) for each NAME below `names`.
 fn make_files(directory: &Path, names: usize, n: usize) -> Files {
     let mut files = Files::new();
     for name in 0..names {
@@ -197,7 +197,7 @@ fn a_thousand_short_processes() {
     let directory = tempfile::tempdir().unwrap();
     let mut expected = make_files(directory.path(), 1, 1000);
     let top = directory.path().display();
-    // Each process executes a program of its own and opens a file of its own. The helper may be on another file system.
+    // Each process executes its own program and opens its own file. The helper may be on another file system.
     let program = directory.path().join("program");
     common::container::copy_program(helper(), &program);
     for i in 0..1000 {
@@ -224,12 +224,12 @@ fn sixty_four_threads_at_once() {
         &[helper().to_str().unwrap(), "threads", "64", "53", top],
     );
     report.assert_complete();
-    // Starting threads makes the C library look at the machine, below excluded prefixes.
+    // To start threads, the C library reads about the machine in files below excluded prefixes.
     assert_same(&report.files, &expected);
 }
 
-/// Where the accesses of a command went, as the last line of the log has it: total, new, known,
-/// excluded, failed, lost.
+/// Returns what became of the accesses of a command, from the last line of the log: total, new, known, excluded, failed,
+/// lost.
 fn totals(flags: &[&str], command: &[&str]) -> [u64; 6] {
     let flags = [&["-log-level=info"], flags].concat();
     let (output, report) = run(&flags, command);
@@ -259,21 +259,21 @@ fn every_access_is_counted_once() {
     );
     let more = |than: [u64; 6], n: [u64; 6]| std::array::from_fn(|i| than[i] + n[i]);
 
-    // The program itself is new; its C library may look at itself below /proc. Prime numbers of
-    // what follows.
+    // The program itself is new, and its C library may read about itself below /proc. The numbers of accesses that
+    // follow are prime.
     let nothing = totals(&[], &[helper, "nop"]);
     assert_eq!(nothing, [1 + nothing[3], 1, 0, nothing[3], 0, 0]);
     let failed = totals(&[], &[helper, "fails", "1009"]);
     assert_eq!(failed, more(nothing, [1009, 0, 0, 0, 1009, 0]));
 
-    // The same file again and again, by a shell that has accesses of its own.
+    // A shell opens the same file again and again. The shell has accesses of its own.
     let script = "i=0; while [ $i -lt 211 ]; do i=$((i+1)); : < $0/0-0; done";
     let idle = "i=0; while [ $i -lt 211 ]; do i=$((i+1)); done";
     let without = totals(&[], &["/bin/sh", "-c", idle, top]);
     let with = totals(&[], &["/bin/sh", "-c", script, top]);
     assert_eq!(with, more(without, [211, 1, 210, 0, 0, 0]));
 
-    // Excluded by a prefix that the kernel tests, and by one that is left to user space.
+    // One prefix is tested by the kernel, and a longer one by snoop in user space.
     let excluded = more(without, [211, 0, 0, 211, 0, 0]);
     assert_eq!(
         totals(&["-exclude", top], &["/bin/sh", "-c", script, top]),
@@ -287,12 +287,12 @@ fn every_access_is_counted_once() {
     assert_eq!(hidden[0], without[0] + 211);
 }
 
-/// The programs alone, attached to a cgroup, with the clock in the test's hands.
+/// Loads only the programs and attaches them to a cgroup. The test controls the clock.
 fn probe_on(cgroup: &TestCgroup) -> (Probe, Records<bpf_sys::direct::Map>) {
     probe_on_kernel(cgroup, &fs::read("/sys/kernel/btf/vmlinux").unwrap())
 }
 
-/// The same with other type information than the kernel's.
+/// Like [`probe_on`], with type information that differs from the kernel's.
 fn probe_on_kernel(cgroup: &TestCgroup, btf: &[u8]) -> (Probe, Records<bpf_sys::direct::Map>) {
     let wanted = env::var("SNOOP_BUFFER").ok();
     let wanted = wanted.and_then(|name| Buffer::parse(&name));
@@ -312,13 +312,13 @@ fn probe_on_kernel(cgroup: &TestCgroup, btf: &[u8]) -> (Probe, Records<bpf_sys::
     (probe, Records::open(map, plan.buffer).unwrap())
 }
 
-/// As Linux 5.4 under lockdown=confidentiality: there the programs load, and read zeroes.
+/// As on Linux 5.4 under lockdown=confidentiality, the programs load but read zeroes.
 #[test]
 fn programs_that_read_zeroes_are_noticed() {
     let plan =
         preflight::plan(&preflight::facts::look(Path::new("/")), Some(Buffer::Perf)).unwrap();
     let mut layout = preflight::layout(plan.buffer).unwrap();
-    // A pointer that is null outside of file systems.
+    // This pointer is null outside file system code.
     let null = Member {
         structure: "task_struct",
         names: &["journal_info"],
@@ -338,9 +338,9 @@ fn programs_that_read_zeroes_are_noticed() {
     assert!(error.contains("forbids programs to read"), "{error}");
 }
 
-/// A kernel that has no member of that name.
+/// The kernel appears to lack a member of a structure.
 #[test]
-fn what_a_kernel_lacks_is_named_and_only_that_is_left_out() {
+fn a_missing_member_is_named_and_disables_only_its_feature() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("0-0");
     fs::write(&file, "").unwrap();
@@ -388,9 +388,9 @@ fn what_a_kernel_lacks_is_named_and_only_that_is_left_out() {
     }
 }
 
-/// A process that is killed before its loader has run never tells the loader's name.
+/// If a process is killed before its loader runs, the name of the loader never becomes known.
 #[test]
-fn a_loader_that_never_ran_is_given_up_and_counted() {
+fn a_loader_that_never_ran_counts_as_lost() {
     let cgroup = TestCgroup::make("killed");
     let (mut probe, _ring) = probe_on(&cgroup);
     let status = cgroup
@@ -409,7 +409,7 @@ fn a_loader_that_never_ran_is_given_up_and_counted() {
 }
 
 #[test]
-fn a_name_that_comes_to_lead_to_another_file_is_reported_again() {
+fn a_name_that_leads_to_another_file_later_is_reported_again() {
     let cgroup = TestCgroup::make("renewed");
     let directory = tempfile::tempdir().unwrap();
     let name = directory.path().join("0-0");
@@ -457,16 +457,16 @@ fn a_name_that_comes_to_lead_to_another_file_is_reported_again() {
 }
 
 #[test]
-fn mounts_are_told_and_those_that_show_the_kernel_left_out() {
+fn mounts_are_listed_except_pseudo_file_systems() {
     let directory = tempfile::tempdir().unwrap();
     let top = directory.path().to_str().unwrap();
-    // What is only looked at there is left out once something was opened there.
+    // Files there that are only looked up are excluded once something has been opened there.
     let script = format!(
         "set -e; cd {top}; mkdir volume kernel; mount -t tmpfs none volume; mount -t proc none kernel
         mkdir volume/deep; : > volume/deep/file
         cat kernel/version; cat kernel/self/status; stat kernel/uptime"
     );
-    // A namespace for snoop and the command: what one process mounts in its own is not the container's.
+    // snoop and the command share a mount namespace. A mount in a process's own namespace is not the container's.
     let path = directory.path().join("report.json");
     let output = Command::new("unshare")
         .arg("-m")
@@ -507,7 +507,7 @@ fn mounts_are_told_and_those_that_show_the_kernel_left_out() {
     report.assert_complete();
 }
 
-/// Traces a program that prints the names a tracer must report.
+/// Traces a program that prints the names that the report must list.
 fn run_and_expect(program: &Path, top: &str) -> (Report, Files) {
     let (output, report) = run(&[], &[program.to_str().unwrap(), top]);
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
@@ -537,7 +537,7 @@ fn programs_of_32_bits() {
     let (report, mut expected) = run_and_expect(&program, top);
     assert_eq!(expected.len(), 10);
     expected.insert(bytes(&program));
-    // What any dynamic program needs: its loader by name and in fact, and its library.
+    // Every dynamic program needs its loader, by name and by real path, and its library.
     let loader = "/lib/ld-linux.so.2";
     expected.insert(bytes(loader));
     expected.insert(bytes(fs::canonicalize(loader).unwrap()));
@@ -553,7 +553,7 @@ fn programs_of_32_bits() {
 }
 
 #[test]
-fn the_capacity_is_hard() {
+fn the_limit_of_files_is_never_exceeded() {
     let directory = tempfile::tempdir().unwrap();
     let all = make_files(directory.path(), 1, 307);
     let (helper, top) = (
@@ -576,9 +576,9 @@ fn the_capacity_is_hard() {
     );
 }
 
-/// What a name leads to is told when it is opened, also where it was only looked at before, and once.
+/// The target of a symlink is reported once, when the symlink is opened, even if it was looked up before.
 #[test]
-fn a_symlink_that_is_looked_at_before_it_is_opened() {
+fn a_symlink_that_is_looked_up_before_it_is_opened() {
     let directory = tempfile::tempdir().unwrap();
     let (file, link) = (directory.path().join("file"), directory.path().join("link"));
     fs::write(&file, "").unwrap();
@@ -600,9 +600,9 @@ fn a_symlink_that_is_looked_at_before_it_is_opened() {
     opened.assert_complete();
 }
 
-/// The kernel takes ".." from where the link leads, not from the directory that the link is in.
+/// The kernel resolves ".." from the target of the symlink, not from the directory of the symlink.
 #[test]
-fn dot_dot_behind_a_link() {
+fn dot_dot_after_a_symlink() {
     let directory = tempfile::tempdir().unwrap();
     let top = directory.path().canonicalize().unwrap();
     for name in ["a", "b/c"] {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! However snoop ends, nothing of it stays in the kernel.
+//! However snoop ends, none of its programs, maps and links stay in the kernel.
 
 mod common;
 
@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::process::Stdio;
 
-/// Commands of bpf(2) that answer the next id after one: of programs, maps, BTF and links.
+/// The commands of bpf(2) that return the next id after a given one, for programs, maps, BTF and links.
 const NEXT_IDS: [(&str, u32); 4] = [("program", 11), ("map", 12), ("btf", 23), ("link", 31)];
 
-/// All BPF objects of this machine: kind and id.
+/// Returns all BPF objects of this machine, by kind and id.
 fn objects() -> BTreeSet<(&'static str, u32)> {
     let mut found = BTreeSet::new();
     for (kind, command) in NEXT_IDS {
@@ -34,14 +34,14 @@ fn objects() -> BTreeSet<(&'static str, u32)> {
     found
 }
 
-/// What a process holds of them: others on this machine load programs too.
+/// Returns the objects that a process holds. Other processes on this machine load programs too.
 fn held_by(process: u32) -> BTreeSet<(&'static str, u32)> {
     let mut held = BTreeSet::new();
     for file in fs::read_dir(format!("/proc/{process}/fdinfo"))
         .into_iter()
         .flatten()
     {
-        // It may be closed by now.
+        // The descriptor may be closed by now.
         let text = fs::read_to_string(file.unwrap().path()).unwrap_or_default();
         for (kind, key) in [
             ("program", "prog_id:"),
@@ -75,10 +75,10 @@ fn nothing_stays_loaded() {
         assert!(held.is_subset(&objects()), "{held:?}");
         signal(&sidecar.child, end);
         sidecar.child.wait().unwrap();
-        // The kernel frees them some time later.
+        // The kernel frees the objects some time later.
         wait_until(|| held.is_disjoint(&objects()));
     }
-    // One that fails when its programs are loaded already: what is there then and was not before is somebody else's.
+    // This snoop fails after it has loaded its programs. New objects after that belong to other processes.
     let before = objects();
     let output = snoop()
         .args([
@@ -100,10 +100,10 @@ fn nothing_stays_loaded() {
             let held = held_by(process);
             added.retain(|object| !held.contains(object));
         }
-        // Type information is held by what it describes.
+        // Type information is held by the object that it describes.
         added.iter().all(|(kind, _)| *kind == "btf")
     });
-    // And nothing is pinned, where a file system for that is mounted.
+    // Nothing is pinned either, if a BPF file system is mounted.
     let pinned = fs::read_dir("/sys/fs/bpf").into_iter().flatten().flatten();
     let names: Vec<_> = pinned.map(|entry| entry.file_name()).collect();
     let ours = |name: &std::ffi::OsString| name.to_string_lossy().contains("snoop");

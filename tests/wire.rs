@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The two sides of the wire are one: `src/bpf/wire.rs` against the type information of the compiled
-//! programs, and against the constants of `probes/wire.h`.
+//! The two sides of the wire agree: compares `src/bpf/wire.rs` with the type information of the compiled programs, and
+//! with the constants in `probes/wire.h`.
 
 use object::{Object, ObjectSection};
 use snoop::bpf::btf::{self, Member};
@@ -17,7 +17,7 @@ use std::io::Write;
 use std::mem::offset_of;
 use std::process::{Command, Stdio};
 
-/// Compares the offset of each field named with the one clang gave it.
+/// Compares the offset of each named member with the offset that clang chose.
 macro_rules! assert_layout {
     ($btf:expr, $($structure:literal $type:ident { $($field:ident),+ $(,)? })+) => {
         let members = [$($(Member { structure: $structure, names: &[stringify!($field)] },)+)+];

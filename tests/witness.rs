@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! An independent witness: the same execution seen by snoop and by strace(1). Every successful path
-//! of the one is in the other, but for what the kernel opens itself, which strace cannot see.
+//! An independent witness: snoop and strace(1) watch the same execution. Each must list every path that the other saw
+//! succeed, except the files that the kernel opens itself, which strace cannot see.
 
 mod common;
 
@@ -13,12 +13,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What strace saw.
+/// The files that strace saw.
 #[derive(Default)]
 struct Witness {
-    /// Paths of successful calls, absolute, with the files they opened.
+    /// The absolute paths of successful calls, and the files that they opened.
     files: Files,
-    /// Those of them that were executed or changed into: the kernel goes on from there by itself.
+    /// The paths among them that were executed or changed into. The kernel opens more files for these by itself.
     entered: Files,
 }
 
@@ -28,7 +28,7 @@ fn excluded(path: &[u8]) -> bool {
         .any(|prefix| path.starts_with(prefix))
 }
 
-/// Lexically normalised, as the report has it.
+/// Joins two paths and normalises the result lexically, as in the report.
 fn join(base: &[u8], path: &[u8]) -> Vec<u8> {
     let joined = Path::new(OsStr::from_bytes(base)).join(OsStr::from_bytes(path));
     let mut out = PathBuf::new();
@@ -41,7 +41,7 @@ fn join(base: &[u8], path: &[u8]) -> Vec<u8> {
     bytes(out)
 }
 
-/// The arguments of a call: split at commas outside of strings and brackets.
+/// Splits the arguments of a call at commas outside strings and brackets.
 fn arguments(text: &str) -> Vec<&str> {
     let (mut out, mut start, mut depth, mut quoted) = (Vec::new(), 0, 0, false);
     let mut skip = false;
@@ -64,7 +64,7 @@ fn arguments(text: &str) -> Vec<&str> {
     out
 }
 
-/// A string as strace -xx writes it: "\x2f\x65".
+/// Decodes a string that strace -xx wrote: "\x2f\x65".
 fn string(argument: &str) -> Option<Vec<u8>> {
     let inside = argument.strip_prefix('"')?.strip_suffix('"')?;
     let bytes = inside
@@ -74,7 +74,7 @@ fn string(argument: &str) -> Option<Vec<u8>> {
     Some(bytes.collect())
 }
 
-/// The path of a descriptor as strace -y writes it: `3</etc/passwd>`, with -xx in hexadecimal.
+/// Returns the path of a descriptor that strace -y wrote: `3</etc/passwd>`, in hexadecimal with -xx.
 fn decoration(argument: &str) -> Option<Vec<u8>> {
     let inside = argument.split_once('<')?.1.strip_suffix('>')?;
     let inside = inside.split("(deleted)").next()?;
@@ -86,7 +86,7 @@ fn decoration(argument: &str) -> Option<Vec<u8>> {
 }
 
 impl Witness {
-    /// Adds what one process did: a line per call, `name(arguments) = result`.
+    /// Adds the calls of one process. Each line is `name(arguments) = result`.
     fn process(&mut self, trace: &str, start: &Path) {
         let mut cwd = bytes(start);
         for line in trace.lines() {
@@ -134,8 +134,8 @@ impl Witness {
         }
     }
 
-    /// What the kernel opened beyond the calls: real paths of what was entered, `#!` interpreters
-    /// and loaders.
+    /// Returns the files that the kernel opened by itself: the real paths of executed files and new directories, `#!`
+    /// interpreters and loaders.
     fn by_kernel(&self) -> Files {
         let mut files = Files::new();
         for path in &self.entered {
@@ -197,7 +197,7 @@ fn compare(what: &str, command: &[&str], directory: &Path) {
     }
     assert!(traces.len() > 1, "strace saw snoop and its child");
     for trace in traces.values() {
-        // snoop itself is the one that loads programs.
+        // snoop itself is the process that loads programs.
         if !trace.contains("bpf(BPF_PROG_LOAD") {
             witness.process(trace, &directory.canonicalize().unwrap());
         }

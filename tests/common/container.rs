@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Containers for real, by runc.
+//! Real containers, run by runc.
 
 use serde_json::{Value, json};
 use std::ffi::{CStr, OsStr};
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
 
-/// Capabilities that Docker and containerd give.
+/// The capabilities that Docker and containerd give to containers.
 const CAPABILITIES: [&str; 14] = [
     "CAP_AUDIT_WRITE",
     "CAP_CHOWN",
@@ -26,7 +26,7 @@ const CAPABILITIES: [&str; 14] = [
     "CAP_SYS_CHROOT",
 ];
 
-/// Gives this thread, and what it starts, a network of its own, in which every port is free.
+/// Gives this thread and its children their own network, in which every port is free.
 pub fn own_network() {
     // SAFETY: no pointers. A thread may have a network namespace of its own.
     assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0);
@@ -36,8 +36,8 @@ pub fn own_network() {
     assert!(up.unwrap().success());
 }
 
-/// Makes this thread, and what it starts, a node of its own: with nothing but cgroup v2, whatever the machine
-/// mounts, and a network of its own.
+/// Turns this thread and its children into a node of their own, with their own network, and with only cgroup v2,
+/// whatever the machine has mounted.
 pub fn become_node() {
     own_network();
     let mount = |source: &CStr, target: &CStr, kind: &CStr, flags| {
@@ -69,7 +69,7 @@ pub struct Container {
 }
 
 impl Container {
-    /// One that runs `args` in `root`, in the cgroup at that path.
+    /// Creates a container that runs `args` in `root`, in the cgroup at this path.
     pub fn new(root: &Path, cgroup: &str, args: &[impl AsRef<str>]) -> Container {
         let mount = |point: &str, kind: &str, options: &[&str]| {
             let mut all = vec!["nosuid", "noexec"];
@@ -131,7 +131,7 @@ impl Container {
         self.config["mounts"].as_array_mut().unwrap().push(mount);
     }
 
-    /// The command that runs it, from its start to its end.
+    /// Returns the command that runs the container from start to end.
     pub fn command(&self) -> Command {
         let config = self.bundle.path().join("config.json");
         fs::write(config, self.config.to_string()).unwrap();
@@ -143,7 +143,7 @@ impl Container {
         ])
     }
 
-    /// Runs a further command in it, as `kubectl exec` does.
+    /// Returns the command that runs another program in the container, as `kubectl exec` does.
     pub fn exec(&self, args: &[&str]) -> Command {
         let mut words = vec!["exec".as_ref(), OsStr::new(&self.id)];
         words.extend(args.iter().map(OsStr::new));
@@ -157,7 +157,7 @@ impl Container {
         assert!(status.unwrap().success());
     }
 
-    /// Ends it, if it has not ended.
+    /// Ends the container if it has not ended.
     pub fn delete(&self) {
         let _ = self
             .runc(&["delete".as_ref(), "--force".as_ref(), self.id.as_ref()])
@@ -173,19 +173,19 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        // After a failure; it is gone otherwise.
+        // The container is still there only after a failure.
         self.delete();
     }
 }
 
-/// The command that runs snoop as a container of its own: in another mount namespace than the runtime.
+/// Returns a command that runs snoop as if in its own container, in another mount namespace than the runtime.
 pub fn snoop_apart() -> Command {
     let mut command = Command::new("unshare");
     command.arg("-m").arg(super::snoop().get_program());
     command
 }
 
-/// A root directory with busybox and nothing else.
+/// Creates a root directory that contains only busybox.
 pub fn busybox_root() -> TempDir {
     let root = tempfile::tempdir().unwrap();
     for directory in ["bin", "etc", "proc", "dev", "sys", "tmp"] {
@@ -201,8 +201,8 @@ pub fn busybox_root() -> TempDir {
     root
 }
 
-/// Copies a file that is executed next. By a process of its own: a descriptor that is open for writing could be
-/// inherited by what another test starts, and the file be busy.
+/// Copies a file that is executed next. Another process makes the copy: a child of another test could inherit our
+/// descriptor that is open for writing, and the file would be busy.
 pub fn copy_program(from: &Path, to: &Path) {
     assert!(
         Command::new("cp")

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Roots of Debian, made once and kept below target/.
+//! Root directories of Debian, which are created once and kept below target/.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
-/// Packages of the root that `make test` uses.
+/// The packages of the root that `make test` uses.
 pub const SMALL: [&str; 6] = [
     "python3",
     "perl",
@@ -14,7 +14,7 @@ pub const SMALL: [&str; 6] = [
     "nginx-light",
     "musl-tools",
 ];
-/// Makes what the applications work on; run in the root before anything is traced.
+/// A script that creates the applications' data. It runs in the root before anything is traced.
 const SET_UP: &str = r#"set -e
 mkdir -p /srv/app && cd /srv/app
 echo hello >index.html
@@ -44,7 +44,7 @@ musl-gcc -o musl main.c -L. -lpart -Wl,-rpath,/srv/app
 echo 'class Hello { public static void main(String[] a) { System.out.println("hello " + java.util.List.of(1, 2)); } }' >Hello.java
 "#;
 
-/// A Debian root, made once and kept.
+/// Returns a Debian root, which is created once and kept.
 pub fn debian_root(name: &str, packages: &[&str]) -> PathBuf {
     // Tests of one binary run in parallel.
     static ONE: Mutex<()> = Mutex::new(());
@@ -58,7 +58,7 @@ pub fn debian_root(name: &str, packages: &[&str]) -> PathBuf {
     root
 }
 
-/// A root of that release with these packages and nothing else, made once and kept.
+/// Returns a root of this release with only these packages, which is created once and kept.
 pub fn release_root(suite: &str, packages: &[&str]) -> PathBuf {
     make(suite, Some(suite), packages)
 }

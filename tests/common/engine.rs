@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Podman and Docker as Debian has them, each on a node of its own: namespaces in which nothing but the engine and its
-//! containers run, with cgroup v2 alone.
+//! Podman and Docker from Debian, each on its own node: namespaces in which only the engine and its containers run,
+//! with only cgroup v2.
 
 use super::container::{busybox_root, copy_program};
 use super::debian::release_root;
@@ -57,7 +57,7 @@ impl Engine {
     }
 }
 
-/// A node with an engine that has the image of snoop. Its end is the end of all that runs on it.
+/// A node with an engine that has snoop's image. Dropping it ends everything that runs on the node.
 pub struct Node {
     engine: Engine,
     init: Child,
@@ -68,12 +68,12 @@ pub struct Node {
 
 const IMAGE: &str = "localhost/snoop:0.1.0";
 
-/// What the engines make at the top of the hierarchy.
+/// The cgroups that the engines create at the top of the hierarchy.
 const CGROUPS: [&str; 3] = ["libpod_parent", "docker", "snoop.slice"];
 
 impl Node {
     pub fn start(release: Release, engine: Engine) -> Node {
-        // It takes minutes to make them the first time.
+        // It takes minutes to create the roots the first time.
         static ROOTS: OnceLock<()> = OnceLock::new();
         ROOTS.get_or_init(|| {
             scope(|threads| {
@@ -125,12 +125,12 @@ impl Node {
         node.run(&format!(
             "{engine} build --file scratch.Dockerfile --target prebuilt --build-arg BINARY=static-snoop --tag {IMAGE} /srv"
         ));
-        // By its short name Podman looks for it below localhost.
+        // Podman looks for a short name below localhost.
         node.run(&format!("{engine} tag {IMAGE} snoop:0.1.0"));
         node
     }
 
-    /// What is /srv there.
+    /// Returns the directory that is /srv on the node.
     pub fn share(&self) -> PathBuf {
         self.data.path().join("share")
     }
@@ -148,19 +148,19 @@ impl Node {
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("HOME", "/root")
             .env("CONTAINERS_CONF", "/srv/containers.conf")
-            // Without BuildKit, which comes in a package of its own.
+            // BuildKit is in a separate package, which is not installed.
             .env("DOCKER_BUILDKIT", "0")
             .stdin(Stdio::null());
         command
     }
 
-    /// Runs a command there, which succeeds; answers what it printed. Blanks separate its words.
+    /// Runs a command on the node, which must succeed. Returns its output. Blanks separate the words of the command.
     pub fn run(&self, words: &str) -> String {
         let words: Vec<_> = words.split(' ').collect();
         self.run_words(&words)
     }
 
-    /// The same with a script, which ends.
+    /// Runs a script on the node, like [`Node::run`].
     pub fn run_script(&self, script: &str) -> String {
         self.run_words(&["timeout", "60", "sh", "-ec", script])
     }
@@ -173,7 +173,7 @@ impl Node {
         String::from_utf8(output.stdout).unwrap().trim().into()
     }
 
-    /// Makes an image of busybox that runs a script.
+    /// Creates an image with busybox that runs a script.
     pub fn import(&self, image: &str, script: &str) {
         let root = busybox_root();
         for file in ["passwd", "hosts"] {
@@ -227,7 +227,7 @@ impl Node {
         }
     }
 
-    /// The report, by the port that is published on the node's loopback address, or why there is none.
+    /// Returns the report from the port that is published on the node's loopback address, or why there is none.
     fn report(&self) -> Result<Report, String> {
         let url = "http://127.0.0.1:9090/report";
         let output = self
@@ -240,7 +240,7 @@ impl Node {
         }
     }
 
-    /// What snoop said.
+    /// Returns snoop's log.
     fn log(&self) -> String {
         let engine = self.engine.name();
         let script = format!(
@@ -250,7 +250,7 @@ impl Node {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Waits for a report that is as it should be; fails with the last one.
+    /// Waits for a report for which `good` holds. If none comes, fails and shows the last one.
     pub fn wait_for(&self, what: &str, good: impl Fn(&Report) -> bool) -> Report {
         let begun = Instant::now();
         loop {
@@ -269,7 +269,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // The kernel ends all that runs on the node with its init, and then lets go of its mounts and cgroups.
+        // When the init process ends, the kernel ends everything on the node and then releases its mounts and cgroups.
         let _ = self.init.kill();
         let _ = self.init.wait();
         if let Some(daemon) = &mut self.daemon {
@@ -284,7 +284,7 @@ impl Drop for Node {
     }
 }
 
-/// One node at a time on this machine, because engines give their cgroups the same names everywhere.
+/// Allows one node at a time on this machine, because engines use the same names of cgroups everywhere.
 fn lock() -> fs::File {
     let file = fs::File::create("/run/snoop-test-node").unwrap();
     // SAFETY: no pointers; the descriptor is open.
@@ -292,14 +292,14 @@ fn lock() -> fs::File {
     file
 }
 
-/// Removes the cgroups that engines leave behind, but for those in use. Answers whether all are gone.
+/// Removes the cgroups that engines leave behind, except those in use. Returns whether all are gone.
 fn remove_cgroups() -> bool {
     let mountinfo = fs::read("/proc/self/mountinfo").unwrap();
     let mount = snoop::cgroup::find_mount(&mountinfo).expect("cgroup v2 is mounted");
     let left = CGROUPS.map(|name| mount.join(name));
     let left: Vec<_> = left.iter().filter(|cgroup| cgroup.exists()).collect();
     if !left.is_empty() {
-        // With -depth from the leaves up.
+        // -depth removes the leaves first.
         let _ = Command::new("find")
             .args(&left)
             .args(["-depth", "-type", "d", "-exec", "rmdir", "{}", ";"])
@@ -308,7 +308,7 @@ fn remove_cgroups() -> bool {
     !left.iter().any(|cgroup| cgroup.exists())
 }
 
-/// The binary under test. The image has no libraries, so it has to be a static one.
+/// Returns the binary under test. It must be static, because the image has no libraries.
 fn static_snoop() -> PathBuf {
     if env::var_os("SNOOP_BINARY").is_some() {
         return snoop().get_program().into();
@@ -318,7 +318,8 @@ fn static_snoop() -> PathBuf {
     Path::new(TOP).join("target/x86_64/snoop")
 }
 
-/// Without systemd, and with what the machine may not be able to give left out by the runtime.
+/// The configuration of Podman. It does without systemd, and its runtime is a script that removes settings which the
+/// machine may not support.
 const CONTAINERS_CONF: &str = r#"
 [engine]
 cgroup_manager = "cgroupfs"

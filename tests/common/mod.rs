@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the tests share: the binary, the helper program, reports.
+//! Code that the tests share: the binary, the helper program, reports.
 //!
-//! They need root and a kernel that snoop can trace; without, they fail.
+//! The tests need root and a kernel that snoop can trace. Without these they fail.
 
 #![allow(dead_code)] // Each test binary uses its own part.
 
@@ -23,13 +23,13 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// The binary under test; SNOOP_BINARY names another one, such as the static build.
+/// Returns the binary under test. SNOOP_BINARY selects another one, such as the static build.
 pub fn snoop() -> Command {
     let built = env!("CARGO_BIN_EXE_snoop").into();
     Command::new(env::var_os("SNOOP_BINARY").unwrap_or(built))
 }
 
-/// The helper program, compiled once per test binary.
+/// Returns the helper program, which is compiled once per test binary.
 pub fn helper() -> &'static Path {
     static HELPER: OnceLock<PathBuf> = OnceLock::new();
     HELPER.get_or_init(|| compile("accesses", &["-static", "-pthread"]))
@@ -37,7 +37,7 @@ pub fn helper() -> &'static Path {
 
 /// Compiles `tests/helper/NAME.c`.
 pub fn compile(name: &str, flags: &[&str]) -> PathBuf {
-    // Tests may run in parallel, as threads and as processes: what is there is replaced whole.
+    // Tests may run in parallel, as threads and as processes, so an existing file is replaced as a whole.
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let ready = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -89,7 +89,7 @@ impl Report {
     }
 }
 
-/// A list of names, back to bytes: NUL and two hexadecimal digits stand for a byte.
+/// Decodes a list of names. NUL and two hexadecimal digits stand for a byte.
 pub fn names(list: &Value) -> Files {
     let list = list.as_array().expect("a list of names");
     let names = list.iter().map(|name| {
@@ -110,11 +110,11 @@ pub fn names(list: &Value) -> Files {
     let names: Vec<_> = names.collect();
     assert!(names.is_sorted(), "the list is sorted");
     let set: Files = names.iter().cloned().collect();
-    assert_eq!(set.len(), names.len(), "no name stands twice");
+    assert_eq!(set.len(), names.len(), "no name is listed twice");
     set
 }
 
-/// What `snoop run FLAGS -- COMMAND` printed, and its report.
+/// Runs `snoop run FLAGS -- COMMAND`. Returns its output and its report.
 pub fn run(flags: &[&str], command: &[impl AsRef<OsStr>]) -> (Output, Report) {
     let directory = tempfile::tempdir().unwrap();
     let report = directory.path().join("report.json");
@@ -131,7 +131,7 @@ pub fn run(flags: &[&str], command: &[impl AsRef<OsStr>]) -> (Output, Report) {
     (output, Report::read(&report))
 }
 
-/// Like [`run`], for a command that succeeds and has nothing to say.
+/// Like [`run`], for a command that must succeed without writing to standard error.
 pub fn run_quietly(flags: &[&str], command: &[impl AsRef<OsStr>]) -> Report {
     let (output, report) = run(flags, command);
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
@@ -146,13 +146,13 @@ pub fn show(files: &Files) -> String {
     shown.collect::<Vec<_>>().join("\n  ")
 }
 
-/// All that is expected was found; else says what was not.
+/// Asserts that all expected files were found, and shows the others.
 pub fn assert_has(found: &Files, expected: &Files) {
     let missing: Files = expected.difference(found).cloned().collect();
     assert!(missing.is_empty(), "not reported:\n  {}", show(&missing));
 }
 
-/// Both sets hold the same; else says what is only in one.
+/// Asserts that both sets are equal, and shows the differences.
 pub fn assert_same(found: &Files, expected: &Files) {
     let missing: Files = expected.difference(found).cloned().collect();
     let extra: Files = found.difference(expected).cloned().collect();
@@ -168,7 +168,7 @@ pub fn bytes(path: impl AsRef<Path>) -> Vec<u8> {
     path.as_ref().as_os_str().as_bytes().to_vec()
 }
 
-/// Waits for something that another process does. Only one that hangs takes as long as this waits.
+/// Waits until another process has done something. Only if that process hangs does the time run out.
 pub fn wait_until(mut done: impl FnMut() -> bool) {
     let start = std::time::Instant::now();
     while !done() {
@@ -186,7 +186,7 @@ pub fn signal(process: &Child, name: &str) {
     assert!(status.success());
 }
 
-/// A cgroup of a test's own; removed at its end.
+/// A cgroup for a test. Dropping it removes the cgroup.
 pub struct TestCgroup {
     mount: PathBuf,
     directory: PathBuf,
@@ -196,7 +196,7 @@ impl TestCgroup {
     pub fn make(name: &str) -> TestCgroup {
         let mountinfo = fs::read("/proc/thread-self/mountinfo").unwrap();
         let mount = snoop::cgroup::find_mount(&mountinfo).expect("cgroup v2 is mounted");
-        // A pid alone comes again, and a test that was killed leaves its cgroups.
+        // A pid would not be unique, because pids are reused and a killed test leaves its cgroups behind.
         let unique = snoop::sys::random::random().unwrap();
         let directory = mount.join(format!("snoop-test-{unique:016x}-{name}"));
         fs::create_dir(&directory).expect("root may make cgroups");
@@ -216,7 +216,7 @@ impl TestCgroup {
         &self.directory
     }
 
-    /// Below the mount, as /proc/PID/cgroup has it.
+    /// Returns the path below the mount, as in /proc/PID/cgroup.
     pub fn path(&self) -> String {
         let path = self.directory.strip_prefix(&self.mount).unwrap();
         format!("/{}", path.display())
@@ -226,7 +226,7 @@ impl TestCgroup {
         self.directory.file_name().unwrap().to_str().unwrap()
     }
 
-    /// A command that runs in here from its exec on.
+    /// Returns a command that is in the cgroup before it is executed.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let procs = fs::OpenOptions::new()
             .write(true)
@@ -239,7 +239,7 @@ impl TestCgroup {
 
 impl Drop for TestCgroup {
     fn drop(&mut self) {
-        // Nested ones may be dropped after their parent; the deepest go first.
+        // Nested cgroups may be dropped after their parent, so the deepest ones are removed first.
         let deeper = fs::read_dir(&self.directory)
             .into_iter()
             .flatten()
@@ -260,7 +260,7 @@ impl Drop for TestCgroup {
     }
 }
 
-/// Makes a file in the directory; answers its path.
+/// Creates a file in the directory. Returns its path.
 pub fn make_file(directory: &Path, name: &str) -> Vec<u8> {
     let path = directory.join(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -268,12 +268,12 @@ pub fn make_file(directory: &Path, name: &str) -> Vec<u8> {
     bytes(path)
 }
 
-/// Opens DIRECTORY/NAME/0-0 in the cgroup; answers that file.
+/// Opens DIRECTORY/NAME/0-0 in the cgroup. Returns the path of that file.
 pub fn open_in(cgroup: &TestCgroup, directory: &Path, name: &str) -> Vec<u8> {
     open_by(cgroup.command(helper()), directory, name)
 }
 
-/// The same by a command that ends up as the helper.
+/// Like [`open_in`], with a command that ends by executing the helper.
 pub fn open_by(mut command: Command, directory: &Path, name: &str) -> Vec<u8> {
     let file = make_file(directory, &format!("{name}/0-0"));
     let status = command
@@ -284,7 +284,7 @@ pub fn open_by(mut command: Command, directory: &Path, name: &str) -> Vec<u8> {
     file
 }
 
-/// The temporary files of reports.
+/// Returns the temporary files of reports in a directory.
 pub fn temporary_files(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).unwrap().flatten();
     let paths = entries.map(|entry| entry.path());
@@ -293,7 +293,7 @@ pub fn temporary_files(directory: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// A running `snoop -cgroup`, attached and listening on a port of its own.
+/// A running `snoop -cgroup`, which is attached and listens on a free port.
 pub struct Sidecar {
     pub child: Child,
     log: BufReader<ChildStderr>,
@@ -305,7 +305,7 @@ impl Sidecar {
         Sidecar::start_by(snoop(), flags, report)
     }
 
-    /// The same with a command that ends up as snoop.
+    /// Like [`Sidecar::start`], with a command that ends by executing snoop.
     pub fn start_by(mut command: Command, flags: &[&str], report: &Path) -> Sidecar {
         let mut child = command
             .args(flags)
@@ -323,7 +323,7 @@ impl Sidecar {
         Sidecar { child, log, port }
     }
 
-    /// A field of its /proc/PID/status.
+    /// Returns a field of its /proc/PID/status.
     pub fn status(&self, key: &str) -> String {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let mut lines = status.lines();
@@ -331,12 +331,12 @@ impl Sidecar {
         value.unwrap().trim().into()
     }
 
-    /// The BPF maps it holds: id, and the bytes that the kernel accounts.
+    /// Returns the BPF maps that it holds: the id, and the bytes that the kernel accounts.
     pub fn maps(&self) -> BTreeMap<u64, u64> {
         let directory = format!("/proc/{}/fdinfo", self.child.id());
         let mut maps = BTreeMap::new();
         for file in fs::read_dir(directory).unwrap().flatten() {
-            // It may be closed by now.
+            // The descriptor may be closed by now.
             let text = fs::read_to_string(file.path()).unwrap_or_default();
             let number = |key: &str| {
                 let value = text.lines().find_map(|line| line.strip_prefix(key));
@@ -349,7 +349,7 @@ impl Sidecar {
         maps
     }
 
-    /// strace, attached to it: what it injects into a syscall happens from now on.
+    /// Attaches strace to it, which changes the results of a syscall from now on.
     pub fn inject(&self, syscall: &str, what: &str) -> Child {
         let strace = Command::new("strace")
             .args(["--quiet=all", "-o", "/dev/null"])
@@ -364,13 +364,13 @@ impl Sidecar {
         strace
     }
 
-    /// Sends the signal; answers what was logged after the first line, levels and messages.
+    /// Sends the signal and waits for the end. Returns the level and the message of each log line after the first.
     pub fn stop(self, name: &str) -> Vec<(String, String)> {
         signal(&self.child, name);
         self.ended()
     }
 
-    /// The same for a snoop that the process we started has as its child, and waits for.
+    /// Like [`Sidecar::stop`], for a snoop that is a child of the process that was started.
     pub fn stop_child(self, name: &str) -> Vec<(String, String)> {
         let parent = self.child.id().to_string();
         let status = Command::new("pkill")
@@ -390,7 +390,7 @@ impl Sidecar {
 }
 
 impl Sidecar {
-    /// Waits until it ends by itself; returns the exit status and all that it said after the first line.
+    /// Waits until it ends by itself. Returns the exit status and the log after the first line.
     pub fn wait(mut self) -> (Option<i32>, String) {
         let status = self.child.wait().unwrap();
         let mut rest = String::new();
@@ -401,12 +401,12 @@ impl Sidecar {
 
 impl Drop for Sidecar {
     fn drop(&mut self) {
-        // After a failure; it has ended otherwise.
+        // The process is still running only after a failure.
         let _ = self.child.kill();
     }
 }
 
-/// Sends bytes and reads until the other side closes.
+/// Sends bytes, and returns what arrives until the other side closes.
 pub fn exchange(port: u16, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream
@@ -418,7 +418,7 @@ pub fn exchange(port: u16, bytes: &[u8]) -> String {
     String::from_utf8(answer).unwrap()
 }
 
-/// Head and body of the answer to one GET.
+/// Returns the head and the body of the response to a GET request.
 pub fn get(port: u16, path: &str) -> (String, String) {
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     let answer = exchange(port, request.as_bytes());
@@ -432,7 +432,7 @@ pub fn status(head: &str) -> u16 {
     head.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
-/// The series of /metrics, with labels as part of the name.
+/// Returns the series of /metrics by name, with the labels as part of the name.
 pub fn metrics(port: u16) -> BTreeMap<String, f64> {
     let (head, body) = get(port, "/metrics");
     assert_eq!(status(&head), 200);
@@ -447,7 +447,7 @@ pub fn metrics(port: u16) -> BTreeMap<String, f64> {
         .collect()
 }
 
-/// Level and message of a line that snoop logged.
+/// Returns the level and the message of a log line.
 pub fn log_line(line: &str) -> (String, String) {
     let json: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
     let text = |key: &str| json[key].as_str().unwrap().to_string();

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-/// Symlinks that are followed before the kernel gives up: path_resolution(7).
+/// The number of symlinks that the kernel follows before it gives up: path_resolution(7).
 const LINKS_MAX: usize = 40;
 
 pub const SLOTS: usize = 2;
@@ -12,9 +12,9 @@ pub const WORKERS: usize = 8;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Content {
     Data,
-    /// A program that ends at once.
+    /// A program that exits at once.
     Program,
-    /// A program that the file of this name interprets.
+    /// A script whose interpreter is the file of this name.
     Script(String),
 }
 
@@ -28,7 +28,7 @@ enum Node {
     File(Content),
 }
 
-/// The directories of one process, or of several that share them.
+/// The working directory and the root directory of a process, or of several that share them.
 #[derive(Clone, Copy, Debug)]
 struct Fs {
     root: usize,
@@ -41,7 +41,7 @@ struct Worker {
     slots: [Option<usize>; SLOTS],
 }
 
-/// Where a relative path starts.
+/// The directory that a relative path starts from.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum From {
     Cwd,
@@ -75,7 +75,7 @@ pub enum Call {
     Execute(String),
 }
 
-/// Why a call is not made: the kernel refuses it, or the model does not say what happens.
+/// Why a call has no effect in the model: the kernel refuses it, or the model does not know its effect.
 #[derive(Debug, PartialEq)]
 pub enum Stop {
     Fails,
@@ -84,11 +84,11 @@ pub enum Stop {
 
 type Result<T> = std::result::Result<T, Stop>;
 
-/// What a path led to.
+/// The result of resolving a path.
 struct Found {
-    /// None if only the last name is missing.
+    /// The node; `None` if only the last name does not exist.
     node: Option<usize>,
-    /// The directory that holds it, and its name there.
+    /// The directory that contains it, and its name there.
     directory: usize,
     name: String,
 }
@@ -100,14 +100,14 @@ pub struct World {
     workers: Vec<Worker>,
     /// The path of the topmost directory.
     top: String,
-    /// Paths that the calls made so far have used.
+    /// The paths that the calls so far have used.
     pub used: Vec<String>,
 }
 
 const TOP: usize = 0;
 
 impl World {
-    /// An empty directory with that absolute path, and worker 0 in it.
+    /// Creates an empty world: a directory with this absolute path, and worker 0 in it.
     pub fn new(top: &str) -> World {
         World {
             nodes: vec![Node::Directory {
@@ -150,7 +150,7 @@ impl World {
         matches!(self.nodes[node], Node::Directory { .. })
     }
 
-    /// The root directory of a worker; `None` is the machine's, above everything here.
+    /// Returns the root directory of a worker. `None` is the root of the machine, which is above the model.
     fn root_of(&self, worker: usize) -> Option<usize> {
         let root = self.fs[self.workers[worker].fs].root;
         (root != usize::MAX).then_some(root)
@@ -176,7 +176,7 @@ impl World {
         of_fs.into_iter().any(|id| id == directory) || of_slots.any(|slot| slot == Some(directory))
     }
 
-    /// The directory that a path is relative to. An absolute one does not look at it.
+    /// Returns the directory that a path is relative to. For an absolute path it does not matter.
     fn start(&self, worker: usize, from: From, path: &str) -> Result<usize> {
         match from {
             _ if path.starts_with('/') => Ok(TOP),
@@ -185,7 +185,7 @@ impl World {
         }
     }
 
-    /// Where an absolute path starts, and the rest of it.
+    /// Returns the directory in which an absolute path starts, and the rest of the path.
     fn absolute<'a>(&self, root: Option<usize>, path: &'a str) -> Result<(usize, &'a str)> {
         match root {
             Some(root) => Ok((root, path)),
@@ -244,7 +244,7 @@ impl World {
                     let found = self.find_name(at, root, name, follow, links)?;
                     if is_last {
                         let is_directory = found.node.map(|id| self.is_directory(id));
-                        // What a link that dangles names may be created.
+                        // The target of a dangling symlink may be created.
                         return match is_directory == Some(true) || !must_be_directory {
                             true => Ok(found),
                             false => Err(Stop::Fails),
@@ -291,7 +291,7 @@ impl World {
         })
     }
 
-    /// The real path of what was found.
+    /// Returns the real path of the node that was found.
     fn real(&self, found: &Found) -> String {
         match found.name.is_empty() {
             true => self.path_of(found.directory),
@@ -302,8 +302,8 @@ impl World {
         }
     }
 
-    /// The name by which a path asks: absolute, `.` and what `..` takes away left out. `None` where a `..` follows a name,
-    /// because only links tell where that leads.
+    /// Returns the requested path, made absolute and without `.` and leading `..`. `None` if a `..` follows a name,
+    /// because it depends on symlinks where that leads.
     fn requested(&self, start: usize, root: Option<usize>, path: &str) -> Result<Option<String>> {
         let (mut at, rest) = match path.starts_with('/') {
             true => self.absolute(root, path)?,
@@ -323,8 +323,8 @@ impl World {
         ))
     }
 
-    /// Makes the call. An error says that it does not succeed, or that this model does not know what it does: then nothing
-    /// has changed.
+    /// Makes the call. An error says that the call fails or that the model does not know its effect. Then nothing has
+    /// changed.
     pub fn make(&mut self, worker: usize, call: &Call) -> Result<()> {
         let fs = self.workers[worker].fs;
         match call {
@@ -386,7 +386,7 @@ impl World {
     }
 
     fn open_in_root(&mut self, worker: usize, from: From, path: &str) -> Result<()> {
-        // The descriptor is the root, so that an absolute path needs it too.
+        // The descriptor is the root, so an absolute path needs it too.
         let start = self.start(worker, from, "")?;
         let found = self.find(start, Some(start), path, true)?;
         found.node.ok_or(Stop::Fails)?;
@@ -471,7 +471,7 @@ impl World {
         Err(Stop::Fails)
     }
 
-    /// How many workers there are.
+    /// Returns the number of workers.
     pub fn workers(&self) -> usize {
         self.workers.len()
     }
@@ -480,7 +480,7 @@ impl World {
         if self.workers.len() == WORKERS {
             return Err(Stop::Unknown);
         }
-        // It keeps no directories open yet.
+        // The new worker has no directories open yet.
         let slots = [None; SLOTS];
         self.workers.push(Worker { fs, slots });
         Ok(())
@@ -522,11 +522,11 @@ impl World {
         self.use_name(worker, from, path)
     }
 
-    /// The place of a name that is made, moved or removed: links in it are followed, but for the last name.
+    /// Returns the place of a name that is created, moved or removed. Symlinks are followed, except the last name.
     fn place(&self, worker: usize, from: From, path: &str) -> Result<Found> {
         let last = path.rsplit('/').next().unwrap_or_default();
         if matches!(last, "" | "." | "..") {
-            // Refused in one way or another, which depends on the call.
+            // The kernel refuses this; the error depends on the call.
             return Err(Stop::Unknown);
         }
         let start = self.start(worker, from, path)?;
@@ -538,7 +538,7 @@ impl World {
         let node = old_found.node.ok_or(Stop::Fails)?;
         let new_found = self.place(worker, from, new)?;
         if new_found.node == Some(node) {
-            // Two names of one file, or the same name: nothing happens, successfully.
+            // With two names of one file, or the same name twice, rename succeeds and does nothing.
             self.use_name(worker, from, old)?;
             return self.use_name(worker, from, new);
         }
@@ -576,7 +576,7 @@ impl World {
         let interpreter = match &self.nodes[node] {
             Node::File(Content::Program) => None,
             Node::File(Content::Script(interpreter)) if depth == 0 => Some(interpreter.clone()),
-            // Scripts that interpret scripts; the shell's rules for files without a header.
+            // The model covers neither scripts that interpret scripts nor the shell's rules for files without a header.
             Node::File(_) => return Err(Stop::Unknown),
             _ => return Err(Stop::Fails),
         };
@@ -595,8 +595,7 @@ impl World {
 }
 
 impl Call {
-    /// The line that tests/helper/generated.c reads.
-    /// A worker that it starts has the number `new`.
+    /// Returns the call as a line for tests/helper/generated.c. A worker that the call starts has the number `new`.
     pub fn line(&self, worker: usize, new: usize) -> String {
         let from = |from: &From| match from {
             From::Cwd => "-".into(),
