@@ -323,10 +323,12 @@ fn closure(verb: &'static Verb, words: Words, _: Environment) -> Result<Command>
         }
         (false, format) => format,
     };
+    let with_runtime = values.parsed("runtime", "a yes or no", "true or false", values::boolean)?;
     Ok(Command::Closure(Closure {
         root,
         reports,
         format,
+        with_runtime,
     }))
 }
 

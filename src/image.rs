@@ -4,6 +4,7 @@
 
 pub mod closure;
 pub mod packages;
+pub mod runtime;
 pub mod unused;
 
 use crate::error::{Error, Result};
@@ -117,6 +118,22 @@ pub trait View {
         // Most of them are in the set already.
         needed.extend(walk.visited);
         Ok(walk.end)
+    }
+
+    /// Adds every path that `path` needs, if it leads to something that is there. Returns what it leads to.
+    fn follow_if_there(&mut self, path: &[u8], needed: &mut Paths) -> Result<Option<Vec<u8>>>
+    where
+        Self: Sized,
+    {
+        let walk = walk(self, path)?;
+        let target = match walk.end {
+            End::Exists => walk.visited.last().cloned(),
+            _ => None,
+        };
+        if target.is_some() {
+            needed.extend(walk.visited);
+        }
+        Ok(target)
     }
 
     /// Returns the path under which [`Image::entries`] lists the file that `path` names. It has no symlink on the way.

@@ -103,7 +103,7 @@ impl Slim {
         let mut keep = Keep::new(&mut layers);
         let used = closure::needed(keep.layers, listed)?;
         keep.paths(&used, Why::Used);
-        keep.container(&image.config["config"], &contents)?;
+        keep.container(&image.config["config"], &listed.mounts, &contents)?;
         for pattern in patterns {
             keep.asked(pattern)?;
         }

@@ -126,6 +126,42 @@ fn one_path_per_line() {
     assert_eq!(files, expected);
 }
 
+/// What a container runtime reads and mounts by itself is in no report.
+#[test]
+fn what_a_runtime_needs_is_listed() {
+    let (_keep, root, report) = image();
+    for path in ["run/etc/passwd", "data/volume/file"] {
+        fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
+        fs::write(root.join(path), "x").unwrap();
+    }
+    symlink("../run/etc/passwd", root.join("etc/passwd")).unwrap();
+    symlink("none", root.join("etc/group")).unwrap();
+    fs::create_dir(root.join("proc")).unwrap();
+    fs::create_dir(root.join("tmp")).unwrap();
+    let mounts =
+        json!([{"point": "/data/volume", "type": "ext4"}, {"point": "/none", "type": "ext4"}]);
+    let containers = json!([{"name": "a", "mounts": mounts, "files": ["/bin/app"]}]);
+    let text = json!({"schema": 1, "files": ["/bin/app"], "containers": containers, "complete": true, "missing": {}});
+    fs::write(&report, text.to_string()).unwrap();
+    let report = report.to_str().unwrap();
+    let used = ["bin", "usr", "usr/bin", "usr/bin/app"];
+    let mut all = [
+        &used[..],
+        &["data", "data/volume", "etc", "etc/passwd", "proc", "tmp"],
+        &["run", "run/etc", "run/etc/passwd"],
+    ]
+    .concat();
+    all.sort_unstable();
+    for (words, expected) in [
+        (&[report][..], &all[..]),
+        (&["-runtime", report], &all),
+        (&["-runtime=false", report], &used),
+    ] {
+        let listed = printed(tool("closure", &root, words));
+        assert_eq!(listed.lines().collect::<Vec<_>>(), expected, "{words:?}");
+    }
+}
+
 /// tar and rsync, called as in the README, and cpio read the list and create the same image. tar and rsync keep file
 /// capabilities; the format of cpio has no place for them.
 #[test]

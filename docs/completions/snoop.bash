@@ -13,7 +13,7 @@ _snoop() {
 	case $command in
 	run) flags="-report -resume -interval -exclude -max-unique-files -buffer -metrics-addr -log-level -container-id -image -image-digest -pod-name -namespace -labels" ;;
 	health) flags="-metrics-addr" ;;
-	closure) flags="-root -0 -format" ;;
+	closure) flags="-root -0 -format -runtime" ;;
 	unused) flags="-root -paths -json" ;;
 	slim) flags="-o -tag -image -platform -keep -keep-from -incomplete -any-image -squash -max-size -json" ;;
 	check) flags= ;;

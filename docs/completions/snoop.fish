@@ -46,6 +46,7 @@ complete -c snoop -n "__fish_seen_subcommand_from health" -o metrics-addr -x -d 
 complete -c snoop -n "__fish_seen_subcommand_from closure" -o root -x -a '(__fish_complete_directories)' -d 'the directory into which the image was unpacked; required'
 complete -c snoop -n "__fish_seen_subcommand_from closure" -o 0 -d 'end each path with a NUL instead of a newline'
 complete -c snoop -n "__fish_seen_subcommand_from closure" -o format -x -a 'paths absolute creport' -d 'paths (from DIR), absolute (from the image\'s root) or creport (JSON for image minifiers)'
+complete -c snoop -n "__fish_seen_subcommand_from closure" -o runtime -a 'true false' -d 'add what a container runtime reads and mounts by itself, as far as DIR has it'
 complete -c snoop -n "__fish_seen_subcommand_from unused" -o root -x -a '(__fish_complete_directories)' -d 'the directory into which the image was unpacked; required'
 complete -c snoop -n "__fish_seen_subcommand_from unused" -o paths -d 'print every unused path instead of a summary'
 complete -c snoop -n "__fish_seen_subcommand_from unused" -o json -d 'print everything as JSON instead of a summary'

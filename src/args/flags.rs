@@ -307,6 +307,18 @@ pub static FLAGS: &[Flag] = &[
         verbs: &[CLOSURE],
     },
     Flag {
+        name: "runtime",
+        value: "BOOL",
+        kind: Kind::Bool,
+        default: "true",
+        run_default: None,
+        summary: "add what a container runtime reads and mounts by itself, as far as DIR has it",
+        details: "These are `/etc/passwd` and `/etc/group`; `/proc`, `/sys`, `/dev`, `/etc/hosts`, `/etc/hostname`, \
+            `/etc/resolv.conf` and the mount points in the reports; and `/tmp`",
+        section: Section::Closure,
+        verbs: &[CLOSURE],
+    },
+    Flag {
         name: "paths",
         value: "",
         kind: Kind::Switch,

@@ -387,6 +387,7 @@ fn commands_for_images() {
         root: "/d".into(),
         reports: vec!["a".into(), "b".into()],
         format: Format::Nul,
+        with_runtime: true,
     };
     assert_eq!(parsed(&words, &[]).unwrap(), Command::Closure(expected));
     let expected = Unused {

@@ -2,7 +2,7 @@
 //! `snoop closure`: every path that an image needs for what reports list.
 
 use crate::error::{Error, Result, cannot};
-use crate::image::{End, Image, Paths, View};
+use crate::image::{End, Image, Paths, View, runtime};
 use crate::report::reader::FileLists;
 use crate::report::schema::encode_name;
 use std::ffi::OsString;
@@ -14,6 +14,8 @@ pub struct Closure {
     pub root: PathBuf,
     pub reports: Vec<OsString>,
     pub format: Format,
+    /// Add what a container runtime reads and mounts by itself.
+    pub with_runtime: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -112,7 +114,11 @@ impl Closure {
     /// Prints the paths, each behind its parent directory.
     pub fn print(&self, out: &mut impl Write) -> Result<()> {
         let listed = FileLists::read(&self.reports)?;
-        let needed = needed(&mut Image::open(&self.root)?, &listed)?;
+        let mut image = Image::open(&self.root)?;
+        let mut needed = needed(&mut image, &listed)?;
+        if self.with_runtime {
+            needed.extend(runtime::needed(&mut image, &listed.mounts)?);
+        }
         let mut paths: Vec<_> = needed.iter().map(Vec::as_slice).collect();
         paths.sort_unstable();
         if matches!(self.format, Format::Lines | Format::Absolute) {

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Reads whole reports for their lists of files, as `snoop closure` and `snoop unused` need them.
+//! Reads reports for their lists of files, as `snoop closure`, `snoop unused` and `snoop slim` need them. The text of a report
+//! is never whole in memory.
 
-use crate::archive::digest::Digest;
+use crate::archive::digest::{Digest, Hashing};
 use crate::error::{Error, Result};
+use crate::report::scan::{self, Owner};
 use crate::report::schema::{SCHEMA, decode_name, field};
 use serde_json::Value;
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
 
 /// A set of absolute paths inside an image.
 pub type Paths = HashSet<Vec<u8>>;
@@ -18,6 +19,8 @@ pub type Paths = HashSet<Vec<u8>>;
 #[derive(Default)]
 pub struct FileLists {
     pub files: Paths,
+    /// The mount points of the containers.
+    pub mounts: Paths,
     /// Whether a container was already running when tracing began. Of the files that it had open then, only the real
     /// paths are listed.
     pub late: bool,
@@ -37,15 +40,13 @@ impl FileLists {
             let name = name.as_ref();
             let shown = name.to_string_lossy().into_owned();
             let wrong = |why: String| Error::usage(format!("{shown}: {why}"));
-            let bytes = if name == "-" {
-                let mut bytes = Vec::new();
-                io::stdin().read_to_end(&mut bytes).map(|_| bytes)
-            } else {
-                fs::read(Path::new(name))
+            let input: Box<dyn Read> = match name.as_encoded_bytes() {
+                b"-" => Box::new(io::stdin().lock()),
+                _ => Box::new(File::open(name).map_err(|e| wrong(e.to_string()))?),
             };
-            let bytes = bytes.map_err(|e| wrong(e.to_string()))?;
-            let missing = listed.add(&bytes).map_err(wrong)?;
-            listed.digests.push(Digest::of(&bytes));
+            let mut input = Hashing::new(input);
+            let missing = listed.add(&mut input).map_err(wrong)?;
+            listed.digests.push(input.digest());
             if let Some(missing) = missing {
                 listed.incomplete.push((shown, missing));
             }
@@ -54,15 +55,23 @@ impl FileLists {
     }
 
     /// Adds a report's files. Returns what the report says is missing. The error says why this is not a report.
-    pub fn add(&mut self, bytes: &[u8]) -> std::result::Result<Option<String>, String> {
-        let report = report(bytes)?;
-        let files = report[field::FILES].as_array();
-        let files = files.ok_or("it has no list of files")?;
-        for file in files {
-            self.files.insert(path(file)?);
+    pub fn add(&mut self, report: &mut dyn Read) -> std::result::Result<Option<String>, String> {
+        let mut add = |of, path: &[u8]| {
+            if of == Owner::All {
+                self.files.insert(path.into());
+            }
+        };
+        let scanned = scan::scan(report, &mut add)?;
+        let report = self::report(scanned.head.as_bytes())?;
+        if !scanned.lists.iter().any(|list| list.of == Owner::All) {
+            return Err("it has no list of files".into());
         }
-        let mut containers = report[field::CONTAINERS].as_array().into_iter().flatten();
-        self.late |= containers.any(|container| container[field::ATTACHED_LATE] == true);
+        for container in report[field::CONTAINERS].as_array().into_iter().flatten() {
+            self.late |= container[field::ATTACHED_LATE] == true;
+            let mounts = container[field::MOUNTS].as_array().into_iter().flatten();
+            let points = mounts.filter_map(|mount| decode_name(mount[field::POINT].as_str()?));
+            self.mounts.extend(points);
+        }
         let image = report[field::IMAGE_DIGEST].as_str();
         self.image_digests.push(image.map(String::from));
         let complete = report[field::COMPLETE] == true;
@@ -113,7 +122,8 @@ mod tests {
     use super::*;
 
     fn refused(report: &str) -> String {
-        FileLists::default().add(report.as_bytes()).unwrap_err()
+        let mut report = report.as_bytes();
+        FileLists::default().add(&mut report).unwrap_err()
     }
 
     #[test]
@@ -126,7 +136,7 @@ mod tests {
             ("[1]", "no schema"),
             (r#"{"schema":2,"files":[]}"#, "its schema is 2"),
             (r#"{"schema":1}"#, "no list of files"),
-            (r#"{"schema":1,"files":[7]}"#, "lists 7"),
+            (r#"{"schema":1,"files":[7]}"#, "holds something else"),
             (r#"{"schema":1,"files":["/\u0000zz"]}"#, "not a name"),
             (r#"{"schema":1,"files":["/a/../b"]}"#, "/a/../b"),
             (r#"{"schema":1,"files":["a"]}"#, "\"a\""),
@@ -140,12 +150,17 @@ mod tests {
     #[test]
     fn several_reports_become_one_set() {
         let mut listed = FileLists::default();
-        let whole = br#"{"schema":1,"files":["/a","/b"],"complete":true,"missing":{}}"#;
-        assert_eq!(listed.add(whole), Ok(None));
+        let whole = br#"{"schema":1,"files":["/a","/b"],"complete":true,"missing":{},
+            "containers":[{"mounts":[{"point":"/data","type":"ext4"}],"files":["/a"]}]}"#;
+        assert_eq!(listed.add(&mut &whole[..]), Ok(None));
         let part = br#"{"schema":1,"files":["/","/b","/c\u0000ff"],"complete":false,"missing":{"buffer_full":3}}"#;
-        assert_eq!(listed.add(part), Ok(Some(r#"{"buffer_full":3}"#.into())));
+        assert_eq!(
+            listed.add(&mut &part[..]),
+            Ok(Some(r#"{"buffer_full":3}"#.into()))
+        );
         let mut files: Vec<_> = listed.files.into_iter().collect();
         files.sort();
         assert_eq!(files, [&b"/"[..], b"/a", b"/b", b"/c\xff"]);
+        assert_eq!(listed.mounts, Paths::from([b"/data".to_vec()]));
     }
 }

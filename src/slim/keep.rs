@@ -2,7 +2,7 @@
 //! What of the image stays: what the reports list, what runs the container, and what the user asks for.
 
 use crate::error::{Error, Result};
-use crate::image::View;
+use crate::image::{View, runtime};
 use crate::report::reader::Paths;
 use crate::report::schema::encode_name;
 use crate::slim::layers::{Id, Item, Layers, ROOT, What};
@@ -63,15 +63,6 @@ impl Why {
     }
 }
 
-/// Where engines and the kubelet mount something.
-const MOUNT_POINTS: [&str; 6] = [
-    "/proc",
-    "/sys",
-    "/dev",
-    "/etc/hosts",
-    "/etc/hostname",
-    "/etc/resolv.conf",
-];
 /// Where programs expect to be able to write.
 const WRITABLE: [&str; 12] = [
     "/tmp",
@@ -148,12 +139,9 @@ impl Keep<'_> {
     /// Keeps a path, with the symlinks on its way and what they lead to. Returns where they end, if that is there.
     pub fn path(&mut self, path: &[u8], why: Why) -> Result<Option<Id>> {
         let mut needed = Paths::default();
-        self.layers.follow(path, &mut needed)?;
-        let Some(target) = self.layers.target(path)? else {
-            return Ok(None);
-        };
+        let target = self.layers.follow_if_there(path, &mut needed)?;
         self.paths(&needed, why);
-        Ok(self.layers.find(&target))
+        Ok(target.and_then(|target| self.layers.find(&target)))
     }
 
     /// Keeps a place and all that lies in it.
@@ -199,15 +187,16 @@ impl Keep<'_> {
     }
 
     /// Keeps what makes a container of the image: its programs, its user, and what is mounted or written to.
-    pub fn container(&mut self, config: &Value, contents: &Contents) -> Result<()> {
+    /// Further mount points are those that reports name.
+    pub fn container(&mut self, config: &Value, mounts: &Paths, contents: &Contents) -> Result<()> {
         self.programs(config)?;
         self.user(config, contents)?;
         if let Some(directory) = config["WorkingDir"].as_str() {
             self.path(directory.as_bytes(), Why::Configuration)?;
         }
-        let volumes = config["Volumes"].as_object().into_iter().flatten();
-        let volumes = volumes.map(|(path, _)| path.as_str());
-        for path in MOUNT_POINTS.into_iter().chain(volumes) {
+        let needed = runtime::mount_points(self.layers, mounts)?;
+        self.paths(&needed, Why::MountPoint);
+        for (path, _) in config["Volumes"].as_object().into_iter().flatten() {
             self.path(path.as_bytes(), Why::MountPoint)?;
         }
         for path in WRITABLE {
@@ -286,8 +275,8 @@ impl Keep<'_> {
 
     /// Keeps what a name or number of a user is looked up in, and the user's home directory.
     fn user(&mut self, config: &Value, contents: &Contents) -> Result<()> {
-        let passwd = self.path(b"/etc/passwd", Why::Configuration)?;
-        self.path(b"/etc/group", Why::Configuration)?;
+        let passwd = self.path(runtime::PASSWD.as_bytes(), Why::Configuration)?;
+        self.path(runtime::GROUP.as_bytes(), Why::Configuration)?;
         let user = config["User"].as_str().unwrap_or_default();
         let user = user.split(':').next().unwrap_or_default();
         let user = if user.is_empty() { "0" } else { user };
@@ -489,7 +478,9 @@ mod tests {
             let passwd = keep.layers.find(b"/etc/passwd").unwrap();
             let item = keep.layers.visible(passwd).unwrap();
             let text = b"root:x:0:0::/root:/bin/sh\napp:x:7:7::/srv/home:\n".to_vec();
-            keep.container(&config, &[(item, text)].into()).unwrap();
+            let mounts = Paths::from([b"/srv/data/a.txt".to_vec(), b"/none".to_vec()]);
+            keep.container(&config, &mounts, &[(item, text)].into())
+                .unwrap();
         });
         let expected = [
             "/bin",
@@ -499,6 +490,7 @@ mod tests {
             "/opt/run.sh",
             "/srv",
             "/srv/data",
+            "/srv/data/a.txt",
             "/srv/data/b",
             "/srv/home",
             "/tmp",
