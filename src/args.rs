@@ -357,7 +357,7 @@ fn slim(verb: &'static Verb, words: Words, _: Environment) -> Result<Command> {
     }
     let values = Values::read(verb, flags, &|_| None)?;
     let mut words = words.into_iter();
-    let (output, image) = (values.get("o"), words.next());
+    let (output, sbom, image) = (values.get("o"), values.get("sbom"), words.next());
     let (Some(image), false, true) = (image, output.is_empty(), words.len() > 0) else {
         let usage = verb.usage();
         return Err(Error::usage(format!(
@@ -394,6 +394,7 @@ fn slim(verb: &'static Verb, words: Words, _: Environment) -> Result<Command> {
         takes_other_image: values.is_given("any-image"),
         is_squashed: values.is_given("squash"),
         max_size,
+        sbom: (!sbom.is_empty()).then(|| sbom.into()),
         is_json: values.is_given("json"),
     }))
 }

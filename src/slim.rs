@@ -6,10 +6,12 @@
 
 pub mod input;
 pub mod keep;
+mod languages;
 pub mod layers;
 mod output;
 mod plan;
 mod progress;
+mod sbom;
 mod scanners;
 mod summary;
 mod write;
@@ -24,9 +26,10 @@ use crate::report::reader::FileLists;
 use input::{BUFFER, Found, Input, Layer};
 use keep::{Contents, Keep, Why};
 use layers::{Layers, New};
-use output::Output;
+use output::{Output, Pending};
 use plan::Plan;
 use progress::Progress;
+use sbom::Sbom;
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, BufReader, Read};
@@ -57,11 +60,13 @@ pub struct Slim {
     pub is_squashed: bool,
     /// The bytes that all layers may have, decompressed.
     pub max_size: u64,
+    /// Where the list of packages goes.
+    pub sbom: Option<PathBuf>,
     /// Print what was done as JSON.
     pub is_json: bool,
 }
 
-/// Files that are looked into, all together: data bases of packages.
+/// What is remembered of the files that are looked into, all together: databases of packages.
 const CONTENTS_MAX: u64 = 128 << 20;
 
 impl Slim {
@@ -75,6 +80,10 @@ impl Slim {
             false => output::directory_of(Path::new(&self.output)).into(),
         };
         let mut output = Output::create(&self.output, &directory)?;
+        let mut sbom = match &self.sbom {
+            Some(path) => Some(Pending::create("sbom", path)?),
+            None => None,
+        };
         let progress = Rc::new(Progress::on_terminal());
         let input = Input::open(&self.image, &directory, self.max_size, progress.clone())?;
         let images = input.images()?;
@@ -85,10 +94,13 @@ impl Slim {
         for layer in image.layers.iter().chain(&image.layers) {
             progress.expect(layer.content.len());
         }
-        let done = self.make(&image, &listed, &patterns, &mut output);
+        let done = self.make(&image, &listed, &patterns, &mut output, &mut sbom);
         progress.clear();
         let mut summary = done?;
         summary.archive_bytes = output.finish()?;
+        if let Some(sbom) = sbom {
+            sbom.finish()?;
+        }
         summary.tell(self.is_json, self.output == "-")
     }
 
@@ -98,8 +110,10 @@ impl Slim {
         listed: &FileLists,
         patterns: &[Vec<u8>],
         output: &mut Output,
+        sbom: &mut Option<Pending>,
     ) -> Result<Summary> {
-        let (mut layers, contents) = read(image, self.max_size)?;
+        let with_packages = sbom.is_some();
+        let (mut layers, contents) = read(image, self.max_size, with_packages)?;
         let mut keep = Keep::new(&mut layers);
         let used = closure::needed(keep.layers, listed)?;
         keep.paths(&used, Why::Used);
@@ -107,8 +121,18 @@ impl Slim {
         for pattern in patterns {
             keep.asked(pattern)?;
         }
-        keep.scanners(&contents)?;
+        let inventory = scanners::keep(&mut keep, &contents, with_packages)?;
         drop(contents);
+        if let Some(file) = sbom {
+            let sbom = Sbom {
+                image,
+                layers: keep.layers,
+                inventory: &inventory,
+                reports: &listed.digests,
+                is_complete: listed.incomplete.is_empty(),
+            };
+            file.write(format!("{:#}\n", sbom.document()).as_bytes())?;
+        }
         let plan = Plan::new(&keep, self.is_squashed);
         write::image(
             image,
@@ -178,14 +202,6 @@ impl Slim {
     }
 }
 
-/// How much more may be read.
-struct Left {
-    /// Of all layers.
-    content: u64,
-    /// Of the files that are looked into.
-    read: u64,
-}
-
 /// A stream that may have so many bytes.
 struct Limited<R> {
     inner: R,
@@ -206,18 +222,20 @@ impl<R: Read> Read for Limited<R> {
 }
 
 /// Reads all layers: their names, the contents that are looked into, and their digests.
-fn read(image: &Found, max_size: u64) -> Result<(Layers, Contents)> {
-    let (mut layers, mut contents) = (Layers::default(), Contents::default());
-    let mut left = Left {
-        content: max_size,
-        read: CONTENTS_MAX,
+fn read(image: &Found, max_size: u64, with_packages: bool) -> Result<(Layers, Contents)> {
+    let mut reading = Reading {
+        layers: Layers::default(),
+        contents: Contents::default(),
+        content_left: max_size,
+        text_left: CONTENTS_MAX,
+        with_packages,
     };
     for layer in &image.layers {
-        layers.begin_layer();
-        let read = read_layer(layer, &mut layers, &mut contents, &mut left);
+        reading.layers.begin_layer();
+        let read = reading.layer(layer);
         read.map_err(|e| Error::failed(format!("layer {}: {e}", layer.diff_id)))?;
     }
-    Ok((layers, contents))
+    Ok((reading.layers, reading.contents))
 }
 
 /// Why a layer cannot be read.
@@ -228,76 +246,85 @@ fn unreadable(e: io::Error) -> Error {
     })
 }
 
-fn read_layer(
-    layer: &Layer,
-    layers: &mut Layers,
-    contents: &mut Contents,
-    left: &mut Left,
-) -> Result<()> {
-    let mut raw = Hashing::new(layer.content.clone());
-    let compression = layer.compression().map_err(unreadable)?;
-    let decoded: Box<dyn Read> = match compression {
-        // Its content is all there is to hash.
-        Compression::None => {
-            let content = layer.content.clone();
-            Box::new(BufReader::with_capacity(BUFFER, content))
-        }
-        _ => {
-            let input = BufReader::with_capacity(BUFFER, &mut raw);
-            Box::new(Decoder::new(input).map_err(unreadable)?)
-        }
-    };
-    let mut hashing = Hashing::new(Limited {
-        inner: decoded,
-        left: left.content,
-    });
-    read_entries(&mut hashing, layers, contents, &mut left.read)?;
-    // What stands behind the end of the archive counts too.
-    io::copy(&mut hashing, &mut io::sink()).map_err(unreadable)?;
-    left.content = hashing.inner.left;
-    let digest = hashing.digest();
-    drop(hashing);
-    if digest != layer.diff_id {
-        return Err(Error::failed(format!(
-            "it is damaged: its content's digest is {digest}"
-        )));
-    }
-    let stated = match compression {
-        Compression::None => (digest, layer.digest),
-        _ => (raw.digest(), layer.digest),
-    };
-    match stated {
-        (digest, Some(stated)) if digest != stated => {
-            Err(input::damaged(&stated.to_string(), &digest))
-        }
-        _ => Ok(()),
-    }
+/// The first reading of the layers.
+struct Reading {
+    layers: Layers,
+    contents: Contents,
+    /// How many more bytes the layers may have.
+    content_left: u64,
+    /// How many more bytes of files may be remembered.
+    text_left: u64,
+    /// The names and versions of packages are asked for.
+    with_packages: bool,
 }
 
-/// Reads what a layer consists of, decompressed. The contents that are looked into may have `left` bytes more.
-fn read_entries(
-    archive: &mut dyn Skip,
-    layers: &mut Layers,
-    contents: &mut Contents,
-    left: &mut u64,
-) -> Result<()> {
-    let mut reader = Reader::new(archive);
-    while let Some(entry) = reader.next_entry().map_err(unreadable)? {
-        let item = layers.add(&New {
-            path: &entry.path,
-            kind: entry.kind,
-            link: &entry.link,
-            size: entry.size,
-        })?;
-        let is_plain = entry.kind == Kind::File && !entry.is_sparse();
-        if is_plain && scanners::is_read(&layers.path(layers.node_of(item))) {
-            let rest = left.checked_sub(entry.size);
-            *left =
-                rest.ok_or_else(|| Error::failed("the data bases of its packages are too large"))?;
-            let mut text = Vec::new();
-            reader.read_to_end(&mut text).map_err(unreadable)?;
-            contents.insert(item, text);
+impl Reading {
+    fn layer(&mut self, layer: &Layer) -> Result<()> {
+        let mut raw = Hashing::new(layer.content.clone());
+        let compression = layer.compression().map_err(unreadable)?;
+        let decoded: Box<dyn Read> = match compression {
+            // Its content is all there is to hash.
+            Compression::None => {
+                let content = layer.content.clone();
+                Box::new(BufReader::with_capacity(BUFFER, content))
+            }
+            _ => {
+                let input = BufReader::with_capacity(BUFFER, &mut raw);
+                Box::new(Decoder::new(input).map_err(unreadable)?)
+            }
+        };
+        let mut hashing = Hashing::new(Limited {
+            inner: decoded,
+            left: self.content_left,
+        });
+        self.entries(&mut hashing)?;
+        // What stands behind the end of the archive counts too.
+        io::copy(&mut hashing, &mut io::sink()).map_err(unreadable)?;
+        self.content_left = hashing.inner.left;
+        let digest = hashing.digest();
+        drop(hashing);
+        if digest != layer.diff_id {
+            return Err(Error::failed(format!(
+                "it is damaged: its content's digest is {digest}"
+            )));
+        }
+        let found = match compression {
+            Compression::None => digest,
+            _ => raw.digest(),
+        };
+        match layer.digest {
+            Some(stated) if stated != found => Err(input::damaged(&stated.to_string(), &found)),
+            _ => Ok(()),
         }
     }
-    Ok(())
+
+    /// Reads what a layer consists of, decompressed.
+    fn entries(&mut self, archive: &mut dyn Skip) -> Result<()> {
+        let mut reader = Reader::new(archive);
+        while let Some(entry) = reader.next_entry().map_err(unreadable)? {
+            let item = self.layers.add(&New {
+                path: &entry.path,
+                kind: entry.kind,
+                link: &entry.link,
+                size: entry.size,
+            })?;
+            if entry.kind != Kind::File || entry.is_sparse() {
+                continue;
+            }
+            let path = self.layers.path(self.layers.node_of(item));
+            if scanners::is_read(&path, self.with_packages) {
+                let too_large = || Error::failed("the databases of its packages are too large");
+                if entry.size > self.text_left {
+                    return Err(too_large());
+                }
+                let mut text = Vec::new();
+                reader.read_to_end(&mut text).map_err(unreadable)?;
+                let text = languages::gist(&path, text);
+                let left = self.text_left.checked_sub(text.len() as u64);
+                self.text_left = left.ok_or_else(too_large)?;
+                self.contents.insert(item, text);
+            }
+        }
+        Ok(())
+    }
 }

@@ -712,6 +712,147 @@ fn what_is_wrong_is_one_line_and_leaves_nothing() {
     );
 }
 
+/// Returns what is wrong with a bill of materials, by the schema of CycloneDX 1.6.
+fn sbom_faults(sbom: &[u8]) -> String {
+    let top = env!("CARGO_MANIFEST_DIR");
+    let path = format!("PYTHONPATH={top}/target/python");
+    let script = format!("{top}/tests/helper/sbom.py");
+    let words = ["env", &path, "/usr/bin/python3", &script];
+    String::from_utf8(through(&words, sbom)).unwrap()
+}
+
+/// Each package of the image, with its scope and the files of it that were used.
+#[test]
+fn the_list_of_packages_says_what_was_used() {
+    let status = "Package: libc6\nStatus: install ok installed\nArchitecture: amd64\nMulti-Arch: same\nVersion: 2.36-9+deb12u4\nSource: glibc\n\n\
+        Package: tool\nStatus: install ok installed\nArchitecture: all\nVersion: 1:2~rc1\nSource: tools (3)\n\n\
+        Package: removed\nStatus: deinstall ok config-files\nArchitecture: all\nVersion: 1\n\n\
+        Package: unlisted\nStatus: install ok installed\nArchitecture: all\nVersion: 1\n\n";
+    let files = [
+        ("etc/os-release", "ID=debian\nVERSION_ID=\"12\"\n"),
+        ("var/lib/dpkg/status", status),
+        (
+            "var/lib/dpkg/info/libc6:amd64.list",
+            "/.\n/lib\n/lib/libc.so.6\n/lib/libm.so.6\n",
+        ),
+        ("var/lib/dpkg/info/tool.list", "/bin\n/bin/tool\n"),
+        ("var/lib/dpkg/info/removed.list", "/etc/removed\n"),
+        ("usr/lib/libc.so.6", "c"),
+        ("usr/lib/libm.so.6", "m"),
+        ("bin/tool", "t"),
+        ("s/yaml/__init__.py", ""),
+        ("s/yaml/loader.py", ""),
+        (
+            "s/PyYAML-6.0.dist-info/METADATA",
+            "Metadata-Version: 2.1\nName: PyYAML\nVersion: 6.0\n\nLong text.\n",
+        ),
+        (
+            "s/PyYAML-6.0.dist-info/RECORD",
+            "yaml/__init__.py,,\nyaml/loader.py,,\nPyYAML-6.0.dist-info/METADATA,,\n",
+        ),
+        ("s/six.py", ""),
+        ("s/six-1.16.0.egg-info", "Name: six\nVersion: 1.16.0\n"),
+        (
+            "app/node_modules/@a/b/package.json",
+            r#"{"name": "@a/b", "version": "1.0.0-x+1"}"#,
+        ),
+        (
+            "app/node_modules/@a/b/node_modules/c/package.json",
+            r#"{"name": "c", "version": "3.0.0"}"#,
+        ),
+        ("app/node_modules/@a/b/node_modules/c/index.js", ""),
+        (
+            "app/node_modules/c/package.json",
+            r#"{"name": "c", "version": "3.0.0"}"#,
+        ),
+        ("app/package.json", r#"{"name": "app", "version": "0"}"#),
+        ("g/specifications/d-1.2.gemspec", ""),
+        ("g/gems/d-1.2/lib/d.rb", ""),
+    ];
+    let mut entries = vec!["lib -> usr/lib".to_string()];
+    entries.extend(files.map(|(path, content)| format!("{path}: {content}")));
+    let entries: Vec<_> = entries.iter().map(String::as_str).collect();
+    let layers = vec![layer(&entries), layer(&["var/lib/rpm/rpmdb.sqlite: x"])];
+    let work = Work::new();
+    work.write(
+        "app.tar",
+        &archive(&docker_members(&layers, &config(&layers))),
+    );
+    let used = [
+        "/lib/libc.so.6",
+        "/s/yaml/__init__.py",
+        "/g/gems/d-1.2/lib/d.rb",
+    ];
+    let module = "/app/node_modules/@a/b/node_modules/c/index.js";
+    work.report(&[&used[..], &[module]].concat());
+    let mut texts = Vec::new();
+    for words in [
+        &["-sbom=sbom.json", "app.tar", "report.json"][..],
+        &["-sbom", "sbom.json", "-squash", "app.tar", "report.json"],
+    ] {
+        work.made(words);
+        texts.push(fs::read_to_string(work.path("sbom.json")).unwrap());
+    }
+    assert!(texts[0] == texts[1]);
+    assert_eq!(sbom_faults(texts[0].as_bytes()), "");
+    let sbom: Value = serde_json::from_str(&texts[0]).unwrap();
+    let found = sbom["components"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|component| {
+            let scope = component["scope"].as_str().unwrap_or("none");
+            let occurrences = component["evidence"]["occurrences"].as_array();
+            let places = occurrences
+                .into_iter()
+                .flatten()
+                .map(|o| o["location"].as_str().unwrap());
+            let name = component["bom-ref"]
+                .as_str()
+                .or(component["name"].as_str())
+                .unwrap();
+            format!("{name} {scope} {}", places.collect::<Vec<_>>().join(" "))
+                .trim_end()
+                .to_string()
+        });
+    let mut found: Vec<_> = found.collect();
+    found.sort();
+    let expected = [
+        "debian none",
+        "pkg:deb/debian/libc6@2.36-9%2Bdeb12u4?arch=amd64&distro=debian-12&upstream=glibc required /usr/lib/libc.so.6",
+        "pkg:deb/debian/tool@1:2~rc1?arch=all&distro=debian-12&upstream=tools%403 excluded",
+        "pkg:deb/debian/unlisted@1?arch=all&distro=debian-12 none",
+        "pkg:gem/d@1.2 required /g/gems/d-1.2/lib/d.rb",
+        "pkg:npm/%40a/b@1.0.0-x%2B1 excluded",
+        "pkg:npm/c@3.0.0 required /app/node_modules/@a/b/node_modules/c/index.js",
+        "pkg:npm/c@3.0.0#2 excluded",
+        "pkg:pypi/pyyaml@6.0 required /s/yaml/__init__.py",
+        "pkg:pypi/six@1.16.0 excluded",
+    ];
+    assert_eq!(found, expected);
+    assert_eq!(sbom["compositions"][0]["aggregate"], "incomplete");
+    assert_eq!(sbom["metadata"]["component"]["name"], "app:1");
+
+    // What is not listed may have been used if a report lacks something.
+    let part =
+        json!({"schema": 1, "files": used, "complete": false, "missing": {"buffer_full": 2}});
+    work.write("part.json", part.to_string().as_bytes());
+    work.made(&["-incomplete", "-sbom=sbom.json", "app.tar", "part.json"]);
+    let text = fs::read_to_string(work.path("sbom.json")).unwrap();
+    assert!(text.contains("\"required\"") && !text.contains("\"excluded\""));
+    for word in ["-sbom=-", "-sbom=/", "-sbom=none/sbom.json"] {
+        let output = work.slim(&[word, "app.tar", "report.json"]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            output.status.code() == Some(2) && said.starts_with(&format!("snoop: {word}: ")),
+            "{said}"
+        );
+    }
+    // The check itself finds what is wrong.
+    let wrong = text.replace("\"required\"", "\"needed\"");
+    assert!(sbom_faults(wrong.as_bytes()).contains("needed"));
+}
+
 /// Entries of a layer in which nothing is there twice, and nothing is in what is no directory.
 fn random_layer() -> impl Strategy<Value = Vec<String>> {
     let name = || prop::sample::select(vec!["a", "b", "c"]);

@@ -15,7 +15,7 @@ _snoop() {
 	health) flags="-metrics-addr" ;;
 	closure) flags="-root -0 -format -runtime" ;;
 	unused) flags="-root -paths -json" ;;
-	slim) flags="-o -tag -image -platform -keep -keep-from -incomplete -any-image -squash -max-size -json" ;;
+	slim) flags="-o -tag -image -platform -keep -keep-from -incomplete -any-image -squash -max-size -sbom -json" ;;
 	check) flags= ;;
 	help) mapfile -t COMPREPLY < <(compgen -W "run check health closure unused slim help" -- "$word") && return ;;
 	*) flags="-cgroup -cgroups -report -resume -interval -exclude -max-unique-files -buffer -metrics-addr -log-level -container-id -image -image-digest -pod-name -namespace -labels" ;;

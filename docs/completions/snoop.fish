@@ -60,6 +60,7 @@ complete -c snoop -n "__fish_seen_subcommand_from slim" -o incomplete -d 'accept
 complete -c snoop -n "__fish_seen_subcommand_from slim" -o any-image -d 'accept reports whose image_digest is that of another image'
 complete -c snoop -n "__fish_seen_subcommand_from slim" -o squash -d 'merge all layers into one'
 complete -c snoop -n "__fish_seen_subcommand_from slim" -o max-size -x -d 'refuse an image whose layers are larger than this, such as 500M or 20G'
+complete -c snoop -n "__fish_seen_subcommand_from slim" -o sbom -r -F -d 'write the packages that were in the image as CycloneDX 1.6, with what was used of each'
 complete -c snoop -n "__fish_seen_subcommand_from slim" -o json -d 'print a summary as JSON'
 complete -c snoop -o help -d 'print the help'
 complete -c snoop -o version -d 'print the version'

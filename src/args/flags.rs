@@ -409,6 +409,14 @@ pub static FLAGS: &[Flag] = &[
             "",
         )
     },
+    slim(
+        "sbom",
+        "FILE",
+        Kind::File,
+        "write the packages that were in the image as CycloneDX 1.6, with what was used of each",
+        "The `scope` of a package is `required` if a file of it was used, else `excluded`; it is missing if nobody knows. \
+            `evidence.occurrences` has the files that were used",
+    ),
     slim("json", "", Kind::Switch, "print a summary as JSON", ""),
 ];
 

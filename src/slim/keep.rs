@@ -159,31 +159,16 @@ impl Keep<'_> {
         Ok(())
     }
 
-    /// Does something stay at a path that is no directory, nor a symlink to one? Symlinks on its way are followed.
-    pub fn keeps_file(&mut self, path: &[u8]) -> Result<bool> {
-        let located = self.layers.locate(path)?;
-        let node = located.and_then(|path| self.layers.find(&path));
-        if !node.is_some_and(|node| self.is_kept(node)) {
-            return Ok(false);
-        }
+    /// Finds what is at a path and is no directory, nor a symlink to one. Symlinks on its way are followed.
+    pub fn file_at(&mut self, path: &[u8]) -> Result<Option<Id>> {
+        let Some(located) = self.layers.locate(path)? else {
+            return Ok(None);
+        };
         let target = self.layers.target(path)?;
         let target = target.and_then(|path| self.layers.find(&path));
-        Ok(!target.is_some_and(|target| self.layers.is_directory(target)))
-    }
-
-    /// Does a file stay in that directory, at whatever depth?
-    pub fn keeps_file_in(&self, directory: Id) -> bool {
-        let mut todo = vec![directory];
-        while let Some(node) = todo.pop() {
-            for child in self.layers.children(node) {
-                match self.is_kept(child) {
-                    true if !self.layers.is_directory(child) => return true,
-                    true => todo.push(child),
-                    false => (),
-                }
-            }
-        }
-        false
+        let leads_to_directory = target.is_some_and(|target| self.layers.is_directory(target));
+        let node = self.layers.find(&located);
+        Ok(node.filter(|_| !leads_to_directory))
     }
 
     /// Keeps what makes a container of the image: its programs, its user, and what is mounted or written to.

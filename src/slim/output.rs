@@ -16,6 +16,37 @@ use std::path::{Path, PathBuf};
 
 const BUFFER: usize = 256 << 10;
 
+/// A file that has no name until it is whole.
+pub struct Pending {
+    file: File,
+    path: PathBuf,
+}
+
+impl Pending {
+    /// Begins the file that a flag names.
+    pub fn create(flag: &str, path: &Path) -> Result<Pending> {
+        let wrong = |why: String| Error::usage(format!("-{flag}={}: {why}", path.display()));
+        if path == "-" || path.is_dir() {
+            return Err(wrong("this is no file; give the name of one".into()));
+        }
+        let directory = directory_of(path);
+        let file = unnamed_file(directory)
+            .map_err(|e| wrong(format!("cannot write into {}: {e}", directory.display())))?;
+        let path = path.into();
+        Ok(Pending { file, path })
+    }
+
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let written = self.file.write_all(bytes);
+        written.map_err(|e| unwritten_file(&self.path, e))
+    }
+
+    /// Puts it in the place of what had its name.
+    pub fn finish(mut self) -> Result<()> {
+        put(&mut self.file, &self.path).map_err(|e| unwritten_file(&self.path, e))
+    }
+}
+
 pub struct Output {
     file: File,
     /// Where the next member goes.
@@ -119,40 +150,41 @@ impl Output {
                     .and_then(|_| out.flush())
                     .map_err(|e| cannot("write to standard output", e))?;
             }
-            Some(path) => self
-                .put(&path)
-                .map_err(|e| cannot(&format!("write {}", path.display()), e))?,
+            Some(path) => put(&mut self.file, &path).map_err(|e| unwritten_file(&path, e))?,
         }
         Ok(self.at)
     }
+}
 
-    fn put(&mut self, path: &Path) -> io::Result<()> {
-        self.file.sync_all()?;
-        let mut name = OsString::from(".");
-        name.push(path.file_name().unwrap_or(OsStr::new("image")));
-        name.push(format!(".{:016x}.tmp", sys::random::random()?));
-        let temporary = directory_of(path).join(name);
-        let put = self
-            .give_name(&temporary)
-            .and_then(|()| fs::rename(&temporary, path));
-        if put.is_err() {
-            let _ = fs::remove_file(&temporary);
-        }
-        put?;
-        // The rename itself lasts once the directory is synced.
-        File::open(directory_of(path))?.sync_all()
+/// Gives a file without a name its name, in the place of what had it.
+fn put(file: &mut File, path: &Path) -> io::Result<()> {
+    file.sync_all()?;
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or(OsStr::new("image")));
+    name.push(format!(".{:016x}.tmp", sys::random::random()?));
+    let temporary = directory_of(path).join(name);
+    let put = give_name(file, &temporary).and_then(|()| fs::rename(&temporary, path));
+    if put.is_err() {
+        let _ = fs::remove_file(&temporary);
     }
+    put?;
+    // The rename itself lasts once the directory is synced.
+    File::open(directory_of(path))?.sync_all()
+}
 
-    fn give_name(&mut self, name: &Path) -> io::Result<()> {
-        if sys::files::name_file(&self.file, name).is_ok() {
-            return Ok(());
-        }
-        // Not every file system can name a file that had no name.
-        self.file.rewind()?;
-        let mut named = File::create_new(name)?;
-        io::copy(&mut self.file, &mut named)?;
-        named.sync_all()
+fn give_name(file: &mut File, name: &Path) -> io::Result<()> {
+    if sys::files::name_file(file, name).is_ok() {
+        return Ok(());
     }
+    // Not every file system can name a file that had no name.
+    file.rewind()?;
+    let mut named = File::create_new(name)?;
+    io::copy(file, &mut named)?;
+    named.sync_all()
+}
+
+fn unwritten_file(path: &Path, e: io::Error) -> Error {
+    cannot(&format!("write {}", path.display()), e)
 }
 
 pub fn unwritten(e: io::Error) -> Error {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What scanners look at stays true: data bases of packages list those of which a file stays, and packages of languages
-//! keep what says their names and versions.
+//! What scanners look at stays true: databases of packages list those of which a file stays, and packages of languages
+//! keep what says their names and versions. The packages that are found on the way are what an SBOM lists.
 
 use crate::error::Result;
 use crate::image::packages;
 use crate::slim::keep::{Contents, Keep, Why};
+use crate::slim::languages;
 use crate::slim::layers::{Id, Item};
-use std::collections::HashSet;
 
 /// Which distribution it is, and what else scanners ask of the whole.
 const RELEASE: [&str; 12] = [
@@ -23,291 +23,307 @@ const RELEASE: [&str; 12] = [
     "/var/lib/chisel/manifest.wall",
     "/var/lib/rpmmanifest",
 ];
+const OS_RELEASE: [&[u8]; 2] = [b"/etc/os-release", b"/usr/lib/os-release"];
 const DPKG_STATUS: &[u8] = b"/var/lib/dpkg/status";
 const DPKG_INFO: &[u8] = b"/var/lib/dpkg/info";
 /// Images without dpkg itself ("distroless") have a file for each package.
 const DPKG_EACH: &[u8] = b"/var/lib/dpkg/status.d";
 const APK: [&[u8]; 2] = [b"/lib/apk/db/installed", b"/usr/lib/apk/db/installed"];
-/// rpm's data base is binary.
+/// rpm's database is binary.
 const RPM: [&[u8]; 3] = [b"/var/lib/rpm", b"/usr/lib/sysimage/rpm", b"/usr/share/rpm"];
 
-/// Has the file to be looked into?
-pub fn is_read(path: &[u8]) -> bool {
+/// What kind of package it is, by the types of package URLs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    Deb,
+    Apk,
+    PyPi,
+    Npm,
+    Gem,
+}
+
+/// A package of the image.
+pub struct Package {
+    pub kind: Kind,
+    pub name: String,
+    pub version: String,
+    pub architecture: String,
+    /// The package of sources that it was built from, if that has another name.
+    pub source: String,
+    /// Its files that the reports list; `None` if nothing says which files it has.
+    pub used: Option<Vec<Id>>,
+}
+
+/// What was found in the image.
+#[derive(Default)]
+pub struct Inventory {
+    pub packages: Vec<Package>,
+    /// The text of os-release.
+    pub os_release: Vec<u8>,
+    /// Databases that snoop cannot read.
+    pub unread: Vec<String>,
+}
+
+/// Returns whether the file has to be looked into, also for the packages' names and versions if those are asked for.
+pub fn is_read(path: &[u8], with_packages: bool) -> bool {
     let ends = |ends: &[&[u8]]| ends.iter().any(|end| path.ends_with(end));
     path == b"/etc/passwd"
         || path == DPKG_STATUS
         || APK.contains(&path)
         || (path.starts_with(DPKG_INFO) && ends(&[b".list"]))
-        || (path.starts_with(DPKG_EACH) && ends(&[b".md5sums"]))
-        || ends(&[
-            b".dist-info/RECORD",
-            b".egg-info/top_level.txt",
-            b".dist-info/top_level.txt",
-        ])
+        || (path.starts_with(DPKG_EACH) && (with_packages || ends(&[b".md5sums"])))
+        || (with_packages && OS_RELEASE.contains(&path))
+        || languages::is_read(path, with_packages)
 }
 
-impl Keep<'_> {
-    pub fn scanners(&mut self, contents: &Contents) -> Result<()> {
+/// Files of a package.
+pub struct Files {
+    /// One of them stays.
+    pub stay: bool,
+    /// Those that the reports list, if they are asked for.
+    pub used: Vec<Id>,
+}
+
+/// The image while packages are looked for in it.
+pub struct Scan<'a, 'l> {
+    pub keep: &'a mut Keep<'l>,
+    pub contents: &'a Contents,
+    with_packages: bool,
+    found: Inventory,
+}
+
+/// A place with a file that was looked into.
+struct Text<'a> {
+    node: Id,
+    item: Item,
+    text: &'a [u8],
+}
+
+/// Keeps what scanners look at. Returns what is in the image; its packages if they are asked for.
+pub fn keep(keep: &mut Keep, contents: &Contents, with_packages: bool) -> Result<Inventory> {
+    let mut scan = Scan {
+        keep,
+        contents,
+        with_packages,
+        found: Inventory::default(),
+    };
+    scan.release()?;
+    scan.languages()?;
+    scan.dpkg()?;
+    scan.dpkg_each()?;
+    for path in APK {
+        scan.apk(path)?;
+    }
+    scan.rpm()?;
+    Ok(scan.found)
+}
+
+impl<'a> Scan<'a, '_> {
+    fn release(&mut self) -> Result<()> {
         for path in RELEASE {
-            if let Some(node) = self.path(path.as_bytes(), Why::Scanner)? {
-                self.tree(node, Why::Scanner)?;
+            if let Some(node) = self.keep.path(path.as_bytes(), Why::Scanner)? {
+                self.keep.tree(node, Why::Scanner)?;
             }
         }
-        self.languages(contents)?;
-        self.dpkg(contents)?;
-        self.dpkg_each(contents)?;
-        for path in APK {
-            self.apk(path, contents)?;
-        }
+        let mut texts = OS_RELEASE.into_iter().filter_map(|path| self.file(path));
+        self.found.os_release = texts.next().map_or(Vec::new(), |file| file.text.into());
+        Ok(())
+    }
+
+    fn rpm(&mut self) -> Result<()> {
         for path in RPM {
-            let node = self.layers.find(path);
-            let Some(node) = node.filter(|node| self.layers.children(*node).next().is_some())
-            else {
+            let layers = &*self.keep.layers;
+            let node = layers.find(path);
+            let Some(node) = node.filter(|node| layers.children(*node).next().is_some()) else {
                 continue;
             };
-            self.tree(node, Why::Scanner)?;
-            let path = String::from_utf8_lossy(path);
-            self.notes.push(format!(
+            self.keep.tree(node, Why::Scanner)?;
+            let path = String::from_utf8_lossy(path).into_owned();
+            self.keep.notes.push(format!(
                 "{path} stays whole: to scanners, all packages of rpm are still there"
             ));
+            self.found.unread.push(path);
         }
         Ok(())
     }
 
-    /// A place with a file that was looked into.
-    fn file<'c>(&self, path: &[u8], contents: &'c Contents) -> Option<(Id, Item, &'c [u8])> {
-        let node = self.layers.find(path)?;
-        let item = self.layers.visible(node)?;
-        Some((node, item, contents.get(&item)?))
+    fn file(&self, path: &[u8]) -> Option<Text<'a>> {
+        let node = self.keep.layers.find(path)?;
+        let item = self.keep.layers.visible(node)?;
+        let text = self.contents.get(&item)?;
+        Some(Text { node, item, text })
     }
 
-    fn keeps_any(&mut self, files: &[Vec<u8>]) -> Result<bool> {
-        for path in files {
-            if self.keeps_file(path)? {
-                return Ok(true);
+    /// Returns the content of a file that was looked into.
+    pub fn text(&self, path: &[u8]) -> Option<&'a [u8]> {
+        self.file(path).map(|file| file.text)
+    }
+
+    /// Looks for the files of a package.
+    pub fn files(&mut self, paths: &mut dyn Iterator<Item = Vec<u8>>) -> Result<Files> {
+        let (mut stay, mut used) = (false, Vec::new());
+        for path in paths {
+            let Some(node) = self.keep.file_at(&path)? else {
+                continue;
+            };
+            stay |= self.keep.is_kept(node);
+            match self.with_packages {
+                false if stay => break,
+                true if self.keep.why(node) == Some(Why::Used) => used.push(node),
+                _ => (),
             }
         }
-        Ok(false)
+        Ok(Files { stay, used })
     }
 
-    /// Keeps a data base, with only those of its parts that `stays` says. One that a container uses stays as it is.
-    fn prune(
-        &mut self,
-        (node, item, text): (Id, Item, &[u8]),
-        mut stays: impl FnMut(&mut Self, &[u8]) -> Result<bool>,
-    ) -> Result<()> {
-        if self.is_kept(node) {
-            let path = self.layers.path(node);
+    /// Adds a package to those that were found, if they are asked for.
+    pub fn add(&mut self, package: Package) {
+        if self.with_packages && !package.name.is_empty() {
+            self.found.packages.push(package);
+        }
+    }
+
+    /// Keeps a database, with only those of its parts that stay. One that a container uses stays as it is.
+    fn prune(&mut self, database: Text, parts: &[&[u8]], stays: &[bool]) {
+        let (node, keep) = (database.node, &mut *self.keep);
+        if keep.is_kept(node) {
+            let path = keep.layers.path(node);
             let path = String::from_utf8_lossy(&path);
-            self.notes.push(format!(
+            keep.notes.push(format!(
                 "{path} stays whole, because it is used or was asked for: to scanners, all its packages are still there"
             ));
+            return;
+        }
+        keep.node(node, Why::Scanner);
+        let parts = parts.iter().zip(stays).filter(|(_, stays)| **stays);
+        let pruned: Vec<_> = parts.flat_map(|(part, _)| part.iter().copied()).collect();
+        if pruned != database.text {
+            keep.replaced.insert(database.item, pruned);
+        }
+    }
+
+    fn dpkg(&mut self) -> Result<()> {
+        let Some(status) = self.file(DPKG_STATUS) else {
             return Ok(());
-        }
-        let mut pruned = Vec::new();
-        for part in parts(text) {
-            if stays(self, part)? {
-                pruned.extend(part);
-            }
-        }
-        self.node(node, Why::Scanner);
-        if pruned != text {
-            self.replaced.insert(item, pruned);
-        }
+        };
+        let parts = parts(status.text);
+        let stays = parts.iter().map(|part| self.dpkg_package(part));
+        let stays = stays.collect::<Result<Vec<_>>>()?;
+        self.prune(status, &parts, &stays);
         Ok(())
     }
 
-    fn dpkg(&mut self, contents: &Contents) -> Result<()> {
-        let Some(status) = self.file(DPKG_STATUS, contents) else {
-            return Ok(());
-        };
-        let Some(info) = self.layers.find(DPKG_INFO) else {
-            return Ok(());
-        };
-        let lists: Vec<_> = self.layers.children(info).collect();
-        let mut stays = HashSet::new();
-        for list in lists {
-            let name = self.layers.name(list).to_vec();
-            let Some(package) = name.strip_suffix(b".list") else {
-                continue;
-            };
-            let item = self.layers.visible(list);
-            let Some(text) = item.and_then(|item| contents.get(&item)) else {
-                continue;
-            };
-            if self.keeps_any(&packages::dpkg(text))? {
-                stays.insert(package.to_vec());
-                self.node(list, Why::Scanner);
-                let sums = [DPKG_INFO, b"/", package, b".md5sums"].concat();
-                self.path(&sums, Why::Scanner)?;
+    /// Returns whether a file of the package stays that is described by a part of dpkg's database.
+    fn dpkg_package(&mut self, part: &[u8]) -> Result<bool> {
+        let (name, architecture) = (field(part, b"Package:"), field(part, b"Architecture:"));
+        // Of packages that may be installed for several architectures the name says which.
+        let names = [[name, b":", architecture].concat(), name.to_vec()];
+        let lists = names.map(|name| [DPKG_INFO, b"/", &name].concat());
+        let mut lists = lists.into_iter().filter_map(|path| {
+            let list = self.file(&[&path, &b".list"[..]].concat())?;
+            Some((path, list))
+        });
+        let state = field(part, b"Status:").rsplit(|b| *b == b' ').next();
+        // Of a package that was removed its configuration may be left.
+        let is_installed = matches!(state, Some(b"installed" | b""));
+        let Some((path, list)) = lists.next() else {
+            // Which files belong to it is not known.
+            if is_installed {
+                self.add(debian(part, None));
             }
+            return Ok(is_installed);
+        };
+        let files = self.files(&mut packages::dpkg(list.text).into_iter())?;
+        if files.stay {
+            self.keep.node(list.node, Why::Scanner);
+            let sums = [&path, &b".md5sums"[..]].concat();
+            self.keep.path(&sums, Why::Scanner)?;
         }
-        self.prune(status, |_, part| {
-            let field = |name: &[u8]| {
-                let mut lines = part.split(|b| *b == b'\n');
-                lines
-                    .find_map(|line| line.strip_prefix(name))
-                    .map(<[u8]>::trim_ascii)
-            };
-            let name = field(b"Package:").unwrap_or_default();
-            let architecture = field(b"Architecture:").unwrap_or_default();
-            let both = [name, b":", architecture].concat();
-            Ok(stays.contains(name) || stays.contains(&both))
-        })
+        if is_installed {
+            self.add(debian(part, Some(files.used)));
+        }
+        Ok(files.stay)
     }
 
-    fn dpkg_each(&mut self, contents: &Contents) -> Result<()> {
-        let Some(directory) = self.layers.find(DPKG_EACH) else {
+    fn dpkg_each(&mut self) -> Result<()> {
+        let Some(directory) = self.keep.layers.find(DPKG_EACH) else {
             return Ok(());
         };
-        let entries: Vec<_> = self.layers.children(directory).collect();
+        let entries: Vec<_> = self.keep.layers.children(directory).collect();
         for entry in entries {
-            let name = self.layers.name(entry).to_vec();
+            let name = self.keep.layers.name(entry).to_vec();
             if name.ends_with(b".md5sums") {
                 continue;
             }
-            let sums = [DPKG_EACH, b"/", &name, b".md5sums"].concat();
-            match self.file(&sums, contents) {
-                Some((node, _, text)) => {
-                    if self.keeps_any(&packages::checksummed(text))? {
-                        self.node(entry, Why::Scanner);
-                        self.node(node, Why::Scanner);
-                    }
-                }
+            let path = [DPKG_EACH, b"/", &name].concat();
+            let sums = self.file(&[&path, &b".md5sums"[..]].concat());
+            let files = match &sums {
+                Some(sums) => Some(self.files(&mut packages::checksummed(sums.text).into_iter())?),
                 // Which files belong to it is not known.
-                None => self.node(entry, Why::Scanner),
+                None => None,
+            };
+            if files.as_ref().is_none_or(|files| files.stay) {
+                self.keep.node(entry, Why::Scanner);
+                if let Some(sums) = sums {
+                    self.keep.node(sums.node, Why::Scanner);
+                }
+            }
+            if let Some(text) = self.text(&path) {
+                self.add(debian(text, files.map(|files| files.used)));
             }
         }
         Ok(())
     }
 
-    fn apk(&mut self, path: &[u8], contents: &Contents) -> Result<()> {
-        let Some(installed) = self.file(path, contents) else {
+    fn apk(&mut self, path: &[u8]) -> Result<()> {
+        let Some(installed) = self.file(path) else {
             return Ok(());
         };
-        self.prune(installed, |keep, part| {
-            let packages = packages::apk(part);
-            for package in packages {
-                if keep.keeps_any(&package.files)? {
-                    return Ok(true);
-                }
-            }
-            Ok(false)
-        })
-    }
-
-    fn languages(&mut self, contents: &Contents) -> Result<()> {
-        for node in self.layers.nodes() {
-            if !self.layers.is_there(node) {
-                continue;
-            }
-            let name = self.layers.name(node);
-            if name.ends_with(b".dist-info") || name.ends_with(b".egg-info") {
-                self.python(node, contents)?;
-            } else if name == b"package.json" {
-                self.node_js(node);
-            } else if let Some(gem) = name.strip_suffix(b".gemspec") {
-                let gem = gem.to_vec();
-                self.ruby(node, &gem);
-            }
+        let (parts, mut stays) = (parts(installed.text), Vec::new());
+        for part in &parts {
+            let described = packages::apk(part).into_iter();
+            let files = self.files(&mut described.flat_map(|package| package.files))?;
+            stays.push(files.stay);
+            self.add(Package {
+                kind: Kind::Apk,
+                name: text_of(field(part, b"P:")),
+                version: text_of(field(part, b"V:")),
+                architecture: text_of(field(part, b"A:")),
+                source: text_of(field(part, b"o:")),
+                used: Some(files.used),
+            });
         }
+        self.prune(installed, &parts, &stays);
         Ok(())
-    }
-
-    /// A directory (or one file) of metadata beside the modules of a package.
-    fn python(&mut self, metadata: Id, contents: &Contents) -> Result<()> {
-        const READ: [&[u8]; 7] = [
-            b"METADATA",
-            b"PKG-INFO",
-            b"RECORD",
-            b"INSTALLER",
-            b"WHEEL",
-            b"top_level.txt",
-            b"direct_url.json",
-        ];
-        let (path, place) = (self.layers.path(metadata), self.layers.parent(metadata));
-        let beside = self.layers.path(place);
-        let content = |keep: &Self, name: &[u8]| {
-            let path = [&path, &b"/"[..], name].concat();
-            keep.file(&path, contents).map(|(.., text)| text)
-        };
-        let mut stays = false;
-        if let Some(record) = content(self, b"RECORD") {
-            let own = [self.layers.name(metadata), b"/"].concat();
-            let lines = record.split(|b| *b == b'\n');
-            let files = lines.filter_map(|line| line.split(|b| *b == b',').next());
-            for file in files.filter(|file| !file.is_empty() && !file.starts_with(&own)) {
-                stays = stays || self.keeps_file(&[&beside, &b"/"[..], file].concat())?;
-            }
-        } else {
-            let modules = match content(self, b"top_level.txt") {
-                Some(text) => text
-                    .split(|b| *b == b'\n')
-                    .map(|name| name.trim_ascii().to_vec())
-                    .collect(),
-                None => vec![module_of(self.layers.name(metadata))],
-            };
-            for module in modules.iter().filter(|module| !module.is_empty()) {
-                let children: Vec<_> = self.layers.children(place).collect();
-                stays |= children.iter().any(|child| {
-                    let rest = self.layers.name(*child).strip_prefix(&module[..]);
-                    match rest {
-                        Some(b"") => self.keeps_file_in(*child),
-                        Some([b'.', ..]) => {
-                            self.is_kept(*child) && !self.layers.is_directory(*child)
-                        }
-                        _ => false,
-                    }
-                });
-            }
-        }
-        if stays && self.layers.is_directory(metadata) {
-            let read = self.layers.children(metadata);
-            let read: Vec<_> = read
-                .filter(|c| READ.contains(&self.layers.name(*c)))
-                .collect();
-            for child in read {
-                self.node(child, Why::Scanner);
-            }
-        } else if stays {
-            self.node(metadata, Why::Scanner);
-        }
-        Ok(())
-    }
-
-    /// The description of a module of Node.js lies on top of its directory.
-    fn node_js(&mut self, description: Id) {
-        let module = self.layers.parent(description);
-        let mut above = self.layers.parent(module);
-        if self.layers.name(above).starts_with(b"@") {
-            above = self.layers.parent(above);
-        }
-        if self.layers.name(above) == b"node_modules" && self.keeps_file_in(module) {
-            self.node(description, Why::Scanner);
-        }
-    }
-
-    /// The description of a gem: specifications/NAME.gemspec, of what is in gems/NAME.
-    fn ruby(&mut self, description: Id, gem: &[u8]) {
-        let directory = self.layers.parent(description);
-        let top = self.layers.path(self.layers.parent(directory));
-        let files = [&top, &b"/gems/"[..], gem].concat();
-        let files = self.layers.find(&files);
-        if self.layers.name(directory) == b"specifications"
-            && files.is_some_and(|files| self.keeps_file_in(files))
-        {
-            self.node(description, Why::Scanner);
-        }
     }
 }
 
-/// The module that the metadata of a Python package is about, by its name: typing_extensions-4.4.0.egg-info.
-fn module_of(name: &[u8]) -> Vec<u8> {
-    let end = name.iter().position(|b| matches!(b, b'-' | b'.'));
-    name[..end.unwrap_or(name.len())].to_ascii_lowercase()
+/// The package that a paragraph of dpkg's describes.
+fn debian(paragraph: &[u8], used: Option<Vec<Id>>) -> Package {
+    // openssl (3.0.9-1), where the versions differ.
+    let source = text_of(field(paragraph, b"Source:"));
+    Package {
+        kind: Kind::Deb,
+        name: text_of(field(paragraph, b"Package:")),
+        version: text_of(field(paragraph, b"Version:")),
+        architecture: text_of(field(paragraph, b"Architecture:")),
+        source: source.replace(" (", "@").replace(')', ""),
+        used,
+    }
 }
 
-/// The parts of a data base, each with the empty line behind it.
+/// Returns the value of the first line that begins with `name`; nothing if no line does.
+pub fn field<'t>(text: &'t [u8], name: &[u8]) -> &'t [u8] {
+    let mut lines = text.split(|b| *b == b'\n');
+    let value = lines.find_map(|line| line.strip_prefix(name));
+    value.unwrap_or_default().trim_ascii()
+}
+
+pub fn text_of(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The parts of a database, each with the empty line behind it.
 fn parts(text: &[u8]) -> Vec<&[u8]> {
     let (mut parts, mut rest) = (Vec::new(), text);
     while !rest.is_empty() {
@@ -322,10 +338,10 @@ fn parts(text: &[u8]) -> Vec<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::tar::Kind;
+    use crate::archive::tar;
     use crate::slim::layers::{Layers, New};
 
-    /// Keeps what scanners need of an image of which these files stay: what is kept, and the pruned data bases.
+    /// Keeps what scanners need of an image of which these files stay: what is kept, and the pruned databases.
     fn scanned(files: &[(&str, &str)], used: &[&str]) -> (Vec<String>, Vec<String>) {
         let mut layers = Layers::default();
         layers.begin_layer();
@@ -334,12 +350,12 @@ mod tests {
             let (inside, size) = (&path.as_bytes()[1..], content.len() as u64);
             let new = New {
                 path: inside,
-                kind: Kind::File,
+                kind: tar::Kind::File,
                 link: b"",
                 size,
             };
             let item = layers.add(&new).unwrap();
-            if is_read(path.as_bytes()) {
+            if is_read(path.as_bytes(), false) {
                 contents.insert(item, content.as_bytes().to_vec());
             }
         }
@@ -347,7 +363,7 @@ mod tests {
         for path in used {
             keep.path(path.as_bytes(), Why::Used).unwrap();
         }
-        keep.scanners(&contents).unwrap();
+        super::keep(&mut keep, &contents, false).unwrap();
         let nodes = keep.layers.nodes();
         let scanner = nodes.filter(|node| {
             keep.why(*node) == Some(Why::Scanner) && !keep.layers.is_directory(*node)
