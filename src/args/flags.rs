@@ -313,8 +313,8 @@ pub static FLAGS: &[Flag] = &[
         default: "true",
         run_default: None,
         summary: "add what a container runtime reads and mounts by itself, as far as DIR has it",
-        details: "These are `/etc/passwd` and `/etc/group`; `/proc`, `/sys`, `/dev`, `/etc/hosts`, `/etc/hostname`, \
-            `/etc/resolv.conf` and the mount points in the reports; and `/tmp`",
+        details: "These are `/etc/passwd` and `/etc/group`; the mount points that every container has, such as `/proc` and \
+            `/etc/hosts`, and those in the reports; and `/tmp`",
         section: Section::Closure,
         verbs: &[CLOSURE],
     },
