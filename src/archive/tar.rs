@@ -231,6 +231,13 @@ fn too_long() -> io::Error {
     invalid("the attributes of an entry are too long")
 }
 
+fn check_name(name: &[u8]) -> io::Result<()> {
+    match name.len() > PATH_MAX || name.contains(&0) {
+        true => Err(invalid("a name is too long, or holds a NUL")),
+        false => Ok(()),
+    }
+}
+
 /// Returns how many bytes fill up the last block of data.
 pub fn padding(size: u64) -> u64 {
     size.wrapping_neg() % BLOCK as u64
@@ -307,11 +314,8 @@ impl Headers {
         if stored > 1 << 60 {
             return Err(invalid("an entry is too large"));
         }
-        for text in [&path, &link] {
-            if text.len() > PATH_MAX || text.contains(&0) {
-                return Err(invalid("a name is too long, or holds a NUL"));
-            }
-        }
+        check_name(&path)?;
+        check_name(&link)?;
         if is_sparse {
             sparse_blocks(&mut self.raw)?;
         }
