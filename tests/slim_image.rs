@@ -8,6 +8,7 @@ mod common;
 
 use common::container::{Container, become_node, busybox_root, snoop_apart};
 use common::debian::{SMALL, debian_root};
+use common::engine::{Engine, Node, Release};
 use common::{Sidecar, TestCgroup, snoop};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -746,9 +747,8 @@ fn listed(sbom: &Value, scope: Option<&str>) -> BTreeSet<String> {
     purls.map(String::from).collect()
 }
 
-/// Each package of the image, with its scope and the files of it that were used.
-#[test]
-fn the_list_of_packages_says_what_was_used() {
+/// Layers with packages of each kind.
+fn packaged() -> Vec<Vec<u8>> {
     let status = "Package: libc6\nStatus: install ok installed\nArchitecture: amd64\nMulti-Arch: same\nVersion: 2.36-9+deb12u4\nSource: glibc\n\n\
         Package: tool\nStatus: install ok installed\nArchitecture: all\nVersion: 1:2~rc1\nSource: tools (3)\n\n\
         Package: removed\nStatus: deinstall ok config-files\nArchitecture: all\nVersion: 1\n\n\
@@ -800,7 +800,37 @@ fn the_list_of_packages_says_what_was_used() {
     let mut entries = vec!["lib -> usr/lib".to_string()];
     entries.extend(files.map(|(path, content)| format!("{path}: {content}")));
     let entries: Vec<_> = entries.iter().map(String::as_str).collect();
-    let layers = vec![layer(&entries), layer(&["var/lib/rpm/rpmdb.sqlite: x"])];
+    vec![layer(&entries), layer(&["var/lib/rpm/rpmdb.sqlite: x"])]
+}
+
+/// A list of packages as lines: the reference, the scope and the occurrences.
+fn lines(sbom: &Value) -> Vec<String> {
+    let lines = sbom["components"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|component| {
+            let scope = component["scope"].as_str().unwrap_or("none");
+            let occurrences = component["evidence"]["occurrences"].as_array();
+            let places = occurrences
+                .into_iter()
+                .flatten()
+                .map(|o| o["location"].as_str().unwrap());
+            let name = component["bom-ref"]
+                .as_str()
+                .or(component["name"].as_str())
+                .unwrap();
+            format!("{name} {scope} {}", places.collect::<Vec<_>>().join(" "))
+                .trim_end()
+                .to_string()
+        });
+    lines.collect()
+}
+
+/// Each package of the image, with its scope and the files of it that were used.
+#[test]
+fn the_list_of_packages_says_what_was_used() {
+    let layers = packaged();
     let work = Work::new();
     work.write(
         "app.tar",
@@ -824,26 +854,7 @@ fn the_list_of_packages_says_what_was_used() {
     assert!(texts[0] == texts[1]);
     assert_eq!(sbom_faults(texts[0].as_bytes()), "");
     let sbom: Value = serde_json::from_str(&texts[0]).unwrap();
-    let found = sbom["components"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|component| {
-            let scope = component["scope"].as_str().unwrap_or("none");
-            let occurrences = component["evidence"]["occurrences"].as_array();
-            let places = occurrences
-                .into_iter()
-                .flatten()
-                .map(|o| o["location"].as_str().unwrap());
-            let name = component["bom-ref"]
-                .as_str()
-                .or(component["name"].as_str())
-                .unwrap();
-            format!("{name} {scope} {}", places.collect::<Vec<_>>().join(" "))
-                .trim_end()
-                .to_string()
-        });
-    let mut found: Vec<_> = found.collect();
+    let mut found = lines(&sbom);
     found.sort();
     let expected = [
         "debian none",
@@ -882,6 +893,20 @@ fn the_list_of_packages_says_what_was_used() {
     work.made(&["-incomplete", "-sbom=sbom.json", "app.tar", "part.json"]);
     let text = fs::read_to_string(work.path("sbom.json")).unwrap();
     assert!(text.contains("\"required\"") && !text.contains("\"excluded\""));
+    // The check itself finds what is wrong.
+    let wrong = text.replace("\"required\"", "\"needed\"");
+    assert!(sbom_faults(wrong.as_bytes()).contains("needed"));
+}
+
+#[test]
+fn where_no_list_of_packages_can_be_written_is_said() {
+    let work = Work::new();
+    let layers = stack();
+    work.write(
+        "app.tar",
+        &archive(&docker_members(&layers, &config(&layers))),
+    );
+    work.report(&USED);
     for word in ["-sbom=-", "-sbom=/", "-sbom=none/sbom.json"] {
         let output = work.slim(&[word, "app.tar", "report.json"]);
         let said = String::from_utf8(output.stderr).unwrap();
@@ -890,9 +915,7 @@ fn the_list_of_packages_says_what_was_used() {
             "{said}"
         );
     }
-    // The check itself finds what is wrong.
-    let wrong = text.replace("\"required\"", "\"needed\"");
-    assert!(sbom_faults(wrong.as_bytes()).contains("needed"));
+    assert!(!work.path("out.tar").exists());
 }
 
 /// Entries of a layer in which nothing is there twice, and nothing is in what is no directory.
@@ -1212,6 +1235,87 @@ fn engines_load_and_run_the_small_image() {
             "{kind}"
         );
     }
+}
+
+/// Saves the image of an application that belongs to several users, starts by a script behind a link, and comes from
+/// layers with whiteouts.
+fn save_application(work: &Work, out: &Path) {
+    let root = busybox_root();
+    let script = "#!/bin/sh\ncd /srv/data\nid\ncat second /opt/added /etc/passwd\nstat -c '%n %a %u:%g' . second /opt/added /srv/run\n";
+    fs::create_dir_all(root.path().join("srv/data")).unwrap();
+    fs::write(root.path().join("srv/run"), script).unwrap();
+    fs::write(
+        root.path().join("etc/passwd"),
+        "app:x:33:34::/srv:/bin/sh\n",
+    )
+    .unwrap();
+    run(&[
+        "sh",
+        "-euc",
+        "cd \"$0\"; chmod 755 srv/run; ln -s run srv/link; echo one >srv/data/first; ln srv/data/first srv/data/second
+         chown -R 33:34 srv/data; chmod 2750 srv/data; chown 7:34 srv/data/first; echo unused >srv/unused",
+        root.path().to_str().unwrap(),
+    ]);
+    let base = work.path("base.tar");
+    tar_of(root.path(), &base);
+    let upper = ["srv/.wh.unused", "opt/added: two\n", "srv/more: unused"];
+    let second = work.write("second.tar", &layer(&upper));
+    let config = json!({"Entrypoint": ["/srv/link"], "Env": ["PATH=/bin"], "User": "app"});
+    save(
+        out,
+        &[&base, &second],
+        json!({"architecture": "amd64", "os": "linux", "config": config}),
+    );
+}
+
+/// The way that people go: the image runs in a pod of Podman with snoop as its sidecar, the report comes from GET /report,
+/// and the same engine runs the small image alone.
+#[test]
+fn podman_runs_the_small_image_by_the_report_of_a_sidecar() {
+    let node = Node::start(Release::Trixie, Engine::Podman);
+    let share = node.share();
+    let work = Work::new();
+    save_application(&work, &share.join("app.tar"));
+    node.run("podman load --quiet --input /srv/app.tar");
+    let whole = node.run_script(
+        "podman pod create --name web --publish 127.0.0.1:9090:9090 >/dev/null
+        podman run --detach --pod web --name web-snoop --cap-drop all --cap-add BPF,PERFMON --read-only --volume snoop-data:/data snoop:0.1.0 >/dev/null
+        until podman exec web-snoop /snoop health >/dev/null; do sleep 0.2; done
+        podman run --pod web --name web-app localhost/app:1",
+    );
+    assert!(
+        whole.starts_with("uid=33(app) gid=34 groups=34\none\ntwo\n"),
+        "{whole}"
+    );
+    let used = [&b"/opt/added"[..], b"/srv/data/second", b"/srv/run"];
+    let report = node.wait_for("what the application used", |report| {
+        used.iter().all(|path| report.files.contains(*path))
+    });
+    report.assert_complete();
+    work.write("report.json", report.json.to_string().as_bytes());
+
+    let image = share.join("app.tar");
+    let (_, said) = work.made(&[image.to_str().unwrap(), "report.json"]);
+    assert_eq!(said["layers"][1]["result"], "changed");
+    fs::copy(work.path("out.tar"), share.join("out.tar")).unwrap();
+    node.run("podman pod rm --force --time 0 web");
+    node.run("podman rmi --force localhost/app:1");
+    node.run("podman load --quiet --input /srv/out.tar");
+    assert_eq!(node.run("podman run --rm localhost/app:1-slim"), whole);
+    let left =
+        node.run("podman run --rm --entrypoint /bin/busybox localhost/app:1-slim find /srv /opt");
+    let mut left: Vec<_> = left.lines().collect();
+    left.sort_unstable();
+    let expected = [
+        "/opt",
+        "/opt/added",
+        "/srv",
+        "/srv/data",
+        "/srv/data/second",
+        "/srv/link",
+        "/srv/run",
+    ];
+    assert_eq!(left, expected);
 }
 
 /// Applications of a Debian image, traced in the whole one and run in the small one. Takes minutes: see `make test-slim`.
