@@ -19,6 +19,9 @@ const PYTHON: [&[u8]; 7] = [
     b"direct_url.json",
 ];
 
+/// A description of a module of Node.js that is larger is not parsed: made for it, it would take much memory.
+const JSON_MAX: usize = 1 << 20;
+
 /// A directory or file of that name, with or without a suffix, in a directory.
 type Place = (Id, Vec<u8>);
 /// The files that stay in places, by the places.
@@ -60,14 +63,15 @@ fn is_node_js(path: &[u8]) -> bool {
 
 /// Returns what of a file has to be remembered: of descriptions the lines of the name and version, of others all.
 pub fn gist(path: &[u8], text: Vec<u8>) -> Vec<u8> {
+    let descriptions: [&[u8]; 3] = [b"METADATA", b"PKG-INFO", b".egg-info"];
     if path.ends_with(b"/package.json") {
-        let parsed: Value = serde_json::from_slice(&text).unwrap_or_default();
+        let parsed: Value = match text.len() <= JSON_MAX {
+            true => serde_json::from_slice(&text).unwrap_or_default(),
+            false => Value::Null,
+        };
         let value = |key: &str| parsed[key].as_str().unwrap_or_default().replace('\n', " ");
         format!("Name: {}\nVersion: {}\n", value("name"), value("version")).into_bytes()
-    } else if [&b"METADATA"[..], b"PKG-INFO", b".egg-info"]
-        .iter()
-        .any(|end| path.ends_with(end))
-    {
+    } else if descriptions.iter().any(|end| path.ends_with(end)) {
         let (name, version) = (field(&text, b"Name:"), field(&text, b"Version:"));
         [b"Name: ", name, b"\nVersion: ", version, b"\n"].concat()
     } else {

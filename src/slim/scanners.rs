@@ -341,8 +341,8 @@ mod tests {
     use crate::archive::tar;
     use crate::slim::layers::{Layers, New};
 
-    /// Keeps what scanners need of an image of which these files stay: what is kept, and the pruned databases.
-    fn scanned(files: &[(&str, &str)], used: &[&str]) -> (Vec<String>, Vec<String>) {
+    /// Layers of one with these files, and the contents of those that are looked into.
+    fn read(files: &[(&str, &str)], with_packages: bool) -> (Layers, Contents) {
         let mut layers = Layers::default();
         layers.begin_layer();
         let mut contents = Contents::default();
@@ -355,15 +355,22 @@ mod tests {
                 size,
             };
             let item = layers.add(&new).unwrap();
-            if is_read(path.as_bytes(), false) {
+            if is_read(path.as_bytes(), with_packages) {
                 contents.insert(item, content.as_bytes().to_vec());
             }
         }
+        (layers, contents)
+    }
+
+    /// Keeps what scanners need of an image of which these files stay: what is kept, and the pruned databases.
+    fn scanned(files: &[(&str, &str)], used: &[&str]) -> (Vec<String>, Vec<String>) {
+        let (mut layers, contents) = read(files, false);
         let mut keep = Keep::new(&mut layers);
         for path in used {
             keep.path(path.as_bytes(), Why::Used).unwrap();
         }
-        super::keep(&mut keep, &contents, false).unwrap();
+        let found = super::keep(&mut keep, &contents, false).unwrap();
+        assert!(found.packages.is_empty());
         let nodes = keep.layers.nodes();
         let scanner = nodes.filter(|node| {
             keep.why(*node) == Some(Why::Scanner) && !keep.layers.is_directory(*node)
@@ -379,6 +386,70 @@ mod tests {
                 .map(|text| String::from_utf8(text).unwrap())
                 .collect(),
         )
+    }
+
+    /// What stays without being used, as by `-keep`, is not used.
+    #[test]
+    fn packages_are_found_with_what_is_used_of_them() {
+        let installed =
+            "P:musl\nV:1\nA:x86_64\no:libc\nF:lib\nR:ld.so\n\nP:tool\nV:2\nF:bin\nR:tool\n\n";
+        let files = [
+            ("/usr/lib/os-release", "ID=alpine\n"),
+            ("/lib/apk/db/installed", installed),
+            ("/lib/ld.so", ""),
+            ("/bin/tool", ""),
+            (
+                "/var/lib/dpkg/status.d/base",
+                "Package: base\nVersion: 3\nArchitecture: all\n",
+            ),
+            (
+                "/var/lib/dpkg/status.d/base.md5sums",
+                "d41d8cd9  etc/issue\n",
+            ),
+            (
+                "/var/lib/dpkg/status.d/other",
+                "Package: other\nVersion: 4\n",
+            ),
+            ("/etc/issue", ""),
+            ("/var/lib/rpm/rpmdb.sqlite", ""),
+        ];
+        let (mut layers, contents) = read(&files, true);
+        let mut keep = Keep::new(&mut layers);
+        keep.path(b"/lib/ld.so", Why::Used).unwrap();
+        keep.path(b"/bin/tool", Why::Asked).unwrap();
+        keep.path(b"/etc/issue", Why::Used).unwrap();
+        let found = super::keep(&mut keep, &contents, true).unwrap();
+        assert_eq!(found.os_release, b"ID=alpine\n");
+        assert_eq!(found.unread, ["/var/lib/rpm"]);
+        let places = |used: &[Id]| {
+            let places = used.iter().map(|node| text_of(&keep.layers.path(*node)));
+            places.collect::<Vec<_>>().join(" ")
+        };
+        let mut packages: Vec<_> = found
+            .packages
+            .iter()
+            .map(|package| {
+                let used = package.used.as_deref().map_or("unknown".into(), places);
+                let Package {
+                    name,
+                    version,
+                    architecture,
+                    source,
+                    ..
+                } = package;
+                [name, version, architecture, source, &used]
+                    .map(String::as_str)
+                    .join(",")
+            })
+            .collect();
+        packages.sort();
+        let expected = [
+            "base,3,all,,/etc/issue",
+            "musl,1,x86_64,libc,/lib/ld.so",
+            "other,4,,,unknown",
+            "tool,2,,,",
+        ];
+        assert_eq!(packages, expected);
     }
 
     #[test]
