@@ -66,10 +66,10 @@ test-kernels: build-needs ## run the static binary on many kernels under qemu, a
 	@$(without_old)
 	scripts/test-kernels $(KERNELS) bullseye bookworm trixie trixie-backports trixie:arm64
 
-bench: check-root build-needs ## measure what tracing costs, in the tables of docs/measurements.md
-	scripts/need python3:python3 git:git find:findutils
+bench: check-root build-needs ## measure what tracing and slim cost, in the tables of docs/measurements.md
+	scripts/need python3:python3 git:git find:findutils gzip:gzip
 	scripts/static x86_64
-	SNOOP_BINARY=$(CURDIR)/$(STATIC) $(CARGO) bench --locked --bench overhead --bench footprint
+	SNOOP_BINARY=$(CURDIR)/$(STATIC) $(CARGO) bench --locked --bench overhead --bench footprint --bench slim
 
 soak: check-root build-needs test-needs ## churn containers, processes and names for MINUTES=10: snoop must not grow
 	scripts/static x86_64
