@@ -243,10 +243,10 @@ impl Collector {
     fn log_access(&self, record: &Record) {
         if log::is_on(Level::Debug) {
             log::debug(format_args!(
-                "process {}: {} asked {:?} real {:?}",
+                "process {}: {} requested {:?} real {:?}",
                 record.pid,
                 syscalls::name_of(record.row),
-                self.paths.asked().map(String::from_utf8_lossy),
+                self.paths.requested().map(String::from_utf8_lossy),
                 self.paths.real().map(String::from_utf8_lossy),
             ));
         }
@@ -406,9 +406,9 @@ mod tests {
         }
     }
 
-    fn access(asked: &[u8]) -> Record<'_> {
+    fn access(requested: &[u8]) -> Record<'_> {
         Record {
-            asked,
+            requested,
             cgroup: b"app/above",
             ..NOTHING
         }

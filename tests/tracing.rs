@@ -372,7 +372,7 @@ fn a_missing_member_is_named_and_disables_only_its_feature() {
             let named = AccessPaths::of(&Record::decode(bytes).unwrap());
             files.extend(
                 named
-                    .asked()
+                    .requested()
                     .into_iter()
                     .chain(named.real())
                     .map(<[u8]>::to_vec),
@@ -430,7 +430,7 @@ fn a_name_that_leads_to_another_file_later_is_reported_again() {
         ring.read(usize::MAX, |bytes| {
             records += 1;
             let named = AccessPaths::of(&Record::decode(bytes).unwrap());
-            let paths = [named.asked(), named.real()].into_iter().flatten();
+            let paths = [named.requested(), named.real()].into_iter().flatten();
             files.extend(paths.map(<[u8]>::to_vec));
         });
         let is_found = files.contains(&bytes(directory.path().join(target)));

@@ -10,7 +10,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         return;
     };
     let named = AccessPaths::of(&event);
-    for path in [named.asked(), named.real()].into_iter().flatten() {
+    for path in [named.requested(), named.real()].into_iter().flatten() {
         assert_eq!(path[0], b'/');
         let mut names = path[1..].split(|b| *b == b'/');
         assert!(path == b"/" || names.all(|name| !name.is_empty()));

@@ -248,7 +248,7 @@ pub struct Record<'a> {
     pub pid: u32,
     pub row: u16,
     pub flags: u16,
-    pub asked: &'a [u8],
+    pub requested: &'a [u8],
     pub base: &'a [u8],
     pub root: &'a [u8],
     pub real: &'a [u8],
@@ -281,7 +281,7 @@ impl<'a> Record<'a> {
             let len = u16_at(offset_of!(RecordHeader, len) + 2 * i)?;
             (*part, data) = data.split_at_checked(len.into())?;
         }
-        let [asked, base, root, real] = parts;
+        let [requested, base, root, real] = parts;
         let (cgroup, data) =
             data.split_at_checked(u16_at(offset_of!(RecordHeader, cgroup))?.into())?;
         let fs = &head[offset_of!(RecordHeader, fs)..][..FS_NAME_BYTES];
@@ -294,7 +294,7 @@ impl<'a> Record<'a> {
             pid: u32_at(offset_of!(RecordHeader, pid))?,
             row: u16_at(offset_of!(RecordHeader, row))?,
             flags: u16_at(offset_of!(RecordHeader, flags))?,
-            asked,
+            requested,
             base,
             root,
             real,
@@ -346,7 +346,7 @@ mod tests {
         }
     }
 
-    const ASKED: &[u8] = b"conf";
+    const REQUESTED: &[u8] = b"conf";
     const BASE: &[u8] = b"etc/";
     const ROOT: &[u8] = b"rootfs/run/";
     const REAL: &[u8] = b"conf/etc/data/";
@@ -354,7 +354,7 @@ mod tests {
 
     #[test]
     fn every_part_is_found() {
-        let bytes = encode(&header(), [ASKED, BASE, ROOT, REAL], CGROUP);
+        let bytes = encode(&header(), [REQUESTED, BASE, ROOT, REAL], CGROUP);
         let expected = Record {
             container: 0x0123_4567_89ab_cdef,
             key: 0xfedc_ba98_7654_3210,
@@ -362,7 +362,7 @@ mod tests {
             pid: 4_000_000_000,
             row: 65,
             flags: 0,
-            asked: ASKED,
+            requested: REQUESTED,
             base: BASE,
             root: ROOT,
             real: REAL,
@@ -402,7 +402,7 @@ mod tests {
         // MOUNT_NONE of probes/path.h, and one past the end.
         for (mount, name) in [(0xffff, &b""[..]), (15, b""), (14, b""), (0, REAL)] {
             let header = RecordHeader { mount, ..header() };
-            let bytes = encode(&header, [ASKED, BASE, ROOT, REAL], &[]);
+            let bytes = encode(&header, [REQUESTED, BASE, ROOT, REAL], &[]);
             assert_eq!(Record::decode(&bytes).unwrap().mount, name);
         }
     }
@@ -416,7 +416,7 @@ mod tests {
 
     #[test]
     fn bytes_behind_a_record() {
-        let whole = encode(&header(), [ASKED, BASE, ROOT, REAL], CGROUP);
+        let whole = encode(&header(), [REQUESTED, BASE, ROOT, REAL], CGROUP);
         let record = Record::decode(&whole);
         // A perf buffer pads to multiples of eight bytes.
         for padding in 1..8 {
@@ -435,7 +435,7 @@ mod tests {
         ) {
             let bytes = encode(&header(), std::array::from_fn(|i| &parts[i][..]), &cgroup);
             let record = Record::decode(&bytes).unwrap();
-            let found = [record.asked, record.base, record.root, record.real, record.cgroup];
+            let found = [record.requested, record.base, record.root, record.real, record.cgroup];
             let sent = [&parts[0], &parts[1], &parts[2], &parts[3], &cgroup];
             for (found, sent) in found.iter().zip(sent) {
                 prop_assert_eq!(found, sent);
@@ -446,7 +446,7 @@ mod tests {
         #[test]
         fn any_bytes_are_a_record_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             if let Some(record) = Record::decode(&bytes) {
-                let parts = [record.asked, record.base, record.root, record.real, record.cgroup];
+                let parts = [record.requested, record.base, record.root, record.real, record.cgroup];
                 let len: usize = parts.iter().map(|part| part.len()).sum();
                 prop_assert!(bytes.len() - size_of::<RecordHeader>() - len < 8);
             }

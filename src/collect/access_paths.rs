@@ -11,7 +11,7 @@ use crate::path::{is_below, path_from_leaf, push};
 /// The paths of one access. The value is kept so that the next record can reuse its buffers.
 #[derive(Debug, Default)]
 pub struct AccessPaths {
-    has_asked: bool,
+    has_requested: bool,
     has_real: bool,
     paths: Paths,
     /// The directories whose names are followed by `..` in the requested path.
@@ -20,7 +20,7 @@ pub struct AccessPaths {
 
 #[derive(Debug, Default)]
 struct Paths {
-    asked: Vec<u8>,
+    requested: Vec<u8>,
     real: Vec<u8>,
     mount: Vec<u8>,
     base: Vec<u8>,
@@ -51,7 +51,7 @@ impl AccessPaths {
     /// Returns the paths by which the program reached the file.
     pub fn named(&self) -> impl Iterator<Item = &[u8]> {
         let crossed = self.crossed.iter().map(Vec::as_slice);
-        crossed.chain(self.asked())
+        crossed.chain(self.requested())
     }
 
     /// Returns the root directory of the process.
@@ -61,8 +61,8 @@ impl AccessPaths {
 
     /// Returns the path that the program asked for, made absolute. `None` if the program asked for no path, or the path
     /// cannot be made absolute.
-    pub fn asked(&self) -> Option<&[u8]> {
-        self.has_asked.then_some(&self.paths.asked[..])
+    pub fn requested(&self) -> Option<&[u8]> {
+        self.has_requested.then_some(&self.paths.requested[..])
     }
 
     /// Returns the real path of the file that the program reached.
@@ -79,7 +79,7 @@ impl AccessPaths {
     /// or the path of the file is unknown.
     pub fn take(&mut self, record: &Record, resolve: Resolve) -> bool {
         let Paths {
-            asked,
+            requested,
             real,
             mount,
             base,
@@ -87,7 +87,7 @@ impl AccessPaths {
         } = &mut self.paths;
         let crossed = &mut self.crossed;
         crossed.clear();
-        (self.has_asked, self.has_real) = (false, record.has(RECORD_HAS_REAL));
+        (self.has_requested, self.has_real) = (false, record.has(RECORD_HAS_REAL));
         path_from_leaf(record.root, root);
         if self.has_real {
             path_from_leaf(record.real, real);
@@ -97,18 +97,22 @@ impl AccessPaths {
             // The kernel opens a file by a handle, and does not always know its name.
             return !self.has_real && syscalls::takes_handle(record.row);
         }
-        let (has_base, is_absolute) = (record.has(RECORD_HAS_BASE), record.asked.starts_with(b"/"));
+        let (has_base, is_absolute) = (
+            record.has(RECORD_HAS_BASE),
+            record.requested.starts_with(b"/"),
+        );
         path_from_leaf(record.base, base);
         let resolve: Resolve = match record.has(RECORD_OWN_VIEW) {
             true => resolve,
             false => &|_| None,
         };
         // A removed directory contains no file that an image could contain, but a path may lead out of it.
-        if !has_base && record.has(RECORD_BASE_REMOVED) && !climbs(record.asked) {
+        if !has_base && record.has(RECORD_BASE_REMOVED) && !climbs(record.requested) {
             return false;
         }
-        let mut join =
-            |root: &[u8], base: &[u8]| join(root, base, record.asked, asked, crossed, resolve);
+        let mut join = |root: &[u8], base: &[u8]| {
+            join(root, base, record.requested, requested, crossed, resolve)
+        };
         if record.has(RECORD_IN_BASE) {
             // A base that is not in the record can only be the root with which the program started.
             let base = if has_base { &base[..] } else { b"/" };
@@ -131,18 +135,18 @@ impl AccessPaths {
             // the requested names, no symlink was on the way, and the real path is the path.
             join(b"/", b"/");
             crossed.clear();
-            let is_it = asked == b"/" || real.ends_with(asked);
+            let is_it = requested == b"/" || real.ends_with(requested);
             if !(record.has(RECORD_CHDIR) && self.has_real && is_it) {
                 return true;
             }
-            asked.clone_from(real);
+            requested.clone_from(real);
         }
-        self.has_asked = true;
+        self.has_requested = true;
         false
     }
 }
 
-/// Writes to `path` where `asked` leads from the directory `base`. `..` does not lead above `root`. `base` is below
+/// Writes to `path` where `requested` leads from the directory `base`. `..` does not lead above `root`. `base` is below
 /// `root`, and both are normalised. The result has no `.`, `..`, empty names or trailing slash.
 ///
 /// If `..` follows a name, the name may be a symlink. The kernel then takes the parent of its target, not the directory
@@ -151,7 +155,7 @@ impl AccessPaths {
 fn join(
     root: &[u8],
     base: &[u8],
-    asked: &[u8],
+    requested: &[u8],
     path: &mut Vec<u8>,
     crossed: &mut Vec<Vec<u8>>,
     resolve: Resolve,
@@ -159,12 +163,12 @@ fn join(
     let floor = root.strip_suffix(b"/").unwrap_or(root).len();
     path.clear();
     path.extend(base.strip_suffix(b"/").unwrap_or(base));
-    let mut ends_in_asked_name = false;
-    for name in asked.split(|b| *b == b'/') {
+    let mut ends_in_requested_name = false;
+    for name in requested.split(|b| *b == b'/') {
         match name {
             b"" | b"." => continue,
             b".." => {
-                if ends_in_asked_name {
+                if ends_in_requested_name {
                     crossed.push(path.clone());
                     if let Some(real) = resolve(path) {
                         path.clear();
@@ -174,11 +178,11 @@ fn join(
                 if path.len() > floor {
                     path.truncate(path.iter().rposition(|b| *b == b'/').unwrap_or(0));
                 }
-                ends_in_asked_name = false;
+                ends_in_requested_name = false;
             }
             name => {
                 push(path, name);
-                ends_in_asked_name = true;
+                ends_in_requested_name = true;
             }
         }
     }
@@ -194,7 +198,7 @@ mod tests {
 
     fn record<'a>(
         flags: u16,
-        asked: &'a str,
+        requested: &'a str,
         base: &'a str,
         root: &'a str,
         real: &'a str,
@@ -206,7 +210,7 @@ mod tests {
             pid: 4,
             row: 5,
             flags,
-            asked: asked.as_bytes(),
+            requested: requested.as_bytes(),
             base: base.as_bytes(),
             root: root.as_bytes(),
             real: real.as_bytes(),
@@ -216,12 +220,18 @@ mod tests {
         }
     }
 
-    fn asked(flags: u16, asked: &str, base: &str, root: &str, real: &str) -> Option<String> {
+    fn requested(
+        flags: u16,
+        requested: &str,
+        base: &str,
+        root: &str,
+        real: &str,
+    ) -> Option<String> {
         let mut paths = AccessPaths::default();
-        let is_unresolved = paths.take(&record(flags, asked, base, root, real), &|_| None);
-        assert_eq!(is_unresolved, paths.asked().is_none());
+        let is_unresolved = paths.take(&record(flags, requested, base, root, real), &|_| None);
+        assert_eq!(is_unresolved, paths.requested().is_none());
         paths
-            .asked()
+            .requested()
             .map(|path| String::from_utf8(path.to_vec()).unwrap())
     }
 
@@ -236,18 +246,18 @@ mod tests {
             ("/../../a", "/a"),
             ("/..a/b..", "/..a/b.."),
         ] {
-            assert_eq!(asked(0, given, "", "", "").unwrap(), path);
+            assert_eq!(requested(0, given, "", "", "").unwrap(), path);
         }
     }
 
     #[test]
     fn relative_paths_start_at_the_base() {
         let base = RECORD_HAS_BASE;
-        assert_eq!(asked(base, "x", "b/a/", "", "").unwrap(), "/a/b/x");
-        assert_eq!(asked(base, "../x/.", "b/a/", "", "").unwrap(), "/a/x");
-        assert_eq!(asked(base, "../../../x", "b/a/", "", "").unwrap(), "/x");
-        assert_eq!(asked(base, ".", "", "", "").unwrap(), "/");
-        assert_eq!(asked(0, "x", "", "", ""), None);
+        assert_eq!(requested(base, "x", "b/a/", "", "").unwrap(), "/a/b/x");
+        assert_eq!(requested(base, "../x/.", "b/a/", "", "").unwrap(), "/a/x");
+        assert_eq!(requested(base, "../../../x", "b/a/", "", "").unwrap(), "/x");
+        assert_eq!(requested(base, ".", "", "", "").unwrap(), "/");
+        assert_eq!(requested(0, "x", "", "", ""), None);
     }
 
     /// In this test /a/link leads to /b/c.
@@ -258,9 +268,9 @@ mod tests {
             b"/gone" => None,
             path => Some(path.to_vec()),
         };
-        let names = |flags: u16, asked: &str| {
+        let names = |flags: u16, requested: &str| {
             let mut paths = AccessPaths::default();
-            paths.take(&record(flags, asked, "", "", ""), &resolve);
+            paths.take(&record(flags, requested, "", "", ""), &resolve);
             let paths = paths
                 .paths()
                 .map(|path| String::from_utf8_lossy(path).into_owned());
@@ -281,21 +291,21 @@ mod tests {
 
     #[test]
     fn a_chroot_is_part_of_the_path_and_limits_dot_dot() {
-        assert_eq!(asked(0, "/x", "", "jail/", "").unwrap(), "/jail/x");
-        assert_eq!(asked(0, "/../x", "", "jail/", "").unwrap(), "/jail/x");
+        assert_eq!(requested(0, "/x", "", "jail/", "").unwrap(), "/jail/x");
+        assert_eq!(requested(0, "/../x", "", "jail/", "").unwrap(), "/jail/x");
         let base = RECORD_HAS_BASE;
         assert_eq!(
-            asked(base, "../../x", "d/jail/", "jail/", "").unwrap(),
+            requested(base, "../../x", "d/jail/", "jail/", "").unwrap(),
             "/jail/x"
         );
         assert_eq!(
-            asked(base, "../x", "jailbreak/", "jail/", "").unwrap(),
+            requested(base, "../x", "jailbreak/", "jail/", "").unwrap(),
             "/x"
         );
         let inside = RECORD_HAS_BASE | RECORD_IN_BASE;
-        assert_eq!(asked(inside, "/../x", "d/", "", "").unwrap(), "/d/x");
+        assert_eq!(requested(inside, "/../x", "d/", "", "").unwrap(), "/d/x");
         assert_eq!(
-            asked(RECORD_IN_BASE, "/jail", "", "jail/", "").unwrap(),
+            requested(RECORD_IN_BASE, "/jail", "", "jail/", "").unwrap(),
             "/jail"
         );
     }
@@ -303,17 +313,23 @@ mod tests {
     #[test]
     fn a_chdir_from_an_unknown_directory_is_resolved_if_it_follows_no_symlink() {
         let flags = RECORD_CHDIR | RECORD_HAS_REAL;
-        assert_eq!(asked(flags, "b/c", "", "", "c/b/a/").unwrap(), "/a/b/c");
-        assert_eq!(asked(flags, "./c/", "", "", "c/b/a/").unwrap(), "/a/b/c");
-        assert_eq!(asked(flags, "..", "", "", "c/b/a/").unwrap(), "/a/b/c");
-        assert_eq!(asked(flags, "link", "", "", "c/b/a/"), None);
+        assert_eq!(requested(flags, "b/c", "", "", "c/b/a/").unwrap(), "/a/b/c");
+        assert_eq!(
+            requested(flags, "./c/", "", "", "c/b/a/").unwrap(),
+            "/a/b/c"
+        );
+        assert_eq!(requested(flags, "..", "", "", "c/b/a/").unwrap(), "/a/b/c");
+        assert_eq!(requested(flags, "link", "", "", "c/b/a/"), None);
     }
 
     #[test]
     fn nothing_is_below_a_directory_that_was_removed() {
         let mut paths = AccessPaths::default();
-        let mut is_unresolved =
-            |asked: &str| paths.take(&record(RECORD_BASE_REMOVED, asked, "", "", ""), &|_| None);
+        let mut is_unresolved = |requested: &str| {
+            paths.take(&record(RECORD_BASE_REMOVED, requested, "", "", ""), &|_| {
+                None
+            })
+        };
         assert!(!is_unresolved(".") && !is_unresolved("x/y"));
         // But a file above the directory may exist.
         assert!(is_unresolved("../x"));
@@ -325,7 +341,10 @@ mod tests {
         let mut paths = AccessPaths::default();
         let flags = RECORD_NO_ROOT | RECORD_HAS_REAL;
         assert!(paths.take(&record(flags, "/etc/x", "", "", "y/b/"), &|_| None));
-        assert_eq!((paths.asked(), paths.real()), (None, Some(&b"/b/y"[..])));
+        assert_eq!(
+            (paths.requested(), paths.real()),
+            (None, Some(&b"/b/y"[..]))
+        );
     }
 
     #[test]
@@ -333,7 +352,7 @@ mod tests {
         let mut paths = AccessPaths::default();
         let flags = RECORD_REAL_ONLY | RECORD_HAS_REAL;
         assert!(!paths.take(&record(flags, "", "", "", "sh/bin/"), &|_| None));
-        assert_eq!(paths.asked(), None);
+        assert_eq!(paths.requested(), None);
         assert_eq!(paths.real(), Some(&b"/bin/sh"[..]));
     }
 
@@ -343,7 +362,7 @@ mod tests {
         prop::collection::vec(name, 0..4).prop_map(|names| names.concat())
     }
 
-    fn any_asked() -> impl Strategy<Value = String> {
+    fn any_requested() -> impl Strategy<Value = String> {
         let part = prop::sample::select(vec!["/", ".", "..", "a", "b", "jail", "..a"]);
         prop::collection::vec(part, 1..9).prop_map(|parts| parts.concat())
     }
@@ -357,21 +376,21 @@ mod tests {
     proptest! {
         #[test]
         fn every_path_is_absolute_and_normalised(
-            asked in any_asked(),
+            requested in any_requested(),
             (base, root, real) in (from_leaf(), from_leaf(), from_leaf()),
             flags in 0u16..1 << 11,
         ) {
-            let paths = AccessPaths::of(&record(flags, &asked, &base, &root, &real));
+            let paths = AccessPaths::of(&record(flags, &requested, &base, &root, &real));
             for path in paths.paths().chain([paths.root()]).chain(paths.mount()) {
                 prop_assert!(is_normal(path), "{}", String::from_utf8_lossy(path));
             }
         }
 
         #[test]
-        fn no_name_leads_out_of_the_root(asked in any_asked(), below in from_leaf(), root in from_leaf()) {
+        fn no_name_leads_out_of_the_root(requested in any_requested(), below in from_leaf(), root in from_leaf()) {
             let base = format!("{below}{root}");
-            let paths = AccessPaths::of(&record(RECORD_HAS_BASE, &asked, &base, &root, ""));
-            prop_assert!(is_below(paths.asked().unwrap(), paths.root()));
+            let paths = AccessPaths::of(&record(RECORD_HAS_BASE, &requested, &base, &root, ""));
+            prop_assert!(is_below(paths.requested().unwrap(), paths.root()));
         }
 
         /// A name that is already normalised is only appended to its directory.
@@ -384,7 +403,7 @@ mod tests {
                 expected.push(b'/');
             }
             expected.extend(name.as_bytes());
-            prop_assert_eq!(paths.asked().unwrap(), expected);
+            prop_assert_eq!(paths.requested().unwrap(), expected);
         }
     }
 }

@@ -18,7 +18,7 @@ pub const NOTHING: Record = Record {
     pid: 1,
     row: 1,
     flags: 0,
-    asked: b"",
+    requested: b"",
     base: b"",
     root: b"",
     real: b"",
@@ -44,7 +44,7 @@ pub fn encode(record: &Record) -> Vec<u8> {
     put(offset_of!(RecordHeader, pid), &record.pid.to_ne_bytes());
     put(offset_of!(RecordHeader, row), &record.row.to_ne_bytes());
     put(offset_of!(RecordHeader, flags), &record.flags.to_ne_bytes());
-    let parts = [record.asked, record.base, record.root, record.real];
+    let parts = [record.requested, record.base, record.root, record.real];
     for (i, part) in parts.iter().enumerate() {
         put(offset_of!(RecordHeader, len) + 2 * i, &len(part));
     }
@@ -59,8 +59,11 @@ pub fn encode(record: &Record) -> Vec<u8> {
     [&head[..], &parts.concat(), record.cgroup].concat()
 }
 
-fn asking(asked: &[u8]) -> Record<'_> {
-    Record { asked, ..NOTHING }
+fn asking(requested: &[u8]) -> Record<'_> {
+    Record {
+        requested,
+        ..NOTHING
+    }
 }
 
 /// A collector with two containers: one to which snoop attached late, and one with an odd name that has ended. Of its
