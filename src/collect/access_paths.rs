@@ -78,38 +78,42 @@ impl AccessPaths {
     /// Takes the names of another record. Returns whether a path is unresolved: it is relative to an unknown directory,
     /// or the path of the file is unknown.
     pub fn take(&mut self, record: &Record, resolve: Resolve) -> bool {
-        let Paths {
-            requested,
-            real,
-            mount,
-            base,
-            root,
-        } = &mut self.paths;
-        let crossed = &mut self.crossed;
-        crossed.clear();
+        self.crossed.clear();
         (self.has_requested, self.has_real) = (false, record.has(RECORD_HAS_REAL));
-        path_from_leaf(record.root, root);
+        path_from_leaf(record.root, &mut self.paths.root);
         if self.has_real {
-            path_from_leaf(record.real, real);
-            path_from_leaf(record.mount, mount);
+            path_from_leaf(record.real, &mut self.paths.real);
+            path_from_leaf(record.mount, &mut self.paths.mount);
         }
         if record.has(RECORD_REAL_ONLY) {
             // The kernel opens a file by a handle, and does not always know its name.
             return !self.has_real && syscalls::takes_handle(record.row);
         }
-        let (has_base, is_absolute) = (
-            record.has(RECORD_HAS_BASE),
-            record.requested.starts_with(b"/"),
-        );
+        // A removed directory contains no file that an image could contain, but a path may lead out of it.
+        let is_removed = record.has(RECORD_BASE_REMOVED) && !record.has(RECORD_HAS_BASE);
+        if is_removed && !climbs(record.requested) {
+            return false;
+        }
+        self.has_requested = self.join_requested(record, resolve);
+        !self.has_requested
+    }
+
+    /// Makes the requested path absolute. Returns false if the directory that it is relative to is unknown.
+    fn join_requested(&mut self, record: &Record, resolve: Resolve) -> bool {
+        let Paths {
+            requested,
+            real,
+            base,
+            root,
+            ..
+        } = &mut self.paths;
+        let crossed = &mut self.crossed;
+        let has_base = record.has(RECORD_HAS_BASE);
         path_from_leaf(record.base, base);
         let resolve: Resolve = match record.has(RECORD_OWN_VIEW) {
             true => resolve,
             false => &|_| None,
         };
-        // A removed directory contains no file that an image could contain, but a path may lead out of it.
-        if !has_base && record.has(RECORD_BASE_REMOVED) && !climbs(record.requested) {
-            return false;
-        }
         let mut join = |root: &[u8], base: &[u8]| {
             join(root, base, record.requested, requested, crossed, resolve)
         };
@@ -117,9 +121,9 @@ impl AccessPaths {
             // A base that is not in the record can only be the root with which the program started.
             let base = if has_base { &base[..] } else { b"/" };
             join(base, base);
-        } else if is_absolute {
+        } else if record.requested.starts_with(b"/") {
             if record.has(RECORD_NO_ROOT) {
-                return true;
+                return false;
             }
             join(root, root);
         } else if has_base {
@@ -137,12 +141,11 @@ impl AccessPaths {
             crossed.clear();
             let is_it = requested == b"/" || real.ends_with(requested);
             if !(record.has(RECORD_CHDIR) && self.has_real && is_it) {
-                return true;
+                return false;
             }
             requested.clone_from(real);
         }
-        self.has_requested = true;
-        false
+        true
     }
 }
 
