@@ -132,18 +132,6 @@ impl FileSet {
         evicted
     }
 
-    /// Removes the files for which `keep` does not hold.
-    pub fn retain(&mut self, tree: &mut PathTree, mut keep: impl FnMut(&[u8]) -> bool) {
-        let mut path = Vec::new();
-        for id in self.files.iter().collect::<Vec<_>>() {
-            tree.path(id, &mut path);
-            if !keep(&path) {
-                self.remove(tree, id);
-                self.keys.take(id, &mut Vec::new());
-            }
-        }
-    }
-
     /// Chooses the file to evict.
     fn make_room(&mut self) -> Id {
         loop {
@@ -370,17 +358,6 @@ mod tests {
         assert_eq!(set.forgotten.len(), 100_000 - 100);
         assert!(set.seen.files.0.len() < 10, "{}", set.seen.files.0.len());
         assert_eq!(set.seen.keys.0.len(), 100);
-    }
-
-    #[test]
-    fn a_removed_file_is_new_at_its_next_use() {
-        let mut set = Set::new(2);
-        set.add("/a");
-        set.add("/b");
-        set.seen.retain(&mut set.tree, |path| path != b"/a");
-        assert_eq!(set.paths(), ["/b"]);
-        assert_eq!(set.add("/b"), Added::Known);
-        assert_eq!(set.add("/a"), Added::New);
     }
 
     #[test]
