@@ -12,11 +12,11 @@ pub struct Package {
 }
 
 /// dpkg has a list of paths for each package, beside its other control files.
-const DPKG: &[u8] = b"/var/lib/dpkg/info";
+pub const DPKG: &[u8] = b"/var/lib/dpkg/info";
 /// Images without dpkg itself ("distroless") have files with checksums and paths.
-const DISTROLESS: &[u8] = b"/var/lib/dpkg/status.d";
+pub const DISTROLESS: &[u8] = b"/var/lib/dpkg/status.d";
 /// apk has one file for all packages. The second path is that of apk 3.
-const APK: [&[u8]; 2] = [b"/lib/apk/db/installed", b"/usr/lib/apk/db/installed"];
+pub const APK: [&[u8]; 2] = [b"/lib/apk/db/installed", b"/usr/lib/apk/db/installed"];
 
 /// Returns the packages that are installed in the image. The list is empty if the image has no known database.
 pub fn installed(image: &Image) -> Vec<Package> {

@@ -3,7 +3,8 @@
 //! keep what says their names and versions. The packages that are found on the way are what an SBOM lists.
 
 use crate::error::Result;
-use crate::image::packages;
+use crate::image::packages::{self, APK, DISTROLESS, DPKG};
+use crate::image::runtime::PASSWD;
 use crate::slim::keep::{Contents, Keep, Why};
 use crate::slim::languages;
 use crate::slim::layers::{Id, Item};
@@ -25,10 +26,6 @@ const RELEASE: [&str; 12] = [
 ];
 const OS_RELEASE: [&[u8]; 2] = [b"/etc/os-release", b"/usr/lib/os-release"];
 const DPKG_STATUS: &[u8] = b"/var/lib/dpkg/status";
-const DPKG_INFO: &[u8] = b"/var/lib/dpkg/info";
-/// Images without dpkg itself ("distroless") have a file for each package.
-const DPKG_EACH: &[u8] = b"/var/lib/dpkg/status.d";
-const APK: [&[u8]; 2] = [b"/lib/apk/db/installed", b"/usr/lib/apk/db/installed"];
 /// rpm's database is binary.
 const RPM: [&[u8]; 3] = [b"/var/lib/rpm", b"/usr/lib/sysimage/rpm", b"/usr/share/rpm"];
 
@@ -67,11 +64,11 @@ pub struct Inventory {
 /// Returns whether the file has to be looked into, also for the packages' names and versions if those are asked for.
 pub fn is_read(path: &[u8], with_packages: bool) -> bool {
     let ends = |ends: &[&[u8]]| ends.iter().any(|end| path.ends_with(end));
-    path == b"/etc/passwd"
+    path == PASSWD.as_bytes()
         || path == DPKG_STATUS
         || APK.contains(&path)
-        || (path.starts_with(DPKG_INFO) && ends(&[b".list"]))
-        || (path.starts_with(DPKG_EACH) && (with_packages || ends(&[b".md5sums"])))
+        || (path.starts_with(DPKG) && ends(&[b".list"]))
+        || (path.starts_with(DISTROLESS) && (with_packages || ends(&[b".md5sums"])))
         || (with_packages && OS_RELEASE.contains(&path))
         || languages::is_read(path, with_packages)
 }
@@ -218,7 +215,7 @@ impl<'a> Scan<'a, '_> {
         let (name, architecture) = (field(part, b"Package:"), field(part, b"Architecture:"));
         // Of packages that may be installed for several architectures the name says which.
         let names = [[name, b":", architecture].concat(), name.to_vec()];
-        let lists = names.map(|name| [DPKG_INFO, b"/", &name].concat());
+        let lists = names.map(|name| [DPKG, b"/", &name].concat());
         let mut lists = lists.into_iter().filter_map(|path| {
             let list = self.file(&[&path, &b".list"[..]].concat())?;
             Some((path, list))
@@ -246,7 +243,7 @@ impl<'a> Scan<'a, '_> {
     }
 
     fn dpkg_each(&mut self) -> Result<()> {
-        let Some(directory) = self.keep.layers.find(DPKG_EACH) else {
+        let Some(directory) = self.keep.layers.find(DISTROLESS) else {
             return Ok(());
         };
         let entries: Vec<_> = self.keep.layers.children(directory).collect();
@@ -255,7 +252,7 @@ impl<'a> Scan<'a, '_> {
             if name.ends_with(b".md5sums") {
                 continue;
             }
-            let path = [DPKG_EACH, b"/", &name].concat();
+            let path = [DISTROLESS, b"/", &name].concat();
             let sums = self.file(&[&path, &b".md5sums"[..]].concat());
             let files = match &sums {
                 Some(sums) => Some(self.files(&mut packages::checksummed(sums.text).into_iter())?),
