@@ -23,6 +23,7 @@ use crate::archive::tar::{Kind, Reader, Skip};
 use crate::error::{Error, Result};
 use crate::image::closure;
 use crate::report::reader::FileLists;
+use crate::sys::replace;
 use input::{BUFFER, Found, Input, Layer};
 use keep::{Contents, Keep, Why};
 use layers::{Layers, New};
@@ -77,7 +78,7 @@ impl Slim {
         // What does not fit into memory goes to the disk that has to hold the image.
         let directory = match self.output == "-" {
             true => env::temp_dir(),
-            false => output::directory_of(Path::new(&self.output)).into(),
+            false => replace::directory_of(Path::new(&self.output)).into(),
         };
         let mut output = Output::create(&self.output, &directory)?;
         let mut sbom = match &self.sbom {

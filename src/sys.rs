@@ -21,6 +21,7 @@ pub mod perf_event;
 pub mod process;
 #[allow(unsafe_code)]
 pub mod random;
+pub mod replace;
 pub mod sandbox;
 #[allow(unsafe_code)]
 pub mod seccomp;

@@ -7,14 +7,15 @@
 //! (flock(2)) while its writer lives, so a temporary file without a lock is a leftover.
 
 use crate::error::{Error, Result, cannot};
-use crate::sys;
+use crate::sys::files;
+use crate::sys::replace::{self, TEMPORARY};
 use std::cell::Cell;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, PartialEq)]
@@ -82,47 +83,17 @@ impl Destination {
 /// The number of bytes that are given to the kernel at a time.
 const BUFFER: usize = 64 << 10;
 
-/// Returns whether a directory is `/dev`, which holds devices and symlinks to them, or lies in it. Volumes may be mounted at
-/// `/dev/shm`.
-fn is_in_dev(directory: &Path) -> bool {
-    let real = fs::canonicalize(directory).unwrap_or_default();
-    real.starts_with("/dev") && !real.starts_with("/dev/shm")
-}
-
 impl ReportFile {
     fn directory(&self) -> &Path {
-        match self.path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        }
-    }
-
-    /// Returns a path in the same directory. Its name is the report's name between `before` and `after`.
-    fn beside(&self, before: &str, after: &str) -> PathBuf {
-        let mut name = OsString::from(before);
-        name.push(self.path.file_name().unwrap_or(OsStr::new("report")));
-        name.push(after);
-        self.directory().join(name)
+        replace::directory_of(&self.path)
     }
 
     fn check(&self) -> Result<()> {
         let said = |why: String| Error::usage(format!("-report={}: {why}", self.path.display()));
-        if self.path.is_dir() {
-            return Err(said("this is a directory; give the name of a file".into()));
-        }
-        if self.path.as_os_str().as_bytes().ends_with(b"/") {
-            return Err(said(
-                "this names a directory; give the name of a file".into(),
-            ));
-        }
-        // The report replaces what is there by a rename. A device would be lost for the whole machine.
-        let kind = fs::metadata(&self.path).map(|there| there.file_type());
-        if kind.is_ok_and(|kind| kind.is_char_device() || kind.is_block_device())
-            || is_in_dev(self.directory())
-        {
-            return Err(said(
-                "this is a device; give the name of a file, or - for standard output".into(),
-            ));
+        if let Some(why) = replace::refusal(&self.path) {
+            return Err(said(format!(
+                "{why}; give the name of a file, or - for standard output"
+            )));
         }
         let directory = self.directory().display();
         if !self.directory().is_dir() {
@@ -149,21 +120,21 @@ impl ReportFile {
         self.temporary().and_then(|(_, path)| fs::remove_file(path))
     }
 
-    /// Creates a temporary file in the same directory, because a rename does not cross file systems.
+    /// Creates a temporary file, and locks it for as long as it is open.
     fn temporary(&self) -> io::Result<(File, PathBuf)> {
-        let path = self.beside(".", &format!(".{:016x}{TEMPORARY}", sys::random::random()?));
+        let path = replace::temporary_beside(&self.path)?;
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .open(&path)?;
         // On a file system without locks, no temporary files are cleaned up either.
-        let _ = sys::files::try_lock(&file);
+        let _ = files::try_lock(&file);
         Ok((file, path))
     }
 
     /// Removes the temporary files of processes that were killed.
     fn clean(&self) {
-        let beginning = self.beside(".", ".");
+        let beginning = replace::beside(&self.path, ".", ".");
         let beginning = beginning.file_name().unwrap_or_default().as_bytes();
         let is_temporary = |name: &OsStr| {
             let rest = name.as_bytes().strip_prefix(beginning);
@@ -177,7 +148,7 @@ impl ReportFile {
         {
             if is_temporary(&entry.file_name()) {
                 let left = open_regular(&entry.path());
-                if left.is_ok_and(|file| sys::files::try_lock(&file).is_ok()) {
+                if left.is_ok_and(|file| files::try_lock(&file).is_ok()) {
                     // A file that cannot be removed only takes up space.
                     let _ = fs::remove_file(entry.path());
                 }
@@ -199,7 +170,7 @@ impl ReportFile {
         }
         self.written.set(Some(identity(&out.get_ref().metadata()?)));
         // The rename survives a crash once the directory is synced.
-        File::open(self.directory())?.sync_all()
+        replace::sync_directory(&self.path)
     }
 
     /// Opens the report that was written last. `None` if something else has taken its place.
@@ -225,15 +196,13 @@ impl ReportFile {
 
     /// Renames the report by appending an ending to its name, and replaces any file of that name. Returns the new path.
     pub fn move_aside(&self, ending: &str) -> Result<PathBuf> {
-        let aside = self.beside("", ending);
+        let aside = replace::beside(&self.path, "", ending);
         let shown = self.path.display();
         fs::rename(&self.path, &aside)
             .map_err(|e| cannot(&format!("move {shown} to {}", aside.display()), e))?;
         Ok(aside)
     }
 }
-
-const TEMPORARY: &str = ".tmp";
 
 /// Opens a regular file for reading. The function does not follow a symlink and does not wait for a pipe.
 fn open_regular(path: &Path) -> io::Result<File> {
@@ -255,6 +224,7 @@ fn identity(file: &Metadata) -> Identity {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsString;
     use std::os::unix::fs::symlink;
 
     fn report_in(directory: &Path) -> ReportFile {

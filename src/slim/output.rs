@@ -7,8 +7,8 @@ use crate::archive::digest::{Digest, Hashing};
 use crate::archive::tar::{self, Kind};
 use crate::error::{Error, Result, cannot};
 use crate::slim::input::unnamed_file;
-use crate::sys;
-use std::ffi::{OsStr, OsString};
+use crate::sys::{files, replace};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, IsTerminal, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
@@ -26,10 +26,14 @@ impl Pending {
     /// Begins the file that a flag names.
     pub fn create(flag: &str, path: &Path) -> Result<Pending> {
         let wrong = |why: String| Error::usage(format!("-{flag}={}: {why}", path.display()));
-        if path == "-" || path.is_dir() {
-            return Err(wrong("this is no file; give the name of one".into()));
+        let why = match path == "-" {
+            true => Some("this is standard output"),
+            false => replace::refusal(path),
+        };
+        if let Some(why) = why {
+            return Err(wrong(format!("{why}; give the name of a file")));
         }
-        let directory = directory_of(path);
+        let directory = replace::directory_of(path);
         let file = unnamed_file(directory)
             .map_err(|e| wrong(format!("cannot write into {}: {e}", directory.display())))?;
         let path = path.into();
@@ -56,29 +60,23 @@ pub struct Output {
     path: Option<PathBuf>,
 }
 
-/// The directory of a file.
-pub fn directory_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
-
 impl Output {
     /// A file of that name; `-` is standard output. What is not whole yet is in `directory`.
     pub fn create(name: &OsStr, directory: &Path) -> Result<Output> {
         let wrong = |why: String| Error::usage(format!("-o={}: {why}", name.to_string_lossy()));
         let path = (name != "-").then(|| PathBuf::from(name));
-        match &path {
-            None if io::stdout().is_terminal() => {
-                return Err(wrong(
-                    "standard output is a terminal; give the name of a file".into(),
-                ));
-            }
-            Some(path) if path.is_dir() => {
-                return Err(wrong("this is a directory; give the name of a file".into()));
-            }
-            _ => (),
+        let why = match &path {
+            Some(path) => replace::refusal(path),
+            None => io::stdout()
+                .is_terminal()
+                .then_some("standard output is a terminal"),
+        };
+        if let Some(why) = why {
+            let remedy = match path {
+                Some(_) => "give the name of a file, or - for standard output",
+                None => "give the name of a file",
+            };
+            return Err(wrong(format!("{why}; {remedy}")));
         }
         let file = unnamed_file(directory)
             .map_err(|e| wrong(format!("cannot write into {}: {e}", directory.display())))?;
@@ -159,21 +157,17 @@ impl Output {
 /// Gives a file without a name its name, in the place of what had it.
 fn put(file: &mut File, path: &Path) -> io::Result<()> {
     file.sync_all()?;
-    let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or(OsStr::new("image")));
-    name.push(format!(".{:016x}.tmp", sys::random::random()?));
-    let temporary = directory_of(path).join(name);
+    let temporary = replace::temporary_beside(path)?;
     let put = give_name(file, &temporary).and_then(|()| fs::rename(&temporary, path));
     if put.is_err() {
         let _ = fs::remove_file(&temporary);
     }
     put?;
-    // The rename itself lasts once the directory is synced.
-    File::open(directory_of(path))?.sync_all()
+    replace::sync_directory(path)
 }
 
 fn give_name(file: &mut File, name: &Path) -> io::Result<()> {
-    if sys::files::name_file(file, name).is_ok() {
+    if files::name_file(file, name).is_ok() {
         return Ok(());
     }
     // Not every file system can name a file that had no name.
@@ -252,7 +246,7 @@ mod tests {
             .open(&lost)
             .unwrap();
         fs::remove_file(&lost).unwrap();
-        assert!(sys::files::name_file(&output.file, &lost).is_err());
+        assert!(files::name_file(&output.file, &lost).is_err());
         output.member("index.json", b"{}").unwrap();
         let size = output.finish().unwrap();
         assert_eq!(fs::metadata(&path).unwrap().len(), size);
