@@ -312,7 +312,8 @@ fn run_removes_its_cgroup_and_reports_what_still_runs() {
     let directory = tempfile::tempdir().unwrap();
     let output = snoop()
         .args(["run", "-report", "r.json", "--", "sh", "-c"])
-        .arg("cat /proc/self/cgroup; sleep 1000 >/dev/null 2>&1 & echo $!")
+        // Once it sleeps, it has shown which ELF interpreter it has.
+        .arg("cat /proc/self/cgroup; sleep 1000 >/dev/null 2>&1 & until grep -q nanosleep /proc/$!/wchan; do :; done; echo $!")
         .current_dir(directory.path())
         .output()
         .unwrap();
