@@ -41,7 +41,9 @@ struct Verb {
     /// The paragraphs at the end of its own help.
     notes: &'static [&'static str],
     /// Parses the words after its name.
-    parse: fn(&'static Verb, Words, Environment) -> Result<Command>,
+    /// Splits its words into flags, with their values, and all others.
+    split: fn(&Verb, Words) -> (Words, Words),
+    parse: fn(&'static Verb, Words, Words, Environment) -> Result<Command>,
 }
 
 /// The words after a command's name.
@@ -55,6 +57,7 @@ static VERBS: [Verb; 7] = [
         arguments: "[flags]",
         summary: "in a pod: trace all other containers until SIGTERM",
         notes: &[],
+        split: values::split_front,
         parse: trace,
     },
     Verb {
@@ -62,6 +65,7 @@ static VERBS: [Verb; 7] = [
         arguments: "[flags] -- COMMAND...",
         summary: "trace a command, and exit with its status",
         notes: &[help::FORMS, help::RUN_STATUS],
+        split: values::split_front,
         parse: run,
     },
     Verb {
@@ -69,6 +73,7 @@ static VERBS: [Verb; 7] = [
         arguments: "",
         summary: "say whether this host can be traced",
         notes: &[],
+        split: values::all_flags,
         parse: check,
     },
     Verb {
@@ -76,6 +81,7 @@ static VERBS: [Verb; 7] = [
         arguments: "[flags]",
         summary: "ask the running snoop for its health: exit 0 if healthy, 1 if not",
         notes: &[help::HEALTH_USE],
+        split: values::split,
         parse: health,
     },
     Verb {
@@ -83,6 +89,7 @@ static VERBS: [Verb; 7] = [
         arguments: "-root DIR REPORT...",
         summary: "list the paths an image needs from DIR, one per line, for tar -T, rsync --files-from or cpio",
         notes: &[help::REPORTS],
+        split: values::split,
         parse: closure,
     },
     Verb {
@@ -90,6 +97,7 @@ static VERBS: [Verb; 7] = [
         arguments: "-root DIR REPORT...",
         summary: "list what is in DIR but in no report",
         notes: &[help::REPORTS],
+        split: values::split,
         parse: unused,
     },
     Verb {
@@ -97,6 +105,7 @@ static VERBS: [Verb; 7] = [
         arguments: "-o FILE IMAGE REPORT...",
         summary: "build a small image with only the files of IMAGE that the reports list",
         notes: &[help::IMAGES, help::REPORTS],
+        split: values::split,
         parse: slim,
     },
 ];
@@ -153,7 +162,11 @@ pub fn parse(
         words.remove(0);
     }
     let verb = named.unwrap_or(&VERBS[0]);
-    (verb.parse)(verb, words, &environment)
+    let (flags, words) = (verb.split)(verb, words);
+    match verb.asked(&flags) {
+        Some(asked) => Ok(asked),
+        None => (verb.parse)(verb, flags, words, &environment),
+    }
 }
 
 /// Returns the command of that name.
@@ -213,11 +226,12 @@ fn own_cgroup(source: &str) -> Error {
     ))
 }
 
-fn trace(verb: &'static Verb, words: Words, environment: Environment) -> Result<Command> {
-    let (flags, words) = values::split_front(verb, words);
-    if let Some(asked) = verb.asked(&flags) {
-        return Ok(asked);
-    }
+fn trace(
+    verb: &'static Verb,
+    flags: Words,
+    words: Words,
+    environment: Environment,
+) -> Result<Command> {
     let word = words.first();
     if let Some(command) = word.and_then(|word| self::verb(word)) {
         let (name, usage) = (command.name, command.usage());
@@ -233,11 +247,12 @@ fn trace(verb: &'static Verb, words: Words, environment: Environment) -> Result<
     Ok(Command::Trace(config(&values, cgroups, environment)?))
 }
 
-fn run(verb: &'static Verb, words: Words, environment: Environment) -> Result<Command> {
-    let (flags, command) = values::split_front(verb, words);
-    if let Some(asked) = verb.asked(&flags) {
-        return Ok(asked);
-    }
+fn run(
+    verb: &'static Verb,
+    flags: Words,
+    command: Words,
+    environment: Environment,
+) -> Result<Command> {
     for variable in ["SNOOP_CGROUP", "SNOOP_CGROUPS"] {
         if environment(variable).is_some_and(|value| !value.is_empty()) {
             return Err(own_cgroup(variable));
@@ -254,19 +269,19 @@ fn run(verb: &'static Verb, words: Words, environment: Environment) -> Result<Co
     Ok(Command::Run(config, command))
 }
 
-fn check(verb: &'static Verb, words: Words, _: Environment) -> Result<Command> {
-    match (verb.asked(&words), words.first()) {
-        (Some(asked), _) => Ok(asked),
-        (None, Some(word)) => Err(verb.unexpected(word)),
-        (None, None) => Ok(Command::Check),
+fn check(verb: &'static Verb, words: Words, _: Words, _: Environment) -> Result<Command> {
+    match words.first() {
+        Some(word) => Err(verb.unexpected(word)),
+        None => Ok(Command::Check),
     }
 }
 
-fn health(verb: &'static Verb, words: Words, environment: Environment) -> Result<Command> {
-    let (flags, words) = values::split(verb, words);
-    if let Some(asked) = verb.asked(&flags) {
-        return Ok(asked);
-    }
+fn health(
+    verb: &'static Verb,
+    flags: Words,
+    words: Words,
+    environment: Environment,
+) -> Result<Command> {
     let values = Values::read(verb, flags, environment)?;
     if let Some(word) = words.first() {
         return Err(verb.unexpected(word));
@@ -305,11 +320,7 @@ fn image_words(verb: &'static Verb, flags: Words, reports: &Words) -> Result<(Va
     Ok((values, root))
 }
 
-fn closure(verb: &'static Verb, words: Words, _: Environment) -> Result<Command> {
-    let (flags, reports) = values::split(verb, words);
-    if let Some(asked) = verb.asked(&flags) {
-        return Ok(asked);
-    }
+fn closure(verb: &'static Verb, flags: Words, reports: Words, _: Environment) -> Result<Command> {
     let (values, root) = image_words(verb, flags, &reports)?;
     let format = values.one_of("format", "a format", Format::parse)?;
     let format = match (values.is_given("0"), format) {
@@ -332,11 +343,7 @@ fn closure(verb: &'static Verb, words: Words, _: Environment) -> Result<Command>
     }))
 }
 
-fn unused(verb: &'static Verb, words: Words, _: Environment) -> Result<Command> {
-    let (flags, reports) = values::split(verb, words);
-    if let Some(asked) = verb.asked(&flags) {
-        return Ok(asked);
-    }
+fn unused(verb: &'static Verb, flags: Words, reports: Words, _: Environment) -> Result<Command> {
     let (values, root) = image_words(verb, flags, &reports)?;
     let form = match values.last_of(&["paths", "json"]) {
         Some("json") => Output::Json,
@@ -350,11 +357,7 @@ fn unused(verb: &'static Verb, words: Words, _: Environment) -> Result<Command> 
     }))
 }
 
-fn slim(verb: &'static Verb, words: Words, _: Environment) -> Result<Command> {
-    let (flags, words) = values::split(verb, words);
-    if let Some(asked) = verb.asked(&flags) {
-        return Ok(asked);
-    }
+fn slim(verb: &'static Verb, flags: Words, words: Words, _: Environment) -> Result<Command> {
     let values = Values::read(verb, flags, &|_| None)?;
     let mut words = words.into_iter();
     let (output, sbom, image) = (values.get("o"), values.get("sbom"), words.next());

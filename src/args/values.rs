@@ -171,6 +171,11 @@ pub fn split_front(verb: &Verb, words: Words) -> (Words, Words) {
     (flags, words.collect())
 }
 
+/// Takes all words for flags: of a command that has none, each word is one too many.
+pub fn all_flags(_: &Verb, words: Words) -> (Words, Words) {
+    (words, Vec::new())
+}
+
 /// Splits the words into flags, with their values, and all other words. After a `--` there are no flags.
 pub fn split(verb: &Verb, words: Words) -> (Words, Words) {
     let (mut flags, mut others) = (Vec::new(), Vec::new());
