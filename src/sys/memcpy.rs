@@ -118,6 +118,7 @@ std::arch::global_asm!(
 mod tests {
     use proptest::prelude::*;
 
+    // SAFETY: the assembly above defines both with these parameters, by the C calling convention.
     unsafe extern "C" {
         fn snoop_copy(to: *mut u8, from: *const u8, n: usize) -> *mut u8;
         fn snoop_compare(a: *const u8, b: *const u8, n: usize) -> i32;
