@@ -36,7 +36,7 @@ pub enum Combine {
     Recount,
 }
 
-/// The properties of a gap. The last two members are columns of the table in the README.
+/// The properties of a gap. The last two members are columns of the table in docs/report.md.
 pub struct Row {
     pub gap: Gap,
     pub name: &'static str,
@@ -266,15 +266,18 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_has_every_reason() {
-        let readme = include_str!("../../README.md");
+    fn the_page_has_every_reason() {
+        let page = include_str!("../../docs/report.md");
         let head = "| reason | counts | |\n| --- | --- | --- |\n";
-        let (_, table) = readme.split_once(head).unwrap();
+        let (_, table) = page.split_once(head).unwrap();
         let found: Vec<_> = table.lines().take_while(|line| !line.is_empty()).collect();
         let line = |row: &Row| format!("| `{}` | {} | {} |", row.name, row.counted, row.meaning);
         let expected: Vec<_> = TABLE.iter().map(line).collect();
         let shown = expected.join("\n");
-        assert_eq!(found, expected, "README.md should have\n{head}{shown}\n");
+        assert_eq!(
+            found, expected,
+            "docs/report.md should have\n{head}{shown}\n"
+        );
     }
 
     /// The log and the report use the same name for a feature.

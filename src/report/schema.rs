@@ -4,7 +4,7 @@
 //!
 //! To add a field of a container, add a line to the table below and a member to [`ContainerEntry`]. The compiler then
 //! points to the places that write and read the field, here and in `collect/container.rs`, and a test asks for the line
-//! in the README.
+//! in docs/report.md.
 
 use serde_json::{Value, json};
 use std::borrow::Cow;
@@ -43,7 +43,7 @@ pub struct Field {
     /// The objects that have the field.
     pub objects: &'static [Object],
     pub kind: Kind,
-    /// The explanation in the README.
+    /// The explanation in docs/report.md.
     pub meaning: &'static str,
 }
 
@@ -55,7 +55,7 @@ macro_rules! fields {
             $(#[doc = $meaning] pub const $constant: &str = $name;)+
         }
 
-        /// Every field, in the order of the README.
+        /// Every field, in the order of docs/report.md.
         pub const FIELDS: &[Field] = &[$(Field {
             name: field::$constant,
             objects: &[$(Object::$object),+],
@@ -274,9 +274,9 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_has_every_field() {
-        let readme = include_str!("../../README.md");
-        let (_, table) = readme
+    fn the_page_has_every_field() {
+        let page = include_str!("../../docs/report.md");
+        let (_, table) = page
             .split_once("| field | object | type | |\n| --- | --- | --- | --- |\n")
             .unwrap();
         let found: Vec<_> = table.lines().take_while(|line| !line.is_empty()).collect();
@@ -284,7 +284,7 @@ mod tests {
         assert_eq!(
             found,
             expected,
-            "README.md should have\n{}\n",
+            "docs/report.md should have\n{}\n",
             expected.join("\n")
         );
     }
