@@ -147,6 +147,7 @@ static __always_inline int elf_interp_access(struct scratch *s, void *task, stru
 		.start = s->data[0] == '/' ? START_ROOT : START_PWD,
 		.real_from = real.dentry ? REAL_FROM_HOOK : REAL_UNKNOWN,
 		.real = real,
+		.kinds = KIND_MAPPED,
 		.len = len,
 	};
 	return 1;

@@ -24,8 +24,13 @@ static __always_inline int request_access(struct scratch *s, void *task, void *r
 		.flags = RECORD_PENDING,
 		.request = (__u64)request,
 		.start = START_DIR,
-		.rebinds = row->rebinds,
+		.kinds = KIND_LOOKED_AT,
 	};
+	__u32 kind = (__u32)row->kind << REQUEST_KIND_SHIFT;
+
+	s->access.rebinds = !!(kind & ROW_REBINDS);
+	if (kind & ROW_WRITES)
+		s->access.kinds = KIND_WRITTEN;
 	/* Nobody is told when such a request succeeds: it counts as done. Where it fails after all, a name too many is listed. */
 	if (HAS(request_flags) && peek(request, OFF(request_flags)) & REQUEST_SKIPS_COMPLETION)
 		s->access.flags = 0;
@@ -38,8 +43,12 @@ static __always_inline int request_access(struct scratch *s, void *task, void *r
 	if (len < 2)
 		return 0;
 	s->access.len = len - 1;
-	if (row->how)
-		s->access.how = how_of(peek(request, row->how), peek(request, row->how + OPEN_HOW_RESOLVE));
+	if (row->how) {
+		__u64 flags = peek(request, row->how);
+
+		s->access.how = how_of(flags, peek(request, row->how + OPEN_HOW_RESOLVE));
+		s->access.kinds = kinds_of_open(flags);
+	}
 	if (s->access.how & RESOLVE_IN_ROOT)
 		s->access.flags |= RECORD_IN_BASE;
 	if (s->data[0] == '/' && !(s->access.how & RESOLVE_IN_ROOT))

@@ -8,8 +8,8 @@
 
 #define ITER_STEPS 100
 
-/* Sends a record of a file that a task has open, if the task is older than the tracing. Neither has a type here. */
-static __always_inline void list_file(void *ctx, __u64 task, struct path_ref file)
+/* Sends a record of a file that a task uses, if the task is older than the tracing. Neither has a type here. */
+static __always_inline void list_file(void *ctx, __u64 task, struct path_ref file, __u32 kinds)
 {
 	struct scratch *s = scratch_slot(ITER_SCRATCH);
 	void *node = node_of(task);
@@ -19,7 +19,7 @@ static __always_inline void list_file(void *ctx, __u64 task, struct path_ref fil
 
 	if (!s || !verdict.container || tgid == self.tgid || !is_older(task))
 		return;
-	__u64 key = finish(hash_path_ref(file, ~mix(config.seed, verdict.container)));
+	__u64 key = finish(hash_path_ref(file, ~mix(config.seed + kinds, verdict.container)));
 
 	if (is_known(key))
 		return;
@@ -27,9 +27,11 @@ static __always_inline void list_file(void *ctx, __u64 task, struct path_ref fil
 	s->access = (struct access){ .row = config.late_id, .flags = RECORD_REAL_ONLY | RECORD_LATE };
 	s->head.container = verdict.container;
 	s->head.key = key;
+	s->head.time = bpf_ktime_get_ns();
 	s->head.result = 0;
 	s->head.pid = tgid;
 	s->head.row = config.late_id;
+	s->head.kinds = kinds;
 	s->head.len[PART_REQUESTED] = 0;
 	s->todo[PART_BASE] = NO_PATH;
 	s->todo[PART_ROOT] = root_of(task);

@@ -21,6 +21,7 @@ static __always_inline void emit_cgroup_event(void *ctx, struct scratch *s, __u6
 
 	__builtin_memset(&s->head, 0, sizeof(s->head));
 	s->head.container = id;
+	s->head.time = bpf_ktime_get_ns();
 	s->head.flags = flag;
 	s->head.cgroup = end;
 	send(ctx, s, end);

@@ -100,7 +100,7 @@ static __always_inline void list_child(void *ctx, __u64 index)
 			cgroup = populated_child(cgroup);
 	}
 	if (task)
-		list_file(ctx, task, program_of(task));
+		list_file(ctx, task, program_of(task), KIND_EXECUTED);
 }
 
 #endif

@@ -50,7 +50,8 @@ static __always_inline int is_new(struct scratch *s, void *task)
 {
 	struct access *a = &s->access;
 	void *fs = (void *)load(task, OFF(task_fs));
-	__u64 way = (__u64)a->how << 32 | generation_of(s->verdict.number);
+	/* The kinds take bits of which no flag in `how` is one. */
+	__u64 way = (__u64)a->kinds << 56 | (__u64)a->how << 32 | generation_of(s->verdict.number);
 	__u64 key = mix(config.seed + way, s->verdict.container);
 	enum outcome known = OUTCOME_DUPLICATE;
 
@@ -101,9 +102,11 @@ static __always_inline void prepare(struct scratch *s, void *task)
 	if (mntns_of(bpf_get_current_task()) == self.ns && is_namespace_root(now.root))
 		a->flags |= RECORD_OWN_VIEW;
 	s->head.container = s->verdict.container;
+	s->head.time = bpf_ktime_get_ns();
 	s->head.result = a->result;
 	s->head.pid = bpf_get_current_pid_tgid() >> 32;
 	s->head.row = a->row;
+	s->head.kinds = a->kinds;
 	s->head.len[PART_REQUESTED] = a->len;
 	s->todo[PART_BASE] = NO_PATH;
 	if (a->start == START_DIR)
@@ -123,7 +126,7 @@ struct pending_request {
 	__u32 row;
 	__u16 number; /* of the container */
 	__u8 whole;   /* a bit for each key that covers the whole path */
-	__u8 rebinds; /* as in struct request */
+	__u8 rebinds; /* as in struct access */
 };
 
 /* Address of a request of io_uring -> what is pending of it, from its submission until it is complete. When the map is full,

@@ -33,6 +33,7 @@ struct access {
 	struct path_ref real; /* for REAL_FROM_HOOK */
 	__u64 request;        /* for RECORD_PENDING */
 	__u32 how;            /* flags that decide what the path leads to */
+	__u32 kinds;          /* enum access_kind */
 	__u32 rebinds;        /* success may make a name lead to another file */
 	__u32 pivots;         /* the paths are those of the root directory before the call */
 	__u32 len;            /* of the string, without its NUL */
@@ -53,6 +54,23 @@ struct access {
 static __always_inline __u32 how_of(__u64 flags, __u64 resolve)
 {
 	return (flags & (O_NOFOLLOW | AT_SYMLINK_NOFOLLOW)) | (resolve & 0xff);
+}
+
+/* Flags of open(2) that have the same values on both architectures. */
+#define O_ACCMODE 3
+#define O_CREAT 0100
+#define O_TRUNC 01000
+#define O_PATH 010000000
+
+/* How an open with these flags uses the file: enum access_kind. */
+static __always_inline __u32 kinds_of_open(__u64 flags)
+{
+	/* O_RDONLY, O_WRONLY and O_RDWR are 0, 1 and 2. Linux also has 3, for ioctl(2) alone. */
+	__u32 kinds = ((flags + 1) & O_ACCMODE) * KIND_READ;
+
+	if (flags & (O_CREAT | O_TRUNC))
+		kinds |= KIND_WRITTEN;
+	return flags & O_PATH || !kinds ? KIND_LOOKED_AT : kinds;
 }
 
 /* Where the walk over directories is. This is kept in memory and not in registers, because the verifier follows every

@@ -130,8 +130,11 @@ static __always_inline int path_access(struct scratch *s, void *task, struct cal
 		.row = row->id,
 		.start = START_DIR,
 		.result = call->result,
+		.kinds = KIND_LOOKED_AT,
 		.pivots = kind & ROW_PIVOT,
 	};
+	if (kind & ROW_WRITES && call->result >= 0)
+		a->kinds = KIND_WRITTEN;
 	/* A call that failed led nowhere: see proves_existence(). */
 	if (call->result < 0)
 		kind &= ~(ROW_OPENS | ROW_CHDIR | ROW_CHROOT);
@@ -145,6 +148,9 @@ static __always_inline int path_access(struct scratch *s, void *task, struct cal
 		a->flags = RECORD_CHDIR;
 	if (path == ARG_NONE) {
 		a->flags = RECORD_REAL_ONLY;
+		/* Only open_by_handle_at(2) opens a file without a path. */
+		if (kind & ROW_OPENS)
+			a->kinds = kinds_of_open(argument(call, 2));
 		return 1;
 	}
 
@@ -173,6 +179,8 @@ static __always_inline int path_access(struct scratch *s, void *task, struct cal
 	else if (kind & ROW_OPENS)
 		how[0] = argument(call, path + 1);
 	a->how = how_of(how[0], how[2]);
+	if (kind & (ROW_HOW | ROW_FLAGS) && call->result >= 0)
+		a->kinds = kinds_of_open(how[0]);
 
 	int absolute = s->data[0] == '/';
 
@@ -193,6 +201,30 @@ static __always_inline int path_access(struct scratch *s, void *task, struct cal
 		a->dir = path_of_fd(task, argument(call, dir));
 	}
 	return 1;
+}
+
+#define PROT_EXEC 4 /* linux/mman.h */
+
+/* Returns whether a call maps a file as a program or as a library. */
+static __always_inline int maps_program(struct call *call, const volatile struct row *row)
+{
+	return row->dir[0] != ARG_NONE && argument(call, 2) & PROT_EXEC && (int)argument(call, 4) >= 0 && call->result > 0;
+}
+
+/* Makes the access to the file that a call maps. Returns 0 if the descriptor is closed by now. */
+static __always_inline int mapping_access(struct scratch *s, void *task, struct call *call, const volatile struct row *row)
+{
+	struct path_ref file = path_of_fd(task, argument(call, 4));
+
+	s->access = (struct access){
+		.row = row->id,
+		.start = START_DIR,
+		.flags = RECORD_REAL_ONLY,
+		.real_from = REAL_FROM_HOOK,
+		.real = file,
+		.kinds = KIND_MAPPED,
+	};
+	return file.dentry != 0;
 }
 
 #define ENXIO 6
@@ -248,8 +280,9 @@ int sys_exit(__u64 *ctx)
 
 	keep_address(row);
 	__u32 id = row->id, kind = row->kind;
+	int maps = kind & ROW_ELF_INTERP && maps_program(&call, row);
 
-	if (!id || (kind & ROW_ELF_INTERP && !pending_interps))
+	if (!id || (kind & ROW_ELF_INTERP && !pending_interps && !maps))
 		return 0;
 	if (kind & ROW_SELF) {
 		record_self(argument(&call, 2));
@@ -273,9 +306,14 @@ int sys_exit(__u64 *ctx)
 	}
 	if (kind & ROW_REBINDS)
 		begin_generation(verdict->number);
-	QUEUE_ACCESSES(first, verdict, !which || row->path[1] != ARG_NONE,
-		       kind & ROW_ELF_INTERP ? elf_interp_access(s, task, verdict)
-					     : !(kind & ROW_EXEC) && path_access(s, task, &call, verdict, row, which));
+	if (kind & ROW_ELF_INTERP) {
+		QUEUE_ACCESSES(first, verdict, !which || maps,
+			       which ? mapping_access(s, task, &call, row)
+				     : pending_interps && elf_interp_access(s, task, verdict));
+	} else {
+		QUEUE_ACCESSES(first, verdict, !which || row->path[1] != ARG_NONE,
+			       !(kind & ROW_EXEC) && path_access(s, task, &call, verdict, row, which));
+	}
 	if (kind & (ROW_CHDIR | ROW_CHROOT))
 		remember_task_dirs(task);
 	if (first->queued)
@@ -318,6 +356,7 @@ static __always_inline int name_access(struct scratch *s, struct verdict *verdic
 		.start = s->data[0] == '/' ? START_ROOT : START_PWD,
 		.real_from = real.dentry ? REAL_FROM_HOOK : REAL_UNKNOWN,
 		.real = real,
+		.kinds = KIND_EXECUTED,
 		.len = n - 1,
 	};
 	if (real.dentry && *(__u64 *)s->data == DEV_FD)
@@ -471,7 +510,7 @@ int task_vma(__u64 *ctx)
 	void *task = (void *)ctx[1], *mapping = (void *)ctx[2];
 
 	if (s && task && mapping)
-		list_file(ctx, number_of(s, task), file_of_mapping(number_of(s, mapping)));
+		list_file(ctx, number_of(s, task), file_of_mapping(number_of(s, mapping)), KIND_MAPPED);
 	return 0;
 }
 
@@ -485,7 +524,7 @@ int task(__u64 *ctx)
 	void *task = (void *)ctx[1];
 
 	if (s && task)
-		list_file(ctx, number_of(s, task), program_of(number_of(s, task)));
+		list_file(ctx, number_of(s, task), program_of(number_of(s, task)), KIND_EXECUTED);
 	return 0;
 }
 
@@ -498,7 +537,12 @@ int task_file(__u64 *ctx)
 	struct scratch *s = scratch_slot(ITER_SCRATCH);
 	void *task = (void *)ctx[1], *file = (void *)ctx[3];
 
-	if (s && task && file)
-		list_file(ctx, number_of(s, task), path_ref_at((void *)number_of(s, file) + OFF(file_path)));
+	if (!s || !task || !file)
+		return 0;
+	__u64 number = number_of(s, file), mode = peek((void *)number, OFF(file_mode));
+	/* FMODE_READ and FMODE_WRITE are 1 and 2. */
+	__u32 kinds = (mode & 3) * KIND_READ;
+
+	list_file(ctx, number_of(s, task), path_ref_at((void *)number + OFF(file_path)), kinds ? kinds : KIND_LOOKED_AT);
 	return 0;
 }

@@ -31,13 +31,24 @@ enum row_kind {
 	ROW_MESSAGE = 1 << 9, /* the path is in a struct sockaddr, to which a struct msghdr points */
 	ROW_SOCKETCALL = 1 << 10, /* such an address is in the arguments of socketcall(2), a call of 32-bit programs */
 	ROW_REBINDS = 1 << 11, /* success may make a name lead to another file */
-	ROW_PIVOT = 1 << 13,   /* success replaces the root directory of the mount namespace */
 	ROW_LINK = 1 << 12,    /* fails with EINVAL where the file is there and not a symlink */
+	ROW_PIVOT = 1 << 13,   /* success replaces the root directory of the mount namespace */
+	ROW_WRITES = 1 << 14,  /* success makes, changes or removes what the path names */
+	ROW_FLAGS = 1 << 15,   /* the argument behind the path has the flags of open(2) */
+};
+
+/* How a file was used. A file can be used in several ways. */
+enum access_kind {
+	KIND_LOOKED_AT = 1 << 0,
+	KIND_READ = 1 << 1,     /* opened for reading */
+	KIND_WRITTEN = 1 << 2,  /* opened for writing, made, changed or removed */
+	KIND_EXECUTED = 1 << 3,
+	KIND_MAPPED = 1 << 4,   /* mapped as a program or as a library */
 };
 
 /* One syscall: which of its arguments are paths, and which argument is the descriptor that each path is relative to. Without
- * a descriptor a path is relative to the working directory. `id` is the row in `counts`; 0 means that the programs ignore
- * this syscall. */
+ * a descriptor a path is relative to the working directory. In a row with ROW_ELF_INTERP, a descriptor without a path is that
+ * of a file that the call maps. `id` is the row in `counts`; 0 means that the programs ignore this syscall. */
 struct row {
 	__u8 path[2];
 	__u8 dir[2];
@@ -50,10 +61,12 @@ struct row {
 struct request {
 	__u8 path[2];
 	__u8 dir[2];
-	__u8 how;     /* where it has a struct open_how; 0 means that it has none */
-	__u8 rebinds; /* success may make a name lead to another file */
+	__u8 how;  /* where it has a struct open_how; 0 means that it has none */
+	__u8 kind; /* ROW_REBINDS and ROW_WRITES, shifted by REQUEST_KIND_SHIFT */
 	__u16 id;
 };
+
+#define REQUEST_KIND_SHIFT 8
 
 #define REQUESTS 64 /* the opcodes that the table covers; Linux 6.18 has 63 */
 
@@ -201,7 +214,7 @@ enum outcome {
 	OUTCOMES,
 };
 
-#define ROWS 160 /* row 0 is for records that are not accesses */
+#define ROWS 160 /* row 0 is for records that are not accesses; a record has room for 256 */
 
 /* These counters only grow. User space remembers what it has read before. */
 struct counts {
@@ -319,9 +332,11 @@ enum record_flag {
 struct record {
 	__u64 container; /* id of the traced cgroup */
 	__u64 key;       /* of the access, in `known` */
+	__u64 time;      /* by the monotonic clock in nanoseconds */
 	__s32 result;
 	__u32 pid;
-	__u16 row;
+	__u8 row;
+	__u8 kinds; /* enum access_kind */
 	__u16 flags;
 	__u16 len[PARTS];
 	__u16 mount; /* where in the real part the name of the mount point begins that the file lies on */
@@ -333,7 +348,7 @@ struct record {
 #define NAME_MAX_BYTES 255
 #define DATA_MAX 16384 /* four parts of PATH_MAX bytes, and a power of two; the data of a record is shorter */
 
-/* 4 MiB hold 20,000 records of 200 bytes: 8 bytes of the ring's own header, 56 of struct record, the rest path and real path.
+/* 4 MiB hold 20,000 records of 200 bytes: 8 bytes of the ring's own header, 64 of struct record, the rest path and real path.
  * One core that opens new files as fast as it can produces that many in 40 ms. */
 #define RING_BYTES (4 << 20)
 
@@ -350,7 +365,8 @@ struct bucket {
 };
 
 _Static_assert(sizeof(struct row) == 8, "one load per row");
-_Static_assert(sizeof(struct record) == 56, "no hidden padding");
+_Static_assert(sizeof(struct record) == 64, "no hidden padding");
+_Static_assert(ROWS <= 256, "a record has one byte for the row");
 _Static_assert(sizeof(struct bucket) == 64, "one cache line");
 _Static_assert(sizeof(struct config) % 8 == 0, "no hidden padding");
 

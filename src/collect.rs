@@ -7,6 +7,7 @@ mod containers;
 pub mod gaps;
 mod io_uring;
 mod mounts;
+mod quiet;
 #[cfg(test)]
 pub mod sample;
 mod totals;
@@ -27,18 +28,22 @@ use crate::collect::containers::{Containers, Place};
 use crate::collect::gaps::{Gap, Gaps};
 use crate::collect::io_uring::Requests;
 use crate::collect::mounts::is_pseudo;
+use crate::collect::quiet::Quiet;
 use crate::collect::totals::{Fate, Tally};
 use crate::files::file_set::{Added, NO_KEY};
+use crate::files::kinds::Kinds;
+use crate::files::usage::Usage;
 use crate::log::{self, Level};
 use crate::path::{Excludes, is_below, path_from_leaf, seen_from};
 use crate::report::Snapshot;
 use crate::report::metadata::Metadata;
 use crate::report::previous::PreviousReport;
-use crate::report::schema::ReportTotals;
+use crate::report::schema::{Novelty, ReportTotals};
+use crate::time::KernelClock;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub struct Collector {
     containers: Containers,
@@ -47,6 +52,8 @@ pub struct Collector {
     requests: Requests,
     excludes: Excludes,
     tally: Tally,
+    quiet: Quiet,
+    clock: KernelClock,
     /// The features that the programs do not have on this kernel.
     unable: Vec<Feature>,
     /// The seconds between an earlier run and this one.
@@ -61,6 +68,8 @@ pub struct Collector {
     /// The ids of the containers that have ended since [`Collector::take_orders`] was called.
     release: Vec<u64>,
 }
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// The counts of earlier runs, and the gaps of their report.
 #[derive(Default)]
@@ -85,14 +94,22 @@ fn resolve(directory: &[u8]) -> Option<Vec<u8>> {
 }
 
 impl Collector {
-    /// Creates a collector. `capacity` limits the set of files of each container; 0 means unbounded.
-    pub fn new(cgroups: Vec<Cgroup>, excludes: Excludes, capacity: usize) -> Collector {
+    /// Creates a collector. `capacity` limits the set of files of each container; 0 means unbounded. `clock` has the time at
+    /// which tracing began.
+    pub fn new(
+        cgroups: Vec<Cgroup>,
+        excludes: Excludes,
+        capacity: usize,
+        clock: KernelClock,
+    ) -> Collector {
         Collector {
             containers: Containers::new(cgroups, capacity),
             paths: AccessPaths::default(),
             requests: Requests::default(),
             excludes,
             tally: Tally::default(),
+            quiet: Quiet::default(),
+            clock,
             unable: Vec::new(),
             not_watched: 0,
             left_running: 0,
@@ -114,6 +131,7 @@ impl Collector {
     ) -> Vec<usize> {
         // Rounded up, because a process needs only a fraction of a second.
         self.not_watched = not_watched.map_or(0, |time| time.as_secs().max(1));
+        self.quiet.resume(earlier.events_since_new_file);
         self.earlier = EarlierRuns {
             totals: earlier.totals,
             gaps: Gaps::from_report(&earlier.missing),
@@ -122,12 +140,18 @@ impl Collector {
         containers.map(|c| self.containers.resume(c)).collect()
     }
 
-    /// Adds a file to the container at this place without a record: a file of an earlier report, or a file that the
-    /// command has inherited.
-    pub fn add_file(&mut self, at: usize, path: &[u8]) {
+    /// Adds a file of an earlier report to the container at this place.
+    pub fn add_file(&mut self, at: usize, path: &[u8], usage: Usage) {
         if !self.excludes.matches(path) {
-            self.containers.add_file(at, path, NO_KEY);
+            self.containers.add_file(at, path, usage, NO_KEY);
         }
+    }
+
+    /// Adds a file that the command has inherited and can read.
+    pub fn add_inherited(&mut self, at: usize, path: &[u8]) {
+        let started = self.clock.wall(self.clock.monotonic);
+        let usage = self.containers.get_mut(at).usage(Kinds::READ, started);
+        self.add_file(at, path, usage);
     }
 
     /// Notes the features that the programs do not have on this kernel.
@@ -233,6 +257,9 @@ impl Collector {
             container.mounts.note(point, record.fs);
         }
         let fate = self.add_paths(place, &root, record);
+        if fate == Fate::New {
+            self.quiet.new_file();
+        }
         self.containers.get_mut(place).root = Some(root);
         self.tally.ended_as(match is_unresolved {
             true => Fate::Unresolved,
@@ -257,23 +284,32 @@ impl Collector {
         let mut fate = Fate::Excluded;
         // For a file that was opened, the record itself names the file system.
         let real = self.paths.real().filter(|_| !is_pseudo(record.fs));
+        let kinds = Kinds::from_bits(record.kinds);
+        let crossed = self.paths.crossed().map(|path| (path, Kinds::LOOKED_AT));
         // A symlink to a pseudo file system belongs to the container, unlike the name of the file itself.
-        let named = self.paths.named();
-        let named = named.filter(|path| real.is_some() || self.paths.real() != Some(*path));
-        let named = named.map(|path| (path, true));
-        for (path, may_be_pseudo) in named.chain(real.map(|path| (path, false))) {
+        let requested = self.paths.requested();
+        let requested = requested.filter(|path| real.is_some() || self.paths.real() != Some(*path));
+        let named = crossed.chain(requested.map(|path| (path, kinds)));
+        let named = named.map(|(path, kinds)| (path, kinds, true));
+        let time = self.clock.wall(record.time);
+        for (path, kinds, may_be_pseudo) in named.chain(real.map(|path| (path, kinds, false))) {
             // A file outside the container's root directory has no path in the container.
             let Some(path) = seen_from(root, path) else {
                 continue;
             };
-            let mounts = &self.containers.get_mut(place).mounts;
-            if may_be_pseudo && mounts.is_pseudo(path) || self.excludes.matches(path) {
+            let container = self.containers.get_mut(place);
+            if may_be_pseudo && container.mounts.is_pseudo(path) || self.excludes.matches(path) {
                 continue;
             }
-            match self.containers.add_file(place, path, record.key as u32) {
+            let usage = container.usage(kinds, time);
+            let added = self
+                .containers
+                .add_file(place, path, usage, record.key as u32);
+            self.is_changed |= added == Added::NewKind;
+            match added {
                 Added::New | Added::Evicting => fate = Fate::New,
-                Added::Known if fate == Fate::Excluded => fate = Fate::Known,
-                Added::Known => (),
+                Added::Known | Added::NewKind if fate == Fate::Excluded => fate = Fate::Known,
+                Added::Known | Added::NewKind => (),
             }
         }
         self.is_changed |= fate == Fate::New;
@@ -329,6 +365,19 @@ impl Collector {
         self.tally.malformed_records()
     }
 
+    /// Takes the counts of the programs, which were just read.
+    pub fn counted(&mut self, counts: &Counts) {
+        let total = self.totals(counts).total;
+        self.quiet.counted(total);
+    }
+
+    /// Returns when a file was used that had not been used before.
+    pub fn last_new_file_at(&self) -> Option<SystemTime> {
+        self.containers()
+            .filter_map(Container::last_new_file_at)
+            .max()
+    }
+
     /// Adds up the counts of the programs and the fates of their records in this run.
     pub fn totals(&self, counts: &Counts) -> Totals {
         self.tally.totals(counts, self.containers.evicted())
@@ -358,17 +407,26 @@ impl Collector {
         counts: &Counts,
     ) -> Snapshot<'a> {
         let now = self.totals(counts);
+        let since_new_file = self.quiet.events(now.total);
         let now = ReportTotals {
             total: now.total,
             dropped: now.dropped,
             evicted: now.evicted,
         };
+        let updated_at = SystemTime::now();
+        let an_hour_ago = updated_at.checked_sub(HOUR).unwrap_or(UNIX_EPOCH);
+        let new_files = self.containers().map(|c| c.new_files_since(an_hour_ago));
         let gaps = self.gaps(counts);
         let missing = gaps.iter().filter(|(_, n)| *n > 0);
         Snapshot {
             metadata,
             started_at,
-            updated_at: SystemTime::now(),
+            updated_at,
+            novelty: Novelty {
+                last_new_file_at: self.last_new_file_at(),
+                new_files_last_hour: new_files.sum::<usize>() as u64,
+                events_since_new_file: since_new_file,
+            },
             containers: self.containers.snapshots(counts),
             tree: self.containers.tree(),
             totals: now.plus(self.earlier.totals),
@@ -389,15 +447,16 @@ fn mount_seen_from<'a>(root: &[u8], point: &'a [u8]) -> Option<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bpf::wire::{KIND_EXECUTED, KIND_MAPPED, KIND_READ};
     use crate::bpf::wire::{RECORD_HAS_BASE, RECORD_HAS_REAL};
-    use crate::collect::sample::{NOTHING, encode};
+    use crate::collect::sample::{CLOCK, NOTHING, encode};
     use crate::report::golden::{self, Sample};
     use crate::report::schema::field;
     use serde_json::{Value, json};
     use std::fs::File;
 
     fn collector() -> Collector {
-        Collector::new(Vec::new(), Excludes::parse(b"/tmp/"), 0)
+        Collector::new(Vec::new(), Excludes::parse(b"/tmp/"), 0, CLOCK)
     }
 
     fn take(collector: &mut Collector, records: &[Record]) {
@@ -485,6 +544,57 @@ mod tests {
         let totals = collector.totals(&Counts::default());
         let counted = [totals.processed, totals.duplicate, totals.excluded];
         assert_eq!(counted, [1, 1, 1]);
+    }
+
+    /// Returns the members of the first container that tell how its files were used.
+    fn usages(collector: &Collector) -> [Value; 3] {
+        let report = written(collector, &Metadata::default());
+        let container = &report[field::CONTAINERS][0];
+        [field::FILES, field::KINDS, field::FIRST_USE_MS].map(|name| container[name].clone())
+    }
+
+    #[test]
+    fn files_are_listed_with_their_kinds_and_the_times_of_their_first_uses() {
+        let mut collector = collector();
+        let at = |ms: u64, kinds: u8, requested: &'static [u8]| Record {
+            time: CLOCK.monotonic + ms * 1_000_000,
+            kinds,
+            ..access(requested)
+        };
+        let link = Record {
+            real: b"z/etc/",
+            mount: b"",
+            flags: RECORD_HAS_REAL,
+            ..at(12, KIND_EXECUTED, b"/a/../link")
+        };
+        take(&mut collector, &[at(5, KIND_READ, b"/first"), link]);
+        assert!(collector.take_changed());
+        // A known file that is used in another way changes the report, and adds no file.
+        take(&mut collector, &[at(90, KIND_READ, b"/first")]);
+        assert!(!collector.take_changed());
+        take(&mut collector, &[at(91, KIND_MAPPED, b"/first")]);
+        assert!(collector.take_changed());
+        let totals = collector.totals(&Counts::default());
+        assert_eq!((totals.processed, totals.duplicate), (2, 2));
+        let expected = [
+            json!(["/a", "/etc/z", "/first", "/link"]),
+            json!(["l", "x", "rm", "x"]),
+            json!([7.0, 7.02, 0.01, 7.01]),
+        ];
+        assert_eq!(usages(&collector), expected);
+        let last = collector.last_new_file_at().unwrap();
+        assert_eq!(last, UNIX_EPOCH + Duration::from_micros(5_000 + 7_020));
+    }
+
+    #[test]
+    fn a_file_that_the_command_inherits_was_read_at_the_start() {
+        let mut collector = collector();
+        let place = collector.containers.enter(1, b"/x".to_vec());
+        collector.add_inherited(place, b"/in");
+        assert_eq!(
+            usages(&collector),
+            [json!(["/in"]), json!(["r"]), json!([0.01])]
+        );
     }
 
     #[test]
@@ -591,7 +701,7 @@ mod tests {
         let earlier = PreviousReport::read(&mut file, &metadata, |_| true).unwrap();
         let mut collector = collector();
         let places = collector.resume(&earlier, None);
-        let each = |at: usize, path: &[u8]| collector.add_file(places[at], path);
+        let each = |at: usize, path: &[u8], usage| collector.add_file(places[at], path, usage);
         earlier.files(&mut file, each).unwrap();
 
         let text = fs::read_to_string(golden::path("report.json")).unwrap();
@@ -600,6 +710,7 @@ mod tests {
         expected[field::CONTAINERS][0][field::CGROUP_ID] = json!(0);
         for report in [&mut expected, &mut report] {
             report[field::LAST_UPDATED_AT] = Value::Null;
+            report[field::NEW_FILES_LAST_HOUR] = Value::Null;
         }
         assert_eq!(report, expected);
     }
@@ -608,8 +719,8 @@ mod tests {
     fn files_that_are_now_excluded_are_not_resumed() {
         let mut collector = collector();
         let place = collector.containers.enter(1, b"/x".to_vec());
-        collector.add_file(place, b"/tmp/old");
-        collector.add_file(place, b"/a");
+        collector.add_file(place, b"/tmp/old", Usage::default());
+        collector.add_file(place, b"/a", Usage::default());
         assert_eq!(files(&collector), json!(["/a"]));
     }
 }

@@ -4,4 +4,6 @@
 
 pub mod file_set;
 mod hash_table;
+pub mod kinds;
 pub mod path_tree;
+pub mod usage;

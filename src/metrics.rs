@@ -130,6 +130,15 @@ pub const METRICS: &[Metric] = &[
         "Files in the report; a file that several containers used counts once.",
         |v| v.scrape.collector.files() as f64,
     ),
+    gauge(
+        "snoop_last_new_file_timestamp_seconds",
+        "When a file was used that had not been used before, since the epoch; 0 if there was none.",
+        |v| {
+            let last = v.scrape.collector.last_new_file_at();
+            let since_epoch = last.and_then(|last| last.duration_since(UNIX_EPOCH).ok());
+            since_epoch.unwrap_or_default().as_secs_f64()
+        },
+    ),
     counter("snoop_report_writes_total", "Reports written.", |v| {
         v.scrape.report_writes as f64
     }),

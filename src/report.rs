@@ -15,8 +15,11 @@ pub mod schema;
 
 use crate::files::file_set::FileSet;
 use crate::files::path_tree::{Id, PathTree, ROOT};
+use crate::files::usage::{TICKS_PER_MS, Usage, Usages};
 use crate::report::metadata::Metadata;
-use crate::report::schema::{ContainerEntry, Fields, ReportTotals, SCHEMA, encode_name, field};
+use crate::report::schema::{
+    ContainerEntry, Fields, Novelty, ReportTotals, SCHEMA, encode_name, field,
+};
 use crate::time::rfc3339;
 use serde_json::Value;
 use std::io::{self, Write};
@@ -28,6 +31,7 @@ pub struct Snapshot<'a> {
     /// When the first run covered by the report began, in RFC 3339.
     pub started_at: &'a str,
     pub updated_at: SystemTime,
+    pub novelty: Novelty,
     pub containers: Vec<ContainerSnapshot<'a>>,
     /// The paths of the files in the containers' sets.
     pub tree: &'a PathTree,
@@ -49,6 +53,7 @@ impl Snapshot<'_> {
         head.extend(self.metadata.fields());
         head.push((field::STARTED_AT, self.started_at.into()));
         head.push((field::LAST_UPDATED_AT, rfc3339(self.updated_at).into()));
+        head.extend(self.novelty.to_fields());
 
         out.write_all(b"{\n")?;
         write_fields(out, "  ", &head)?;
@@ -60,7 +65,8 @@ impl Snapshot<'_> {
             out.write_all(if i == 0 { b"\n    {\n" } else { b",\n    {\n" })?;
             write_fields(out, "      ", &container.entry.to_fields())?;
             let files = sorted.iter().copied().filter(|id| container.files.has(*id));
-            write_files(out, "      ", self.tree, files)?;
+            write_files(out, "      ", self.tree, files.clone())?;
+            write_usages(out, "      ", container.files.usages(), files)?;
             out.write_all(b"\n    }")?;
         }
         out.write_all(b"\n  ],\n")?;
@@ -135,6 +141,67 @@ fn write_files(
     out.write_all(&text)
 }
 
+/// Writes the two fields with the usage of each file, unless nothing is known of any.
+fn write_usages(
+    out: &mut dyn Write,
+    indent: &str,
+    usages: &Usages,
+    files: impl Iterator<Item = Id> + Clone,
+) -> io::Result<()> {
+    let usages = files.map(|file| usages.get(file).unwrap_or_default());
+    if usages.clone().all(|usage| usage == Usage::default()) {
+        return Ok(());
+    }
+    let kinds = usages.clone().map(|usage| usage.kinds);
+    write_column(out, indent, field::KINDS, kinds, |kinds, text| {
+        text.push(b'"');
+        text.extend(kinds.letters().map(|letter| letter as u8));
+        text.push(b'"');
+        Ok(())
+    })?;
+    let firsts = usages.map(|usage| usage.first);
+    write_column(
+        out,
+        indent,
+        field::FIRST_USE_MS,
+        firsts,
+        |first, text| match first {
+            Some(first) => write!(text, "{}.{:02}", first / TICKS_PER_MS, first % TICKS_PER_MS),
+            None => text.write_all(b"null"),
+        },
+    )
+}
+
+/// Writes a field that has a value for each file, in lines of about this many bytes.
+const LINE: usize = 100;
+
+fn write_column<T>(
+    out: &mut dyn Write,
+    indent: &str,
+    name: &str,
+    values: impl Iterator<Item = T>,
+    append: impl Fn(T, &mut Vec<u8>) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut text = format!(",\n{indent}\"{name}\": [").into_bytes();
+    let (mut line, mut separator) = (0, "");
+    for value in values {
+        text.extend(separator.as_bytes());
+        if text.len() > line {
+            text.extend(format!("\n{indent}  ").bytes());
+            line = text.len() + LINE;
+        }
+        append(value, &mut text)?;
+        separator = ",";
+        if text.len() > TEXT {
+            out.write_all(&text)?;
+            line = line.saturating_sub(text.len());
+            text.clear();
+        }
+    }
+    text.extend(format!("\n{indent}]").bytes());
+    out.write_all(&text)
+}
+
 /// The number of bytes that are written at once.
 const TEXT: usize = 60 << 10;
 
@@ -174,6 +241,7 @@ mod tests {
             Kind::Flag => value.is_boolean(),
             Kind::Map => value.is_object(),
             Kind::Texts => all(Value::is_string),
+            Kind::Numbers => all(|value| value.is_number() || value.is_null()),
             Kind::Objects => all(Value::is_object),
         }
     }

@@ -52,9 +52,44 @@ pub fn parse_rfc3339(text: &str) -> Option<SystemTime> {
     Some(UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
+/// Turns times of the kernel's monotonic clock into points in time.
+#[derive(Clone, Copy, Debug)]
+pub struct KernelClock {
+    /// A time of the kernel's monotonic clock in nanoseconds, and the same time by the clock on the wall. User space's monotonic
+    /// clock does not do: in a time namespace it differs.
+    pub monotonic: u64,
+    pub wall: SystemTime,
+}
+
+impl KernelClock {
+    pub fn wall(&self, monotonic: u64) -> SystemTime {
+        let elapsed = Duration::from_nanos(monotonic.abs_diff(self.monotonic));
+        let wall = match monotonic >= self.monotonic {
+            true => self.wall.checked_add(elapsed),
+            false => self.wall.checked_sub(elapsed),
+        };
+        wall.unwrap_or(self.wall)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_of_the_kernel_are_points_in_time() {
+        let clock = KernelClock {
+            monotonic: 5_000_000_000,
+            wall: UNIX_EPOCH + Duration::from_secs(100),
+        };
+        let seconds = |monotonic| clock.wall(monotonic).duration_since(UNIX_EPOCH).unwrap();
+        assert_eq!(seconds(7_000_000_000), Duration::from_secs(102));
+        assert_eq!(seconds(4_000_000_000), Duration::from_secs(99));
+        assert_eq!(
+            seconds(u64::MAX).as_secs(),
+            100 + u64::MAX / 1_000_000_000 - 5
+        );
+    }
 
     #[test]
     fn times_are_written_and_parsed() {

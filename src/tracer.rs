@@ -219,6 +219,7 @@ impl Tracer {
     /// Reads the programs' counts.
     fn count(&mut self) -> Result<Counts> {
         self.counts = self.probe.counts()?;
+        self.collector.counted(&self.counts);
         Ok(self.counts.clone())
     }
 

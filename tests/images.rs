@@ -381,7 +381,7 @@ fn bad_input_causes_one_line_of_error_and_no_output() {
     for (root, report, words) in [
         (&root, bad("half", &whole[..whole.len() / 2]), "truncated"),
         (&root, bad("html", "<html>"), "not JSON"),
-        (&root, bad("two", r#"{"schema":2}"#), "its schema is 2"),
+        (&root, bad("three", r#"{"schema":3}"#), "its schema is 3"),
         (
             &root,
             bad("up", r#"{"schema":1,"files":["/../etc"]}"#),

@@ -37,7 +37,7 @@ fn structures() {
     let btf = object.section_by_name(".BTF").unwrap().data().unwrap();
     assert_layout!(btf,
         "row" Row { path, dir, kind, id }
-        "request" Request { path, dir, how, rebinds, id }
+        "request" Request { path, dir, how, kind, id }
         "exclude" Exclude { word, mask }
         "config" Config { table, request, exclude, seed, cookie, off, typed, exec_id, script_interp_id, elf_interp_id, late_id, mode_backing, features, pad }
         "control" Control { generation, epoch, attached, listed }
@@ -46,7 +46,7 @@ fn structures() {
         "expected" Expected { target, next }
         "expected_below" ExpectedBelow { then, name }
         "self" SelfInfo { now, tgid, listed, runtime, ns, id, name }
-        "record" RecordHeader { container, key, result, pid, row, flags, len, mount, cgroup, fs }
+        "record" RecordHeader { container, key, time, result, pid, row, kinds, flags, len, mount, cgroup, fs }
     );
     let fields = Offsets::FIELDS
         .iter()
@@ -156,6 +156,14 @@ fn constants() {
     equal("ROW_REBINDS", wire::ROW_REBINDS.into());
     equal("ROW_LINK", wire::ROW_LINK.into());
     equal("ROW_PIVOT", wire::ROW_PIVOT.into());
+    equal("ROW_WRITES", wire::ROW_WRITES.into());
+    equal("ROW_FLAGS", wire::ROW_FLAGS.into());
+    equal("REQUEST_KIND_SHIFT", wire::REQUEST_KIND_SHIFT as usize);
+    equal("KIND_LOOKED_AT", wire::KIND_LOOKED_AT.into());
+    equal("KIND_READ", wire::KIND_READ.into());
+    equal("KIND_WRITTEN", wire::KIND_WRITTEN.into());
+    equal("KIND_EXECUTED", wire::KIND_EXECUTED.into());
+    equal("KIND_MAPPED", wire::KIND_MAPPED.into());
     equal("OUTCOME_UNTRACED", Outcome::Untraced as usize);
     equal("OUTCOME_TOO_LONG", Outcome::TooLong as usize);
     equal("OUTCOMES", wire::OUTCOMES);

@@ -87,7 +87,7 @@ fn requests(found: &[Option<u32>]) -> Option<[Request; REQUESTS]> {
         let request = &mut table[kind.opcode];
         (request.path, request.dir) = ([ARG_NONE; 2], [ARG_NONE; 2]);
         request.id = syscalls::id_of(kind.like)?;
-        request.rebinds = syscalls::rebinds(kind.like).into();
+        request.kind = syscalls::request_kind(request.id);
         let paths = request.path.iter_mut().take(kind.paths.len());
         let dirs = request.dir.iter_mut().take(kind.dirs.len());
         let how = std::iter::once(&mut request.how).take(kind.how().len());

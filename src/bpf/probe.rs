@@ -275,6 +275,14 @@ impl Probe {
         &self.lost
     }
 
+    /// Returns the time of the kernel's monotonic clock in nanoseconds, as the programs tell it.
+    pub fn now(&self) -> Result<u64> {
+        let own = self
+            .ask()
+            .map_err(|e| refused("query the BPF programs", e))?;
+        Ok(number_at_start(&own))
+    }
+
     /// Returns the names of the programs that are attached.
     pub fn programs(&self) -> impl Iterator<Item = &'static str> {
         self.programs.iter().map(|(name, _)| *name)

@@ -3,9 +3,9 @@
 //! table becomes the programs' tables ([`by_number`]) and names the counters.
 
 use crate::bpf::wire::{
-    ARG_NONE, ROW_ADDRESS, ROW_CHDIR, ROW_CHROOT, ROW_ELF_INTERP, ROW_EXEC, ROW_HOW, ROW_LINK,
-    ROW_MESSAGE, ROW_OPENS, ROW_PIVOT, ROW_REBINDS, ROW_SELF, ROW_SOCKETCALL, ROW_UNTRACED, ROWS,
-    Row, SYSCALL_NUMBERS,
+    ARG_NONE, REQUEST_KIND_SHIFT, ROW_ADDRESS, ROW_CHDIR, ROW_CHROOT, ROW_ELF_INTERP, ROW_EXEC,
+    ROW_FLAGS, ROW_HOW, ROW_LINK, ROW_MESSAGE, ROW_OPENS, ROW_PIVOT, ROW_REBINDS, ROW_SELF,
+    ROW_SOCKETCALL, ROW_UNTRACED, ROW_WRITES, ROWS, Row, SYSCALL_NUMBERS,
 };
 use libc::*;
 
@@ -15,6 +15,7 @@ pub struct Syscall {
     /// The index of each argument that is a path.
     path: [u8; 2],
     /// The index of the descriptor that each path is relative to. Without one, a path is relative to the working directory.
+    /// Without a path, it is the descriptor of the file that the call maps.
     dir: [u8; 2],
     kind: u16,
 }
@@ -46,7 +47,8 @@ impl Syscall {
 
     /// Returns whether this row counts accesses. Others only follow the process.
     pub fn is_counted(&self) -> bool {
-        let is_access = self.path[0] != ARG_NONE || self.kind & (ROW_OPENS | ROW_UNTRACED) != 0;
+        let names_file = self.path[0] != ARG_NONE || self.dir[0] != ARG_NONE;
+        let is_access = names_file || self.kind & (ROW_OPENS | ROW_UNTRACED) != 0;
         is_access && self.number != NO_NUMBER
     }
 }
@@ -70,6 +72,13 @@ const fn at(name: &'static str, number: c_long, dir: u8) -> Syscall {
     let mut s = Syscall::new(name, number);
     s.dir[0] = dir;
     s.path[0] = dir + 1;
+    s
+}
+
+/// A call that maps the file behind a descriptor.
+const fn maps(name: &'static str, number: c_long, descriptor: u8) -> Syscall {
+    let mut s = Syscall::new(name, number);
+    s.dir[0] = descriptor;
     s
 }
 
@@ -112,10 +121,10 @@ const NO_NUMBER: c_long = -1;
 /// an image.
 pub const SYSCALLS: &[Syscall] = &[
     // Opening and executing.
-    cwd("open", legacy!(SYS_open), 0).is(ROW_OPENS),
-    at("openat", SYS_openat, 0).is(ROW_OPENS),
+    cwd("open", legacy!(SYS_open), 0).is(ROW_OPENS | ROW_FLAGS),
+    at("openat", SYS_openat, 0).is(ROW_OPENS | ROW_FLAGS),
     at("openat2", SYS_openat2, 0).is(ROW_OPENS | ROW_HOW),
-    cwd("creat", legacy!(SYS_creat), 0).is(ROW_OPENS),
+    cwd("creat", legacy!(SYS_creat), 0).is(ROW_OPENS | ROW_WRITES),
     Syscall::new("open_by_handle_at", SYS_open_by_handle_at).is(ROW_OPENS),
     cwd("execve", SYS_execve, 0).is(ROW_EXEC),
     at("execveat", SYS_execveat, 0).is(ROW_EXEC),
@@ -139,49 +148,49 @@ pub const SYSCALLS: &[Syscall] = &[
     cwd("chroot", SYS_chroot, 0).is(ROW_CHROOT),
     Syscall::new("fchdir", SYS_fchdir).is(ROW_CHDIR),
     // Changing content and attributes.
-    cwd("truncate", SYS_truncate, 0),
-    cwd("chmod", legacy!(SYS_chmod), 0),
-    at("fchmodat", SYS_fchmodat, 0),
-    at("fchmodat2", SYS_FCHMODAT2, 0),
-    cwd("chown", legacy!(SYS_chown), 0),
-    cwd("lchown", legacy!(SYS_lchown), 0),
-    at("fchownat", SYS_fchownat, 0),
-    cwd("utime", legacy!(SYS_utime), 0),
-    cwd("utimes", legacy!(SYS_utimes), 0),
-    at("futimesat", legacy!(SYS_futimesat), 0),
-    at("utimensat", SYS_utimensat, 0),
+    cwd("truncate", SYS_truncate, 0).is(ROW_WRITES),
+    cwd("chmod", legacy!(SYS_chmod), 0).is(ROW_WRITES),
+    at("fchmodat", SYS_fchmodat, 0).is(ROW_WRITES),
+    at("fchmodat2", SYS_FCHMODAT2, 0).is(ROW_WRITES),
+    cwd("chown", legacy!(SYS_chown), 0).is(ROW_WRITES),
+    cwd("lchown", legacy!(SYS_lchown), 0).is(ROW_WRITES),
+    at("fchownat", SYS_fchownat, 0).is(ROW_WRITES),
+    cwd("utime", legacy!(SYS_utime), 0).is(ROW_WRITES),
+    cwd("utimes", legacy!(SYS_utimes), 0).is(ROW_WRITES),
+    at("futimesat", legacy!(SYS_futimesat), 0).is(ROW_WRITES),
+    at("utimensat", SYS_utimensat, 0).is(ROW_WRITES),
     at("file_getattr", SYS_FILE_GETATTR, 0),
-    at("file_setattr", SYS_FILE_SETATTR, 0),
+    at("file_setattr", SYS_FILE_SETATTR, 0).is(ROW_WRITES),
     // Extended attributes.
-    cwd("setxattr", SYS_setxattr, 0),
-    cwd("lsetxattr", SYS_lsetxattr, 0),
-    at("setxattrat", SYS_SETXATTRAT, 0),
+    cwd("setxattr", SYS_setxattr, 0).is(ROW_WRITES),
+    cwd("lsetxattr", SYS_lsetxattr, 0).is(ROW_WRITES),
+    at("setxattrat", SYS_SETXATTRAT, 0).is(ROW_WRITES),
     cwd("getxattr", SYS_getxattr, 0),
     cwd("lgetxattr", SYS_lgetxattr, 0),
     at("getxattrat", SYS_GETXATTRAT, 0),
     cwd("listxattr", SYS_listxattr, 0),
     cwd("llistxattr", SYS_llistxattr, 0),
     at("listxattrat", SYS_LISTXATTRAT, 0),
-    cwd("removexattr", SYS_removexattr, 0),
-    cwd("lremovexattr", SYS_lremovexattr, 0),
-    at("removexattrat", SYS_REMOVEXATTRAT, 0),
+    cwd("removexattr", SYS_removexattr, 0).is(ROW_WRITES),
+    cwd("lremovexattr", SYS_lremovexattr, 0).is(ROW_WRITES),
+    at("removexattrat", SYS_REMOVEXATTRAT, 0).is(ROW_WRITES),
     // Making and removing names.
-    cwd2("link", legacy!(SYS_link)).is(ROW_REBINDS),
-    at2("linkat", SYS_linkat).is(ROW_REBINDS),
-    cwd("symlink", legacy!(SYS_symlink), 1).is(ROW_REBINDS),
-    at("symlinkat", SYS_symlinkat, 1).is(ROW_REBINDS),
-    cwd2("rename", legacy!(SYS_rename)).is(ROW_REBINDS),
-    at2("renameat", SYS_renameat).is(ROW_REBINDS),
-    at2("renameat2", SYS_renameat2).is(ROW_REBINDS),
-    cwd("unlink", legacy!(SYS_unlink), 0),
-    at("unlinkat", SYS_unlinkat, 0),
-    cwd("mkdir", legacy!(SYS_mkdir), 0),
-    at("mkdirat", SYS_mkdirat, 0),
-    cwd("rmdir", legacy!(SYS_rmdir), 0),
-    cwd("mknod", legacy!(SYS_mknod), 0),
-    at("mknodat", SYS_mknodat, 0),
+    cwd2("link", legacy!(SYS_link)).is(ROW_REBINDS | ROW_WRITES),
+    at2("linkat", SYS_linkat).is(ROW_REBINDS | ROW_WRITES),
+    cwd("symlink", legacy!(SYS_symlink), 1).is(ROW_REBINDS | ROW_WRITES),
+    at("symlinkat", SYS_symlinkat, 1).is(ROW_REBINDS | ROW_WRITES),
+    cwd2("rename", legacy!(SYS_rename)).is(ROW_REBINDS | ROW_WRITES),
+    at2("renameat", SYS_renameat).is(ROW_REBINDS | ROW_WRITES),
+    at2("renameat2", SYS_renameat2).is(ROW_REBINDS | ROW_WRITES),
+    cwd("unlink", legacy!(SYS_unlink), 0).is(ROW_WRITES),
+    at("unlinkat", SYS_unlinkat, 0).is(ROW_WRITES),
+    cwd("mkdir", legacy!(SYS_mkdir), 0).is(ROW_WRITES),
+    at("mkdirat", SYS_mkdirat, 0).is(ROW_WRITES),
+    cwd("rmdir", legacy!(SYS_rmdir), 0).is(ROW_WRITES),
+    cwd("mknod", legacy!(SYS_mknod), 0).is(ROW_WRITES),
+    at("mknodat", SYS_mknodat, 0).is(ROW_WRITES),
     // Unix sockets.
-    cwd("bind", SYS_bind, 1).is(ROW_ADDRESS),
+    cwd("bind", SYS_bind, 1).is(ROW_ADDRESS | ROW_WRITES),
     cwd("connect", SYS_connect, 1).is(ROW_ADDRESS),
     cwd("sendto", SYS_sendto, 4).is(ROW_ADDRESS),
     cwd("sendmsg", SYS_sendmsg, 1).is(ROW_MESSAGE),
@@ -199,9 +208,10 @@ pub const SYSCALLS: &[Syscall] = &[
     cwd("swapoff", SYS_swapoff, 0),
     cwd("quotactl", SYS_quotactl, 1),
     cwd("acct", SYS_acct, 0),
-    // These take no path, but every ELF interpreter makes them first, and its name can be read by then.
+    // These take no path, but every ELF interpreter makes them first, and its name can be read by then. mmap(2) also maps
+    // programs and libraries.
     Syscall::new("brk", SYS_brk).is(ROW_ELF_INTERP),
-    Syscall::new("mmap", SYS_mmap).is(ROW_ELF_INTERP),
+    maps("mmap", SYS_mmap, 4).is(ROW_ELF_INTERP),
     Syscall::new("mprotect", SYS_mprotect).is(ROW_ELF_INTERP),
     // The requests of such a ring pass no syscall. See `by_number`.
     Syscall::new("io_uring_setup", SYS_io_uring_setup).is(ROW_UNTRACED),
@@ -356,10 +366,10 @@ pub fn takes_handle(row: u16) -> bool {
     id_of("open_by_handle_at") == Some(row)
 }
 
-/// Returns whether success of the syscall with that name may make a name lead to another file.
-pub fn rebinds(name: &str) -> bool {
-    let mut named = SYSCALLS.iter().filter(|syscall| syscall.name == name);
-    named.any(|syscall| syscall.kind & ROW_REBINDS != 0)
+/// Returns what success of the syscall of a row means, for a request of io_uring that does the same.
+pub fn request_kind(row: u16) -> u8 {
+    let kind = SYSCALLS[row as usize - 1].kind & (ROW_REBINDS | ROW_WRITES);
+    (kind >> REQUEST_KIND_SHIFT) as u8
 }
 
 /// Returns the rows that count accesses, with the name of each.
@@ -417,6 +427,8 @@ fn table32() -> [Row; SYSCALL_NUMBERS] {
             // Its mask has 64 bits and takes two registers.
             "fanotify_mark" => (row.dir[0], row.path[0]) = (4, 5),
             "socketcall" => row.kind |= ROW_SOCKETCALL,
+            // On i386 its arguments are in memory. Programs of today make mmap2.
+            "mmap" => row.dir = [ARG_NONE; 2],
             _ => (),
         }
     }
@@ -469,7 +481,8 @@ mod tests {
     fn a_path_stands_behind_its_directory() {
         for s in SYSCALLS {
             for (path, dir) in s.path.into_iter().zip(s.dir) {
-                assert!(dir == ARG_NONE || dir + 1 == path, "{}", s.name);
+                let maps = path == ARG_NONE && s.kind & ROW_ELF_INTERP != 0;
+                assert!(dir == ARG_NONE || dir + 1 == path || maps, "{}", s.name);
                 assert!(path == ARG_NONE || path < 6, "{}", s.name);
             }
         }

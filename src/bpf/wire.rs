@@ -8,6 +8,7 @@ use std::mem::{offset_of, size_of};
 
 pub const SYSCALL_NUMBERS: usize = 512;
 pub const REQUESTS: usize = 64;
+pub const REQUEST_KIND_SHIFT: u32 = 8;
 pub const EXCLUDES: usize = 8;
 pub const EXCLUDE_WORDS: usize = 4;
 pub const ARG_NONE: u8 = 0xff;
@@ -43,6 +44,14 @@ pub const ROW_SOCKETCALL: u16 = 1 << 10;
 pub const ROW_REBINDS: u16 = 1 << 11;
 pub const ROW_LINK: u16 = 1 << 12;
 pub const ROW_PIVOT: u16 = 1 << 13;
+pub const ROW_WRITES: u16 = 1 << 14;
+pub const ROW_FLAGS: u16 = 1 << 15;
+
+pub const KIND_LOOKED_AT: u8 = 1 << 0;
+pub const KIND_READ: u8 = 1 << 1;
+pub const KIND_WRITTEN: u8 = 1 << 2;
+pub const KIND_EXECUTED: u8 = 1 << 3;
+pub const KIND_MAPPED: u8 = 1 << 4;
 
 pub const RECORD_HAS_BASE: u16 = 1 << 0;
 pub const RECORD_HAS_REAL: u16 = 1 << 1;
@@ -75,7 +84,7 @@ pub struct Request {
     pub path: [u8; 2],
     pub dir: [u8; 2],
     pub how: u8,
-    pub rebinds: u8,
+    pub kind: u8,
     pub id: u16,
 }
 
@@ -193,9 +202,11 @@ pub struct Counts {
 pub struct RecordHeader {
     pub container: u64,
     pub key: u64,
+    pub time: u64,
     pub result: i32,
     pub pid: u32,
-    pub row: u16,
+    pub row: u8,
+    pub kinds: u8,
     pub flags: u16,
     pub len: [u16; PARTS],
     pub mount: u16,
@@ -205,7 +216,7 @@ pub struct RecordHeader {
 
 // The C side asserts these sizes too: a field that is added on one side alone does not compile.
 const _: () = assert!(size_of::<Row>() == 8);
-const _: () = assert!(size_of::<RecordHeader>() == 56);
+const _: () = assert!(size_of::<RecordHeader>() == 64);
 const _: () = assert!(
     size_of::<Config>()
         == size_of::<[[Row; SYSCALL_NUMBERS]; 2]>()
@@ -244,9 +255,11 @@ unsafe impl Plain for CgroupPath {}
 pub struct Record<'a> {
     pub container: u64,
     pub key: u64,
+    pub time: u64,
     pub result: i32,
     pub pid: u32,
     pub row: u16,
+    pub kinds: u8,
     pub flags: u16,
     pub requested: &'a [u8],
     pub base: &'a [u8],
@@ -290,9 +303,11 @@ impl<'a> Record<'a> {
         (data.len() < 8).then_some(Record {
             container: u64_at(offset_of!(RecordHeader, container))?,
             key: u64_at(offset_of!(RecordHeader, key))?,
+            time: u64_at(offset_of!(RecordHeader, time))?,
             result: u32_at(offset_of!(RecordHeader, result))? as i32,
             pid: u32_at(offset_of!(RecordHeader, pid))?,
-            row: u16_at(offset_of!(RecordHeader, row))?,
+            row: head[offset_of!(RecordHeader, row)].into(),
+            kinds: head[offset_of!(RecordHeader, kinds)],
             flags: u16_at(offset_of!(RecordHeader, flags))?,
             requested,
             base,
@@ -315,9 +330,10 @@ mod tests {
         let mut bytes = Vec::new();
         bytes.extend(header.container.to_ne_bytes());
         bytes.extend(header.key.to_ne_bytes());
+        bytes.extend(header.time.to_ne_bytes());
         bytes.extend(header.result.to_ne_bytes());
         bytes.extend(header.pid.to_ne_bytes());
-        bytes.extend(header.row.to_ne_bytes());
+        bytes.extend([header.row, header.kinds]);
         bytes.extend(header.flags.to_ne_bytes());
         for part in parts {
             bytes.extend((part.len() as u16).to_ne_bytes());
@@ -335,9 +351,11 @@ mod tests {
         RecordHeader {
             container: 0x0123_4567_89ab_cdef,
             key: 0xfedc_ba98_7654_3210,
+            time: 0x1122_3344_5566_7788,
             result: -2,
             pid: 4_000_000_000,
             row: 65,
+            kinds: KIND_READ | KIND_MAPPED,
             flags: 0,
             len: [0; PARTS],
             mount: 4,
@@ -358,9 +376,11 @@ mod tests {
         let expected = Record {
             container: 0x0123_4567_89ab_cdef,
             key: 0xfedc_ba98_7654_3210,
+            time: 0x1122_3344_5566_7788,
             result: -2,
             pid: 4_000_000_000,
             row: 65,
+            kinds: KIND_READ | KIND_MAPPED,
             flags: 0,
             requested: REQUESTED,
             base: BASE,

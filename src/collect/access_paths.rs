@@ -45,13 +45,12 @@ impl AccessPaths {
 
     /// Returns all paths that the access used.
     pub fn paths(&self) -> impl Iterator<Item = &[u8]> {
-        self.named().chain(self.real())
+        self.crossed().chain(self.requested()).chain(self.real())
     }
 
-    /// Returns the paths by which the program reached the file.
-    pub fn named(&self) -> impl Iterator<Item = &[u8]> {
-        let crossed = self.crossed.iter().map(Vec::as_slice);
-        crossed.chain(self.requested())
+    /// Returns the directories whose names are followed by `..` in the requested path.
+    pub fn crossed(&self) -> impl Iterator<Item = &[u8]> {
+        self.crossed.iter().map(Vec::as_slice)
     }
 
     /// Returns the root directory of the process.
@@ -210,8 +209,10 @@ mod tests {
             container: 1,
             key: 2,
             result: 3,
+            time: 0,
             pid: 4,
             row: 5,
+            kinds: 0,
             flags,
             requested: requested.as_bytes(),
             base: base.as_bytes(),

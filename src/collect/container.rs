@@ -5,9 +5,12 @@ use crate::bpf::counts::Counts;
 use crate::cgroup::{Cgroup, short_name};
 use crate::collect::mounts::Mounts;
 use crate::files::file_set::FileSet;
+use crate::files::kinds::Kinds;
 use crate::files::path_tree::PathTree;
+use crate::files::usage::{TICK, Usage};
 use crate::report::ContainerSnapshot;
 use crate::report::schema::{ContainerEntry, encode_name};
+use std::time::{Duration, SystemTime};
 
 pub struct Container {
     pub(super) cgroup: Cgroup,
@@ -18,6 +21,8 @@ pub struct Container {
     /// The root directory of its first process if a container runtime set it by chroot(2) alone, otherwise `/`. The
     /// report lists the container's files as seen from there.
     pub(super) root: Option<Vec<u8>>,
+    /// When it made its first access.
+    started_at: Option<SystemTime>,
     pub(super) files: FileSet,
     pub(super) mounts: Mounts,
     /// Whether its cgroup was removed.
@@ -45,6 +50,7 @@ impl Container {
             name: None,
             is_name_resolved: false,
             root: None,
+            started_at: None,
             files: FileSet::new(capacity),
             mounts: Mounts::default(),
             ended: false,
@@ -81,6 +87,39 @@ impl Container {
         self.ended = false;
     }
 
+    /// Returns how the file of an access at that time is used, as the set of files stores it. The container starts with its first
+    /// access.
+    pub fn usage(&mut self, kinds: Kinds, time: SystemTime) -> Usage {
+        let start = *self.started_at.get_or_insert(time);
+        let since = time.duration_since(start).unwrap_or_default();
+        let ticks = u64::try_from(since.as_nanos() / u128::from(TICK)).unwrap_or(u64::MAX);
+        Usage {
+            kinds,
+            first: Some(self.files.usages().moment(ticks)),
+        }
+    }
+
+    /// Returns the point in time of a file's first use.
+    fn point(&self, first: u64) -> Option<SystemTime> {
+        self.started_at?
+            .checked_add(Duration::from_nanos(first.saturating_mul(TICK)))
+    }
+
+    /// Returns when a file was used that had not been used before.
+    pub fn last_new_file_at(&self) -> Option<SystemTime> {
+        self.files.usages().last().and_then(|last| self.point(last))
+    }
+
+    /// Returns how many of its files were used first since that point in time.
+    pub fn new_files_since(&self, since: SystemTime) -> usize {
+        let is_new = |id| {
+            let first = self.files.usages().get(id).and_then(|usage| usage.first);
+            let at = first.and_then(|first| self.point(first));
+            at.is_some_and(|at| at >= since)
+        };
+        self.files.iter().filter(|id| is_new(*id)).count()
+    }
+
     /// Counts the record of an access. Returns whether it is the first record to show that the container was already
     /// running when tracing began.
     pub fn count(&mut self, is_late: bool) -> bool {
@@ -98,6 +137,8 @@ impl Container {
             name: _,
             is_name_resolved: _,
             root: _,
+            // The times of its files stay those since its own start.
+            started_at,
             files,
             mounts,
             ended: _,
@@ -107,6 +148,7 @@ impl Container {
             records,
             merged,
         } = other;
+        self.started_at = self.started_at.or(started_at);
         self.mounts.absorb(mounts);
         self.late |= late;
         self.past_events += past_events;
@@ -151,6 +193,8 @@ impl Container {
                 mounts: self.mounts.of_files().map(bytes).collect(),
                 total_events: self.events(counts) + self.earlier_events,
                 unique_files: self.files.len() as u64,
+                started_at: self.started_at,
+                last_new_file_at: self.last_new_file_at(),
                 attached_late: self.late,
                 ended: self.ended,
                 merged: self.merged,
@@ -171,12 +215,16 @@ impl Container {
             total_events,
             // The files are added one by one later.
             unique_files: _,
+            started_at,
+            // It follows from the files.
+            last_new_file_at: _,
             attached_late,
             ended,
             merged,
         } = earlier;
         self.name = (*name != self.short_name()).then(|| name.clone());
         self.is_name_resolved = !is_traced;
+        self.started_at = self.started_at.or(*started_at);
         self.late |= attached_late;
         self.ended = *ended && !is_traced;
         self.earlier_events += total_events;
@@ -195,6 +243,7 @@ impl Container {
 mod tests {
     use super::*;
     use crate::files::file_set::NO_KEY;
+    use std::time::UNIX_EPOCH;
 
     fn container(path: &str) -> Container {
         let path = path.into();
@@ -209,6 +258,8 @@ mod tests {
             mounts: vec![(b"/data".to_vec(), b"ext4".to_vec())],
             total_events: 5,
             unique_files: 0,
+            started_at: Some(UNIX_EPOCH + Duration::from_secs(9)),
+            last_new_file_at: None,
             attached_late: true,
             ended: true,
             merged: 2,
@@ -254,8 +305,11 @@ mod tests {
     fn nothing_of_an_absorbed_container_is_lost() {
         let (mut one, mut other) = (container("/a"), container("/b"));
         let (mut tree, mut forget) = (PathTree::default(), Vec::new());
-        one.files.add(&mut tree, b"/x", NO_KEY, &mut forget);
-        other.files.add(&mut tree, b"/y", NO_KEY, &mut forget);
+        let usage = Usage::default();
+        one.files.add(&mut tree, b"/x", usage, NO_KEY, &mut forget);
+        other
+            .files
+            .add(&mut tree, b"/y", usage, NO_KEY, &mut forget);
         other.resume(&entry(), true);
         other.past_events = 10;
         assert_eq!(one.absorb(other, &mut tree, &mut forget), 0);

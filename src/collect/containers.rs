@@ -7,6 +7,7 @@ use crate::collect::container::Container;
 use crate::collect::gaps::{Gap, Gaps};
 use crate::files::file_set::{Added, FileSet};
 use crate::files::path_tree::PathTree;
+use crate::files::usage::Usage;
 use crate::path::is_below;
 use crate::report::ContainerSnapshot;
 use crate::report::schema::ContainerEntry;
@@ -139,9 +140,9 @@ impl Containers {
     }
 
     /// Adds the file of an access that the programs know by `key`.
-    pub fn add_file(&mut self, place: Place, path: &[u8], key: u32) -> Added {
+    pub fn add_file(&mut self, place: Place, path: &[u8], usage: Usage, key: u32) -> Added {
         let files = &mut self.all[place].files;
-        let added = files.add(&mut self.tree, path, key, &mut self.forget);
+        let added = files.add(&mut self.tree, path, usage, key, &mut self.forget);
         self.evicted += u64::from(added == Added::Evicting);
         added
     }
@@ -279,8 +280,13 @@ mod tests {
         let mut containers = none();
         for i in 0..1000u64 {
             let place = containers.add(cgroup(i + 1, &format!("/pod/{i}")));
-            containers.add_file(place, format!("/{}", i % 90).as_bytes(), 0);
-            containers.add_file(place, b"/all", 0);
+            containers.add_file(
+                place,
+                format!("/{}", i % 90).as_bytes(),
+                Usage::default(),
+                0,
+            );
+            containers.add_file(place, b"/all", Usage::default(), 0);
             let container = &mut containers.all[place];
             (container.ended, container.past_events) = (i != 500, 1);
             containers.merge_gone();
@@ -302,11 +308,11 @@ mod tests {
     fn a_container_that_restarts_is_known_by_its_name() {
         let web = |_: &Cgroup| Some("web".to_string());
         let mut containers = Containers::new(vec![cgroup(1, "/pod/1")], 0);
-        containers.add_file(0, b"/a", 0);
+        containers.add_file(0, b"/a", Usage::default(), 0);
         containers.resolve_names(web);
         containers.all[0].ended = true;
         let second = containers.add(cgroup(2, "/pod/2"));
-        containers.add_file(second, b"/b", 0);
+        containers.add_file(second, b"/b", Usage::default(), 0);
         containers.resolve_names(web);
         assert_eq!(containers.all.len(), 1);
         let again = &containers.all[0];
@@ -341,16 +347,16 @@ mod tests {
         };
         assert_eq!(listed(&containers), [2]);
         // It is listed once something has happened in it.
-        containers.add_file(0, b"/a", 0);
+        containers.add_file(0, b"/a", Usage::default(), 0);
         assert_eq!(listed(&containers), [1, 2]);
     }
 
     #[test]
     fn pause_containers_are_not_listed() {
         let mut containers = Containers::new(vec![cgroup(1, "/pod/pause")], 0);
-        containers.add_file(0, b"/pause", 0);
+        containers.add_file(0, b"/pause", Usage::default(), 0);
         assert_eq!(containers.listed().count(), 0);
-        containers.add_file(0, b"/etc/hosts", 0);
+        containers.add_file(0, b"/etc/hosts", Usage::default(), 0);
         assert_eq!(containers.listed().count(), 1);
     }
 }

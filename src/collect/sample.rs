@@ -2,21 +2,30 @@
 //! For tests: the bytes of records, and a collector that has taken some records.
 
 use crate::bpf::wire::{
-    FS_NAME_BYTES, RECORD_CGROUP_REMOVED, RECORD_HAS_BASE, RECORD_HAS_REAL, RECORD_LATE, Record,
-    RecordHeader,
+    FS_NAME_BYTES, KIND_READ, RECORD_CGROUP_REMOVED, RECORD_HAS_BASE, RECORD_HAS_REAL, RECORD_LATE,
+    Record, RecordHeader,
 };
 use crate::cgroup::Cgroup;
 use crate::collect::Collector;
 use crate::path::Excludes;
+use crate::time::KernelClock;
 use std::mem::{offset_of, size_of};
+use std::time::UNIX_EPOCH;
+
+pub const CLOCK: KernelClock = KernelClock {
+    monotonic: 1_000_000_000,
+    wall: UNIX_EPOCH,
+};
 
 /// An empty record of container 1.
 pub const NOTHING: Record = Record {
     container: 1,
     key: 0,
+    time: 0,
     result: 0,
     pid: 1,
     row: 1,
+    kinds: KIND_READ,
     flags: 0,
     requested: b"",
     base: b"",
@@ -42,7 +51,10 @@ pub fn encode(record: &Record) -> Vec<u8> {
         &record.result.to_ne_bytes(),
     );
     put(offset_of!(RecordHeader, pid), &record.pid.to_ne_bytes());
-    put(offset_of!(RecordHeader, row), &record.row.to_ne_bytes());
+    put(offset_of!(RecordHeader, time), &record.time.to_ne_bytes());
+    let row = u8::try_from(record.row).expect("a record has one byte for the row");
+    put(offset_of!(RecordHeader, row), &[row]);
+    put(offset_of!(RecordHeader, kinds), &[record.kinds]);
     put(offset_of!(RecordHeader, flags), &record.flags.to_ne_bytes());
     let parts = [record.requested, record.base, record.root, record.real];
     for (i, part) in parts.iter().enumerate() {
@@ -73,7 +85,7 @@ pub fn collector() -> Collector {
         id: 1,
         path: b"/pod/web".to_vec(),
     };
-    let mut collector = Collector::new(vec![cgroup], Excludes::parse(b"/tmp/"), 0);
+    let mut collector = Collector::new(vec![cgroup], Excludes::parse(b"/tmp/"), 0, CLOCK);
     let link = Record {
         base: b"etc/",
         real: b"conf/etc/",

@@ -7,11 +7,13 @@
 
 use crate::files::hash_table;
 use crate::files::path_tree::{Id, PathTree};
+use crate::files::usage::{Usage, Usages};
 use hashbrown::HashTable;
 
 #[derive(Default)]
 pub struct FileSet {
     files: Bits,
+    usages: Usages,
     used: Bits,
     len: usize,
     /// The capacity; 0 means unbounded.
@@ -27,6 +29,8 @@ pub const NO_KEY: u32 = 0;
 #[derive(Debug, PartialEq, Eq)]
 pub enum Added {
     Known,
+    /// The path was known, but not to be used in this way.
+    NewKind,
     New,
     /// The path is new, and another file was evicted for it.
     Evicting,
@@ -67,12 +71,18 @@ impl FileSet {
         self.files.iter()
     }
 
+    /// Returns how the files of the set were used.
+    pub fn usages(&self) -> &Usages {
+        &self.usages
+    }
+
     /// Adds the file of an access that the programs know by `key`. Adds the keys that the programs must forget to
     /// `forgotten`.
     pub fn add(
         &mut self,
         tree: &mut PathTree,
         path: &[u8],
+        usage: Usage,
         key: u32,
         forgotten: &mut Vec<u32>,
     ) -> Added {
@@ -80,15 +90,18 @@ impl FileSet {
         let added = if self.files.has(id) {
             tree.release(id);
             self.used.set(id, true);
-            Added::Known
+            match self.usages.note(id, usage) {
+                true => Added::NewKind,
+                false => Added::Known,
+            }
         } else if self.capacity == 0 || self.len < self.capacity {
-            self.insert(id);
+            self.insert(id, usage);
             Added::New
         } else {
             let leaving = self.make_room();
             self.remove(tree, leaving);
             self.keys.take(leaving, forgotten);
-            self.insert(id);
+            self.insert(id, usage);
             Added::Evicting
         };
         if self.capacity > 0 {
@@ -97,14 +110,16 @@ impl FileSet {
         added
     }
 
-    fn insert(&mut self, id: Id) {
+    fn insert(&mut self, id: Id, usage: Usage) {
         self.files.set(id, true);
+        self.usages.note(id, usage);
         self.used.set(id, false);
         self.len += 1;
     }
 
     fn remove(&mut self, tree: &mut PathTree, id: Id) {
         self.files.set(id, false);
+        self.usages.take(id);
         self.len -= 1;
         tree.release(id);
     }
@@ -119,12 +134,13 @@ impl FileSet {
         let (mut path, mut keys, mut evicted) = (Vec::new(), Vec::new(), 0);
         for id in other.files.iter() {
             tree.path(id, &mut path);
+            let usage = other.usages.get(id).unwrap_or_default();
             other.keys.take(id, &mut keys);
             if keys.is_empty() {
                 keys.push(NO_KEY);
             }
             for key in keys.drain(..) {
-                let added = self.add(tree, &path, key, forgotten);
+                let added = self.add(tree, &path, usage, key, forgotten);
                 evicted += u64::from(added == Added::Evicting);
             }
             tree.release(id);
@@ -266,8 +282,9 @@ mod tests {
 
         fn add_by(&mut self, path: &str, key: u32) -> Added {
             let path = path.as_bytes();
+            let usage = Usage::default();
             self.seen
-                .add(&mut self.tree, path, key, &mut self.forgotten)
+                .add(&mut self.tree, path, usage, key, &mut self.forgotten)
         }
 
         fn paths(&self) -> Vec<String> {
@@ -302,7 +319,8 @@ mod tests {
             set.add(&format!("/{i}"));
             if i % 3 == 0 {
                 let path = format!("/{}", i + 100);
-                other.add(&mut set.tree, path.as_bytes(), NO_KEY, &mut Vec::new());
+                let (path, usage) = (path.as_bytes(), Usage::default());
+                other.add(&mut set.tree, path, usage, NO_KEY, &mut Vec::new());
             }
         }
         let only_other = (0..300).step_by(3).filter(|i| i + 100 >= 300).count();

@@ -2,10 +2,13 @@
 //! For tests: a report made by hand, and golden files with the expected texts.
 
 use crate::files::file_set::{FileSet, NO_KEY};
+use crate::files::kinds::Kinds;
 use crate::files::path_tree::PathTree;
+use crate::files::usage::Usage;
 use crate::report::metadata::Metadata;
-use crate::report::schema::{ContainerEntry, ReportTotals, field};
+use crate::report::schema::{ContainerEntry, Novelty, ReportTotals, field};
 use crate::report::{ContainerSnapshot, Snapshot};
+use crate::time::parse_rfc3339;
 use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
 use std::{env, fs};
@@ -56,6 +59,16 @@ pub const MISSING: [(&str, u64); 5] = [
     ("loader", 1),
 ];
 
+pub const EVENTS_SINCE_NEW_FILE: u64 = 99;
+
+/// Returns the usage of the file at this place of a container, from the end. The last one is of an earlier schema.
+fn usage(i: u8) -> Usage {
+    Usage {
+        kinds: Kinds::from_bits(i),
+        first: (i > 0).then_some(u64::from(i) * 22_222),
+    }
+}
+
 /// The files of each container.
 pub const FILES: [&[&[u8]]; 2] = [
     &[
@@ -96,6 +109,8 @@ impl Sample {
             ],
             total_events: 1200,
             unique_files: FILES[0].len() as u64,
+            started_at: parse_rfc3339(STARTED_AT),
+            last_new_file_at: parse_rfc3339("2026-01-15T10:30:01Z"),
             attached_late: true,
             ..ContainerEntry::default()
         };
@@ -111,8 +126,8 @@ impl Sample {
         let mut tree = PathTree::default();
         let sets = FILES.map(|files| {
             let mut set = FileSet::new(0);
-            for file in files.iter().rev() {
-                set.add(&mut tree, file, NO_KEY, &mut Vec::new());
+            for (i, file) in (0..).zip(files.iter().rev()) {
+                set.add(&mut tree, file, usage(i), NO_KEY, &mut Vec::new());
             }
             set
         });
@@ -133,6 +148,11 @@ impl Sample {
             metadata: &self.metadata,
             started_at: STARTED_AT,
             updated_at: UNIX_EPOCH + Duration::from_secs(1_768_473_060),
+            novelty: Novelty {
+                last_new_file_at: parse_rfc3339("2026-01-15T10:30:01Z"),
+                new_files_last_hour: 10,
+                events_since_new_file: EVENTS_SINCE_NEW_FILE,
+            },
             containers: containers
                 .map(|(entry, files)| ContainerSnapshot {
                     entry: entry.clone(),

@@ -3,14 +3,16 @@
 //! killed loses nothing.
 //!
 //! A report may list 100,000 files in 20 MB. It is read twice, as a stream ([`crate::report::scan`]): first to check
-//! whether it is whole and to which pod it belongs, then for its files.
+//! whether it is whole and to which pod it belongs, and for how the files were used; then for the files, because the order
+//! of the fields may be any.
 
 use crate::error::{Error, Result};
+use crate::files::usage::{Usage, UsageList};
 use crate::log;
 use crate::report::file::ReportFile;
 use crate::report::metadata::Metadata;
 use crate::report::reader;
-use crate::report::scan::{List, Owner, Scanned, scan};
+use crate::report::scan::{Column, Each, Element, List, Owner, Scanned, scan};
 use crate::report::schema::{ContainerEntry, ReportTotals, field};
 use crate::time::{parse_rfc3339, rfc3339};
 use serde_json::Value;
@@ -28,6 +30,9 @@ pub struct PreviousReport {
     /// The reasons why something is missing, each with a count.
     pub missing: Vec<(String, u64)>,
     pub containers: Vec<ContainerEntry>,
+    pub events_since_new_file: u64,
+    /// How the files of each container were used, in the order of its list.
+    usages: Vec<UsageList>,
 }
 
 /// Why a report is not resumed.
@@ -85,11 +90,23 @@ impl PreviousReport {
         metadata: &Metadata,
         covers: impl Fn(&[u8]) -> bool,
     ) -> std::result::Result<PreviousReport, Refusal> {
-        let Scanned { head, lists } = from_start(file, &mut |_, _| ()).map_err(Refusal::Damaged)?;
-        let head = reader::report(head.as_bytes()).map_err(Refusal::Damaged)?;
+        let mut usages: Vec<UsageList> = Vec::new();
+        let mut each = |owner, element: Element| {
+            if let Owner::Container(at) = owner {
+                usages.resize_with(usages.len().max(at + 1), UsageList::default);
+                match element {
+                    Element::File(_) => (),
+                    Element::Kinds(kinds) => usages[at].push_kinds(kinds),
+                    Element::FirstUse(first) => usages[at].push_first(first),
+                }
+            }
+        };
+        let scanned = from_start(file, &mut each).map_err(Refusal::Damaged)?;
+        let head = reader::report(scanned.head.as_bytes()).map_err(Refusal::Damaged)?;
         let earlier = PreviousReport::of(&head);
-        let earlier = earlier.ok_or_else(|| Refusal::Damaged("it lacks fields".into()))?;
-        earlier.check(&lists).map_err(Refusal::Damaged)?;
+        let mut earlier = earlier.ok_or_else(|| Refusal::Damaged("it lacks fields".into()))?;
+        earlier.check(&scanned).map_err(Refusal::Damaged)?;
+        earlier.usages = usages;
 
         let other = IDENTITY
             .iter()
@@ -113,24 +130,37 @@ impl PreviousReport {
         }
     }
 
-    /// Checks that each list holds as many files as the report says. A resumed report is replaced, so a file that is
-    /// overlooked now is lost.
-    fn check(&self, lists: &[List]) -> std::result::Result<(), String> {
-        let (all, containers) = (lists.len(), self.containers.len());
+    /// Checks that each list is as long as the report says. A resumed report is replaced, so a file that is overlooked now
+    /// is lost.
+    fn check(&self, scanned: &Scanned) -> std::result::Result<(), String> {
+        let of_files = |list: &&List| list.column == Column::Files;
+        let (all, containers) = (
+            scanned.lists.iter().filter(of_files).count(),
+            self.containers.len(),
+        );
         if all != containers + 1 {
             return Err(format!(
                 "it has {all} lists of files instead of one for each of its {containers} containers and one for all"
             ));
         }
-        let mut lists = lists.iter().filter(|list| list.of != Owner::All);
         for (i, container) in self.containers.iter().enumerate() {
             let (name, said) = (&container.name, container.unique_files);
-            let found = lists.next().filter(|list| list.of == Owner::Container(i));
-            let found = found.map_or(0, |list| list.files);
+            let owner = Owner::Container(i);
+            let found = scanned.len(owner, Column::Files).unwrap_or(0);
             if found != said {
                 return Err(format!(
                     "its container {name:?} lists {found} files, but {} says {said}",
                     field::UNIQUE_FILES
+                ));
+            }
+            let mut others = scanned
+                .lists
+                .iter()
+                .filter(|list| list.of == owner && !of_files(list));
+            if let Some(list) = others.find(|list| list.len != said) {
+                let (column, len) = (list.column, list.len);
+                return Err(format!(
+                    "its container {name:?} has {len} {column} for {said} files"
                 ));
             }
         }
@@ -151,31 +181,38 @@ impl PreviousReport {
             containers: containers
                 .map(ContainerEntry::from_json)
                 .collect::<Option<_>>()?,
+            events_since_new_file: head[field::EVENTS_SINCE_NEW_FILE].as_u64().unwrap_or(0),
+            usages: Vec::new(),
         })
     }
 
-    /// Calls `each` with each file: the place of its container in [`PreviousReport::containers`], and its path.
+    /// Calls `each` with each file: the place of its container in [`PreviousReport::containers`], its path and how it was
+    /// used.
     pub fn files(
         &self,
         file: &mut (impl Read + Seek),
-        mut each: impl FnMut(usize, &[u8]),
+        mut each: impl FnMut(usize, &[u8], Usage),
     ) -> Result<()> {
-        let scanned = from_start(file, &mut |owner, path| match owner {
-            Owner::Container(at) if at < self.containers.len() => each(at, path),
-            _ => (),
+        let mut next = vec![0; self.containers.len()];
+        let scanned = from_start(file, &mut |owner, element| {
+            let (Owner::Container(of), Element::File(path)) = (owner, element) else {
+                return;
+            };
+            if let Some(at) = next.get_mut(of) {
+                let usage = self.usages.get(of).map(|usages| usages.get(*at));
+                each(of, path, usage.unwrap_or_default());
+                *at += 1;
+            }
         });
         let changed = |e| Error::failed(format!("the report changed while it was read: {e}"));
         scanned
-            .and_then(|scanned| self.check(&scanned.lists))
+            .and_then(|scanned| self.check(&scanned))
             .map_err(changed)
     }
 }
 
 /// Scans a file from its beginning.
-fn from_start(
-    file: &mut (impl Read + Seek),
-    each: &mut dyn FnMut(Owner, &[u8]),
-) -> std::result::Result<Scanned, String> {
+fn from_start(file: &mut (impl Read + Seek), each: Each) -> std::result::Result<Scanned, String> {
     file.rewind().map_err(|e| e.to_string())?;
     scan(file, each)
 }
@@ -183,6 +220,7 @@ fn from_start(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::kinds::Kinds;
     use crate::report::golden::{self, Sample};
     use crate::report::schema::encode_name;
     use serde_json::json;
@@ -269,7 +307,7 @@ mod tests {
         assert_eq!(earlier.missing, missing);
 
         let mut files = vec![Vec::new(); 2];
-        let each = |at: usize, path: &[u8]| files[at].push(path.to_vec());
+        let each = |at: usize, path: &[u8], _| files[at].push(path.to_vec());
         earlier.files(&mut file, each).unwrap();
         let sorted = golden::FILES.map(|files| {
             let mut files: Vec<_> = files.iter().map(|path| path.to_vec()).collect();
@@ -363,8 +401,8 @@ mod tests {
 
     #[test]
     fn another_schema_is_damaged() {
-        let why = damage(|report| report["schema"] = json!(2));
-        assert!(why.contains("its schema is 2"), "{why}");
+        let why = damage(|report| report["schema"] = json!(3));
+        assert!(why.contains("its schema is 3"), "{why}");
     }
 
     /// Without one of these fields a report is damaged.
@@ -407,6 +445,50 @@ mod tests {
         );
     }
 
+    /// Returns the files of a report, with their kinds and times.
+    fn usages(report: &Value) -> Vec<(String, Usage)> {
+        let report = report.to_string();
+        let earlier = read(&report, &of_small(), |_| true).unwrap();
+        let mut files = Vec::new();
+        let each = |_, path: &[u8], usage| {
+            files.push((String::from_utf8(path.into()).unwrap(), usage));
+        };
+        earlier.files(&mut Cursor::new(report), each).unwrap();
+        files
+    }
+
+    #[test]
+    fn files_are_resumed_with_how_they_were_used() {
+        let mut report = small();
+        report["schema"] = json!(2);
+        // serde_json sorts the fields by their names: the times come before the list, the kinds come after it.
+        report["containers"][0]["first_use_ms"] = json!([1234.56, null]);
+        report["containers"][0]["kinds"] = json!(["rm", ""]);
+        let used = Usage {
+            kinds: Kinds::READ.and(Kinds::MAPPED),
+            first: Some(123_456),
+        };
+        let expected = [
+            ("/a".to_string(), used),
+            ("/b".to_string(), Usage::default()),
+        ];
+        assert_eq!(usages(&report), expected);
+    }
+
+    #[test]
+    fn nothing_is_known_of_the_files_of_schema_1() {
+        let expected = ["/a", "/b"].map(|path| (path.to_string(), Usage::default()));
+        assert_eq!(usages(&small()), expected);
+    }
+
+    #[test]
+    fn a_report_with_too_few_kinds_or_times_is_damaged() {
+        for (name, short) in [("kinds", json!(["r"])), ("first_use_ms", json!([1, 2, 3]))] {
+            let why = damage(|report| report["containers"][0][name] = short);
+            assert!(why.contains(&format!("{name} for 2 files")), "{why}");
+        }
+    }
+
     #[test]
     fn a_report_without_a_list_is_damaged() {
         let why = damage(|report| report["containers"][0]["files"] = json!(7));
@@ -436,7 +518,7 @@ mod tests {
         let earlier = read(&small().to_string(), &of_small(), |_| true).unwrap();
         let mut report = small();
         report["containers"][0]["files"] = json!(["/a"]);
-        let failed = earlier.files(&mut Cursor::new(report.to_string()), |_, _| ());
+        let failed = earlier.files(&mut Cursor::new(report.to_string()), |_, _, _| ());
         let why = failed.unwrap_err().to_string();
         assert!(why.contains("changed while it was read"), "{why}");
     }

@@ -4,13 +4,14 @@
 
 use crate::archive::digest::{Digest, Hashing};
 use crate::error::{Error, Result};
-use crate::report::scan::{self, Owner};
+use crate::report::scan::{self, Column, Element, Owner};
 use crate::report::schema::{SCHEMA, decode_name, field};
 use serde_json::Value;
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
+use std::ops::RangeInclusive;
 
 /// A set of absolute paths inside an image.
 pub type Paths = HashSet<Vec<u8>>;
@@ -56,14 +57,14 @@ impl FileLists {
 
     /// Adds a report's files. Returns what the report says is missing. The error says why this is not a report.
     pub fn add(&mut self, report: &mut dyn Read) -> std::result::Result<Option<String>, String> {
-        let mut add = |of, path: &[u8]| {
-            if of == Owner::All {
+        let mut add = |of, element: Element| {
+            if let (Owner::All, Element::File(path)) = (of, element) {
                 self.files.insert(path.into());
             }
         };
         let scanned = scan::scan(report, &mut add)?;
         let report = self::report(scanned.head.as_bytes())?;
-        if !scanned.lists.iter().any(|list| list.of == Owner::All) {
+        if scanned.len(Owner::All, Column::Files).is_none() {
             return Err("it has no list of files".into());
         }
         for container in report[field::CONTAINERS].as_array().into_iter().flatten() {
@@ -79,7 +80,10 @@ impl FileLists {
     }
 }
 
-/// Parses a report of the schema that this version knows. The error says why this is not a report.
+/// The versions of the format that this version of snoop reads.
+const READ: RangeInclusive<u64> = 1..=SCHEMA as u64;
+
+/// Parses a report of a schema that this version knows. The error says why this is not a report.
 pub fn report(bytes: &[u8]) -> std::result::Result<Value, String> {
     let report: Value = serde_json::from_slice(bytes).map_err(|e| match e.classify() {
         serde_json::error::Category::Eof => format!("it is truncated: {e}"),
@@ -87,9 +91,11 @@ pub fn report(bytes: &[u8]) -> std::result::Result<Value, String> {
     })?;
     match &report[field::SCHEMA] {
         Value::Null => Err("it is not a snoop report: it has no schema".into()),
-        schema if *schema == SCHEMA => Ok(report),
+        schema if schema.as_u64().is_some_and(|n| READ.contains(&n)) => Ok(report),
         schema => Err(format!(
-            "its schema is {schema}; this snoop reads schema {SCHEMA}"
+            "its schema is {schema}; this snoop reads schemas {} to {}",
+            READ.start(),
+            READ.end()
         )),
     }
 }
@@ -134,7 +140,7 @@ mod tests {
             ("/etc/passwd", "not JSON"),
             ("{}", "no schema"),
             ("[1]", "no schema"),
-            (r#"{"schema":2,"files":[]}"#, "its schema is 2"),
+            (r#"{"schema":3,"files":[]}"#, "its schema is 3"),
             (r#"{"schema":1}"#, "no list of files"),
             (r#"{"schema":1,"files":[7]}"#, "holds something else"),
             (r#"{"schema":1,"files":["/\u0000zz"]}"#, "not a name"),

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Scans a report as a stream of JSON. It hands out the names in the lists of files one by one, and keeps the rest as
-//! text.
+//! Scans a report as a stream of JSON. It hands out the elements of the lists that have one for each file, and keeps the
+//! rest as text.
 //!
 //! Only the structure matters, not the layout, because another tool may have rewritten the report with other whitespace
-//! or another order of fields. The text that is kept is JSON with an empty list in place of each list of files. This
+//! or another order of fields. The text that is kept is JSON with an empty list in place of each of these lists. This
 //! module only counts brackets and finds strings. The caller finds out whether the text is valid JSON.
 
+use crate::files::kinds::Kinds;
+use crate::files::usage::TICKS_PER_MS;
 use crate::report::reader;
 use crate::report::schema::field;
 use serde_json::Value;
+use std::fmt;
 use std::io::{BufRead, BufReader, Read};
 
 /// Longer than any string in a report. The longest string is the longest path of a record with each byte escaped.
@@ -17,6 +20,8 @@ const STRING_MAX: usize = 1 << 20;
 const NAME_MAX: usize = 4096;
 /// The most bytes that there may be outside the lists of files.
 const HEAD_MAX: usize = 8 << 20;
+/// Longer than any number that snoop writes.
+const NUMBER_MAX: usize = 64;
 
 /// The owner of a list of files.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,25 +32,69 @@ pub enum Owner {
     Container(usize),
 }
 
+/// An element of a list that has one for each file.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Element<'a> {
+    File(&'a [u8]),
+    Kinds(Kinds),
+    /// The time of the first use, as [`Usage::first`](crate::files::usage::Usage::first) has it.
+    FirstUse(Option<u64>),
+}
+
+/// What such a list holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Column {
+    Files,
+    Kinds,
+    FirstUses,
+}
+
+impl fmt::Display for Column {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Column::Files => field::FILES,
+            Column::Kinds => field::KINDS,
+            Column::FirstUses => field::FIRST_USE_MS,
+        })
+    }
+}
+
 #[derive(Debug, PartialEq)]
 pub struct List {
     pub of: Owner,
-    /// The number of files in the list.
-    pub files: u64,
+    pub column: Column,
+    /// The number of its elements.
+    pub len: u64,
 }
 
 #[derive(Debug)]
 pub struct Scanned {
-    /// The report with empty lists of files.
+    /// The report with empty lists.
     pub head: String,
-    /// The lists of files, in the order of the report.
+    /// The lists that have an element for each file, in the order of the report.
     pub lists: Vec<List>,
+}
+
+impl Scanned {
+    /// Returns the length of a list. `None` if the report does not have it.
+    pub fn len(&self, of: Owner, column: Column) -> Option<u64> {
+        let mut lists = self.lists.iter();
+        let list = lists.find(|list| list.of == of && list.column == column)?;
+        Some(list.len)
+    }
+}
+
+/// Takes the elements of the lists one by one.
+pub type Each<'a> = &'a mut dyn FnMut(Owner, Element);
+
+fn is_blank(byte: &u8) -> bool {
+    matches!(byte, b' ' | b'\n' | b'\r' | b'\t')
 }
 
 type Result<T> = std::result::Result<T, String>;
 
-/// Reads a report to its end and hands out each file with the list's owner. The error says why this is not a report.
-pub fn scan(report: &mut dyn Read, each: &mut dyn FnMut(Owner, &[u8])) -> Result<Scanned> {
+/// Reads a report to its end and hands out each element with the list's owner. The error says why this is not a report.
+pub fn scan(report: &mut dyn Read, each: Each) -> Result<Scanned> {
     let mut scanner = Scanner {
         input: BufReader::with_capacity(64 << 10, report),
         string: Vec::new(),
@@ -66,13 +115,13 @@ struct Scanner<'a> {
     string: Vec<u8>,
     head: Vec<u8>,
     lists: Vec<List>,
-    each: &'a mut dyn FnMut(Owner, &[u8]),
+    each: Each<'a>,
 }
 
 /// The keys that the scanner has to know.
-#[derive(PartialEq)]
+#[derive(Clone, Copy, PartialEq)]
 enum Key {
-    Files,
+    Column(Column),
     Containers,
     Other,
 }
@@ -96,60 +145,102 @@ impl Scanner<'_> {
                 3 if in_containers => Some(Owner::Container(containers - 1)),
                 _ => None,
             };
-            match (byte, owner) {
-                (b'"', _) => {
+            match (byte, owner, key) {
+                (b'"', ..) => {
                     self.read_string()?;
                     let string = std::mem::take(&mut self.string);
                     self.keep(&string)?;
                     self.string = string;
                     continue;
                 }
-                (b':', Some(_)) => key = self.key(),
-                (b'[', Some(owner)) if key == Key::Files => {
+                (b':', Some(_), _) => key = self.key(),
+                (b'[', Some(owner), Key::Column(column)) => {
                     self.keep(b"[]")?;
-                    self.list(owner)?;
+                    self.list(owner, column)?;
                     continue;
                 }
-                (b'{' | b'[', _) => {
+                (b'{' | b'[', ..) => {
                     in_containers |= depth == 1 && byte == b'[' && key == Key::Containers;
                     containers += usize::from(in_containers && depth == 2);
                     depth += 1;
                     key = Key::Other;
                 }
-                (b'}' | b']', _) => {
+                (b'}' | b']', ..) => {
                     depth = depth.saturating_sub(1);
                     in_containers &= depth > 1;
                 }
-                (b',', _) => key = Key::Other,
+                (b',', ..) => key = Key::Other,
                 _ => (),
             }
             self.keep(&[byte])?;
         }
     }
 
-    /// Reads the rest of a list of files, after its bracket.
-    fn list(&mut self, of: Owner) -> Result<()> {
-        let mut files = 0;
+    /// Reads the rest of a list, after its bracket.
+    fn list(&mut self, of: Owner, column: Column) -> Result<()> {
+        let mut len = 0;
         loop {
-            match (self.next_but_blanks()?, files) {
-                (b']', 0) => break,
-                (b'"', _) => self.read_string()?,
+            match (self.next_but_blanks()?, column, len) {
+                (b']', _, 0) => break,
+                (b'"', Column::Files, _) => self.file(of)?,
+                (b'"', Column::Kinds, _) => self.kinds(of)?,
+                (first @ (b'n' | b'0'..=b'9'), Column::FirstUses, _) => {
+                    self.first_use(of, first)?
+                }
                 _ => return Err("a list of its files holds something else".into()),
             }
-            let value = serde_json::from_slice(&self.string).map_err(|e| e.to_string())?;
-            let path = reader::path(&value)?;
-            if path.split(|b| *b == b'/').any(|name| name.len() > NAME_MAX) {
-                return Err("a name in it is too long".into());
-            }
-            (self.each)(of, &path);
-            files += 1;
+            len += 1;
             match self.next_but_blanks()? {
                 b',' => (),
                 b']' => break,
                 _ => return Err("a list of its files lacks a comma".into()),
             }
         }
-        self.lists.push(List { of, files });
+        self.lists.push(List { of, column, len });
+        Ok(())
+    }
+
+    fn file(&mut self, of: Owner) -> Result<()> {
+        self.read_string()?;
+        let value = serde_json::from_slice(&self.string).map_err(|e| e.to_string())?;
+        let path = reader::path(&value)?;
+        if path.split(|b| *b == b'/').any(|name| name.len() > NAME_MAX) {
+            return Err("a name in it is too long".into());
+        }
+        (self.each)(of, Element::File(&path));
+        Ok(())
+    }
+
+    fn kinds(&mut self, of: Owner) -> Result<()> {
+        self.read_string()?;
+        let value: Value = serde_json::from_slice(&self.string).map_err(|e| e.to_string())?;
+        let kinds = value.as_str().and_then(Kinds::parse);
+        let kinds = kinds.ok_or_else(|| format!("it has {value}, which is no kind of use"))?;
+        (self.each)(of, Element::Kinds(kinds));
+        Ok(())
+    }
+
+    /// Reads the rest of a number or null, after its first byte.
+    fn first_use(&mut self, of: Owner, first: u8) -> Result<()> {
+        self.string.clear();
+        self.string.push(first);
+        while let Some(byte) = self
+            .peek()?
+            .filter(|b| !is_blank(b) && !matches!(b, b',' | b']'))
+        {
+            self.string.push(byte);
+            self.input.consume(1);
+            if self.string.len() > NUMBER_MAX {
+                return Err("a number in it is too long".into());
+            }
+        }
+        let value: Value = serde_json::from_slice(&self.string).map_err(|e| e.to_string())?;
+        let ticks = value.as_f64().map(|ms| (ms * TICKS_PER_MS as f64).round());
+        let is_time = value.is_null() || ticks.is_some_and(|ticks| (0.0..1e18).contains(&ticks));
+        if !is_time {
+            return Err(format!("it has {value}, which is no time of a first use"));
+        }
+        (self.each)(of, Element::FirstUse(ticks.map(|ticks| ticks as u64)));
         Ok(())
     }
 
@@ -158,7 +249,9 @@ impl Scanner<'_> {
         // A string that cannot be parsed is not a key either.
         let string: Value = serde_json::from_slice(&self.string).unwrap_or_default();
         match string.as_str() {
-            Some(field::FILES) => Key::Files,
+            Some(field::FILES) => Key::Column(Column::Files),
+            Some(field::KINDS) => Key::Column(Column::Kinds),
+            Some(field::FIRST_USE_MS) => Key::Column(Column::FirstUses),
             Some(field::CONTAINERS) => Key::Containers,
             _ => Key::Other,
         }
@@ -192,9 +285,13 @@ impl Scanner<'_> {
         }
     }
 
-    fn next(&mut self) -> Result<Option<u8>> {
+    fn peek(&mut self) -> Result<Option<u8>> {
         let some = self.input.fill_buf().map_err(|e| e.to_string())?;
-        let byte = some.first().copied();
+        Ok(some.first().copied())
+    }
+
+    fn next(&mut self) -> Result<Option<u8>> {
+        let byte = self.peek()?;
         self.input.consume(usize::from(byte.is_some()));
         Ok(byte)
     }
@@ -209,8 +306,7 @@ impl Scanner<'_> {
         let mut skipped = false;
         loop {
             let some = self.input.fill_buf().map_err(|e| e.to_string())?;
-            let is_blank = |b: &&u8| matches!(b, b' ' | b'\n' | b'\r' | b'\t');
-            let blanks = some.iter().take_while(is_blank).count();
+            let blanks = some.iter().take_while(|b| is_blank(b)).count();
             let is_all = blanks == some.len();
             self.input.consume(blanks);
             skipped |= blanks > 0;
@@ -253,13 +349,19 @@ mod tests {
     fn scanned(report: &str) -> Result<(Value, Files)> {
         let read = |input: &mut dyn Read| {
             let mut files = Files::new();
-            let mut each = |owner, path: &[u8]| {
-                files.push((owner, String::from_utf8(path.into()).unwrap()));
+            let mut each = |owner, element: Element| {
+                if let Element::File(path) = element {
+                    files.push((owner, String::from_utf8(path.into()).unwrap()));
+                }
             };
             let scanned = scan(input, &mut each)?;
-            for list in &scanned.lists {
+            for list in scanned
+                .lists
+                .iter()
+                .filter(|list| list.column == Column::Files)
+            {
                 let listed = files.iter().filter(|(of, _)| *of == list.of).count();
-                assert_eq!(listed as u64, list.files);
+                assert_eq!(listed as u64, list.len);
             }
             Ok((scanned.head, files))
         };
@@ -302,6 +404,46 @@ mod tests {
             assert_eq!(of(Owner::Container(0)), ["/a", "/files"]);
             assert_eq!(of(Owner::Container(1)), [""; 0]);
             assert_eq!(of(Owner::Container(2)), ["/", "/é \"\\", "/[{]}:,"]);
+        }
+    }
+
+    #[test]
+    fn kinds_and_times_are_handed_out() {
+        let report = r#"{"kinds": ["x"], "containers": [
+            {"first_use_ms": [ 0.07,null , 12e1,3 ], "kinds": [], "mounts": [{"kinds": [7]}]},
+            {"kinds":["lrwxm" , ""], "first_use_ms": []}]}"#;
+        let (mut kinds, mut firsts) = (Vec::new(), Vec::new());
+        let mut each = |owner, element: Element| match element {
+            Element::File(_) => panic!("there is no file"),
+            Element::Kinds(found) => kinds.push((owner, found.letters().collect::<String>())),
+            Element::FirstUse(first) => firsts.push((owner, first)),
+        };
+        let scanned = scan(&mut report.as_bytes(), &mut each).unwrap();
+        let second = Owner::Container(1);
+        let expected = [(Owner::All, "x"), (second, "lrwxm"), (second, "")];
+        assert_eq!(
+            kinds,
+            expected.map(|(owner, letters)| (owner, letters.to_string()))
+        );
+        let expected = [Some(7), None, Some(12_000), Some(300)];
+        assert_eq!(firsts, expected.map(|first| (Owner::Container(0), first)));
+        assert_eq!(scanned.len(Owner::Container(0), Column::FirstUses), Some(4));
+        assert_eq!(scanned.len(Owner::All, Column::FirstUses), None);
+    }
+
+    #[test]
+    fn errors_in_kinds_and_times() {
+        for (report, part) in [
+            (r#"{"kinds": ["rq"]}"#, "no kind of use"),
+            (r#"{"kinds": [1]}"#, "something else"),
+            (r#"{"first_use_ms": ["1"]}"#, "something else"),
+            (r#"{"first_use_ms": [-1]}"#, "something else"),
+            (r#"{"first_use_ms": [nul]}"#, "parsing"),
+            (r#"{"first_use_ms": [1e99]}"#, "no time"),
+            (r#"{"first_use_ms": [1"#, "truncated"),
+        ] {
+            let said = scan(&mut report.as_bytes(), &mut |_, _| ()).unwrap_err();
+            assert!(said.contains(part), "{report}: {said}");
         }
     }
 

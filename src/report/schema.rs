@@ -6,11 +6,13 @@
 //! points to the places that write and read the field, here and in `collect/container.rs`, and a test asks for the line
 //! in docs/report.md.
 
+use crate::time::{parse_rfc3339, rfc3339};
 use serde_json::{Value, json};
 use std::borrow::Cow;
+use std::time::SystemTime;
 
 /// The version of the format. It is incremented when readers must change.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// Members of a JSON object, in the order in which they are written.
 pub type Fields = Vec<(&'static str, Value)>;
@@ -33,6 +35,7 @@ pub enum Kind {
     /// An object whose keys are not fields of the report.
     Map,
     Texts,
+    Numbers,
     Objects,
 }
 
@@ -75,9 +78,14 @@ fields! {
     POD_UID = "pod_uid", Text of [Report]: "The value of `POD_UID`.";
     NODE_NAME = "node_name", Text of [Report]: "The value of `NODE_NAME`.";
     LABELS = "labels", Map of [Report]: "The value of `-labels`.";
-    STARTED_AT = "started_at", Time of [Report]: "When the first run covered by the report began.";
+    STARTED_AT = "started_at", Time of [Report, Container]: "When the first run covered by the report began; when the container made its first access. Omitted for a container if it is unknown.";
     LAST_UPDATED_AT = "last_updated_at", Time of [Report]: "When the report was written.";
+    LAST_NEW_FILE_AT = "last_new_file_at", Time of [Report, Container]: "When a file was used that had not been used before. Omitted if it is unknown.";
+    NEW_FILES_LAST_HOUR = "new_files_last_hour", Number of [Report]: "How many files the containers used for the first time in the hour before the report was written.";
+    EVENTS_SINCE_NEW_FILE = "events_since_new_file", Number of [Report]: "How many accesses there were since the last new file. snoop reads the counts at intervals, so the accesses up to the next reading are not in it.";
     FILES = "files", Texts of [Report, Container]: "The paths that were used, sorted. The report's own list is the union of its containers' lists.";
+    KINDS = "kinds", Texts of [Container]: "How each file was used, in the order of `files`: `l` looked at, `r` read, `w` written, `x` executed, `m` mapped as a program or library. Omitted, like `first_use_ms`, if nothing is known.";
+    FIRST_USE_MS = "first_use_ms", Numbers of [Container]: "When each file was used first, in the order of `files`: milliseconds since the container's `started_at`, or null if that is unknown. No two files have the same time, so that sorting by it gives the order of use.";
     CONTAINERS = "containers", Objects of [Report]: "The containers that were traced.";
     NAME = "name", Text of [Container]: "Its Kubernetes name if the pod shares its process namespace; otherwise its short id or the name of its cgroup.";
     CGROUP_ID = "cgroup_id", Number of [Container]: "The id of its cgroup; 0 if the container has not been active since snoop resumed the report.";
@@ -94,6 +102,34 @@ fields! {
     EVICTED_FILES = "evicted_files", Number of [Report]: "Files evicted because of `-max-unique-files`.";
     COMPLETE = "complete", Flag of [Report]: "Nothing is missing.";
     MISSING = "missing", Map of [Report]: "What is missing: each reason with a count. The next table lists the reasons.";
+}
+
+/// Whether the list of files still grows.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Novelty {
+    pub last_new_file_at: Option<SystemTime>,
+    pub new_files_last_hour: u64,
+    pub events_since_new_file: u64,
+}
+
+impl Novelty {
+    pub fn to_fields(self) -> Fields {
+        let mut fields: Fields = Vec::new();
+        push_time(&mut fields, field::LAST_NEW_FILE_AT, self.last_new_file_at);
+        fields.push((field::NEW_FILES_LAST_HOUR, self.new_files_last_hour.into()));
+        fields.push((
+            field::EVENTS_SINCE_NEW_FILE,
+            self.events_since_new_file.into(),
+        ));
+        fields
+    }
+}
+
+/// Adds a time if it is known.
+fn push_time(fields: &mut Fields, name: &'static str, time: Option<SystemTime>) {
+    if let Some(time) = time {
+        fields.push((name, rfc3339(time).into()));
+    }
 }
 
 /// The counts of a whole report.
@@ -152,6 +188,8 @@ pub struct ContainerEntry {
     pub mounts: Vec<(Vec<u8>, Vec<u8>)>,
     pub total_events: u64,
     pub unique_files: u64,
+    pub started_at: Option<SystemTime>,
+    pub last_new_file_at: Option<SystemTime>,
     pub attached_late: bool,
     pub ended: bool,
     pub merged: u64,
@@ -166,6 +204,8 @@ impl ContainerEntry {
             mounts,
             total_events,
             unique_files,
+            started_at,
+            last_new_file_at,
             attached_late,
             ended,
             merged,
@@ -179,6 +219,8 @@ impl ContainerEntry {
             (field::TOTAL_EVENTS, (*total_events).into()),
             (field::UNIQUE_FILES, (*unique_files).into()),
         ];
+        push_time(&mut fields, field::STARTED_AT, *started_at);
+        push_time(&mut fields, field::LAST_NEW_FILE_AT, *last_new_file_at);
         if *attached_late {
             fields.push((field::ATTACHED_LATE, true.into()));
         }
@@ -194,6 +236,7 @@ impl ContainerEntry {
     /// Returns the entry of a container in a report. `None` if a field is missing or has another type.
     pub fn from_json(container: &Value) -> Option<ContainerEntry> {
         let bytes = |value: &Value| decode_name(value.as_str()?);
+        let time = |name: &str| parse_rfc3339(container[name].as_str()?);
         let mount =
             |mount: &Value| Some((bytes(&mount[field::POINT])?, bytes(&mount[field::TYPE])?));
         let mounts = container[field::MOUNTS].as_array()?.iter();
@@ -209,6 +252,8 @@ impl ContainerEntry {
             mounts: mounts.map(mount).collect::<Option<_>>()?,
             total_events: container[field::TOTAL_EVENTS].as_u64()?,
             unique_files: container[field::UNIQUE_FILES].as_u64()?,
+            started_at: time(field::STARTED_AT),
+            last_new_file_at: time(field::LAST_NEW_FILE_AT),
             attached_late: container[field::ATTACHED_LATE] == true,
             ended: container[field::ENDED] == true,
             merged: container[field::MERGED].as_u64().unwrap_or(0),
@@ -250,6 +295,7 @@ mod tests {
     use proptest::prelude::*;
     use std::fs;
     use std::path::{Path, PathBuf};
+    use std::time::{Duration, UNIX_EPOCH};
 
     fn row(field: &Field) -> String {
         let objects = field.objects.iter().map(|object| match object {
@@ -264,6 +310,7 @@ mod tests {
             Kind::Flag => "boolean",
             Kind::Map => "object",
             Kind::Texts => "array of strings",
+            Kind::Numbers => "array of numbers",
             Kind::Objects => "array of objects",
         };
         let objects = objects.collect::<Vec<_>>().join(", ");
@@ -331,10 +378,14 @@ mod tests {
         let numbers = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
         let mounts = prop::collection::vec((a_name(), a_name()), 0..4);
         let names = (".*", a_name(), mounts);
-        (names, numbers, any::<bool>(), any::<bool>()).prop_map(
+        let time = prop::option::of(0..1u64 << 32);
+        let time = time.prop_map(|s| s.map(|s| UNIX_EPOCH + Duration::from_secs(s)));
+        let times = (time.clone(), time);
+        (names, numbers, times, any::<bool>(), any::<bool>()).prop_map(
             |(
                 (name, path, mounts),
                 (cgroup_id, total_events, unique_files, merged),
+                (started_at, last_new_file_at),
                 late,
                 ended,
             )| ContainerEntry {
@@ -344,6 +395,8 @@ mod tests {
                 mounts,
                 total_events,
                 unique_files,
+                started_at,
+                last_new_file_at,
                 attached_late: late,
                 ended,
                 merged,

@@ -22,7 +22,9 @@ use crate::ring::Records;
 use crate::sys::capabilities::{CAP_BPF, CAP_DAC_OVERRIDE, CAP_SYS_ADMIN};
 use crate::sys::signals::SignalFd;
 use crate::sys::{files, limits, sandbox};
+use crate::time::KernelClock;
 use std::os::unix::ffi::OsStrExt;
+use std::time::SystemTime;
 
 /// Blocks the signals of the loop. From now on they are received through a descriptor and do not end the process.
 pub fn receive_signals() -> Result<SignalFd> {
@@ -65,6 +67,10 @@ impl Loaded {
     pub fn attach(mut self, config: Config, selection: Selection) -> Result<Attached> {
         self.probe.attach()?;
         let scope = selection.apply(&mut self.probe)?;
+        let clock = KernelClock {
+            monotonic: self.probe.now()?,
+            wall: SystemTime::now(),
+        };
         log::info(format_args!(
             "attached: {} syscalls and exec; {} of {} MiB; tracing {}; listening on {}",
             syscalls::counted_rows().count(),
@@ -82,7 +88,7 @@ impl Loaded {
         // This comes after the start of the command, because the command would inherit it.
         limits::outlive_file_size_limit();
         let (excludes, capacity) = (config.excludes.clone(), config.max_unique_files);
-        let mut collector = Collector::new(scope.containers.clone(), excludes, capacity);
+        let mut collector = Collector::new(scope.containers.clone(), excludes, capacity, clock);
         for lost in self.probe.lost() {
             let (feature, why) = (lost.feature.name(), &lost.why);
             log::warn(format_args!(
@@ -92,7 +98,7 @@ impl Loaded {
         if running.is_some() {
             // The command's container is the only one.
             for path in files::inherited().map_err(|e| cannot("list open files", e))? {
-                collector.add_file(0, path.as_os_str().as_bytes());
+                collector.add_inherited(0, path.as_os_str().as_bytes());
             }
         }
         collector.mark_late(&scope.late);
@@ -136,7 +142,9 @@ impl Attached {
                 false => Some(since.unwrap_or_default()),
             };
             let places = collector.resume(&earlier, not_watched);
-            earlier.files(&mut file, |i, path| collector.add_file(places[i], path))?;
+            earlier.files(&mut file, |i, path, usage| {
+                collector.add_file(places[i], path, usage)
+            })?;
             log::info(format_args!(
                 "resuming the report started at {}: {} files",
                 earlier.started_at,
