@@ -96,7 +96,7 @@ fn podman_kube(release: Release) {
     assert_exactly(&report, &expected);
     assert_eq!(report.json["pod_name"], "snoop-example");
     let written = node.run("podman exec snoop-example-app cat /data/snoop-report.json");
-    assert_eq!(Report::parse(written.as_bytes()).json["schema"], 1);
+    assert_eq!(Report::parse(written.as_bytes()).json["schema"], 2);
 }
 
 #[test]

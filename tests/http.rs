@@ -506,7 +506,7 @@ fn curl_and_python() {
 c = http.client.HTTPConnection('127.0.0.1', int(sys.argv[1]))
 for i in range(3):
     c.request('GET', '/report')
-    assert json.load(c.getresponse())['schema'] == 1
+    assert json.load(c.getresponse())['schema'] == 2
     c.request('HEAD', '/metrics')
     r = c.getresponse()
     assert r.status == 200 and int(r.headers['Content-Length']) > 100 and r.read() == b''

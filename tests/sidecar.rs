@@ -135,7 +135,7 @@ fn the_report_is_written_while_something_changes() {
     let file = open_in(&cgroup, directory.path(), "one");
     wait_until(|| Report::read(&report).files.contains(&file));
     let written = Report::read(&report);
-    assert_eq!(written.json["schema"], 1);
+    assert_eq!(written.json["schema"], 2);
     assert_eq!(written.json["image"], "nginx:1");
     assert_eq!(written.json["container_id"], "abc");
     assert_eq!(written.json["labels"]["app"], "web");

@@ -241,8 +241,9 @@ fn python() {
 #[test]
 fn git() {
     let directory = tempfile::tempdir().unwrap();
+    // Without this setting, git leaves a process in the background that looks after the repository.
     let script = "git init -q . && echo x > file && git add file && \
-        git -c user.name=n -c user.email=e commit -q -m m && git status";
+        git -c maintenance.auto=false -c user.name=n -c user.email=e commit -q -m m && git status";
     compare("git", &["/bin/sh", "-c", script], directory.path());
 }
 

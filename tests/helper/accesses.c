@@ -494,6 +494,16 @@ static void by_handle(void)
 	expect(path);
 }
 
+/* A file that is mapped like a library. */
+static void mapped(void)
+{
+	char *path = make_file(below("mapped"));
+
+	CHILD(int library = open(path, O_RDONLY);
+	      ok("mmap", -(mmap(NULL, 1, PROT_READ | PROT_EXEC, MAP_PRIVATE, library, 0) == MAP_FAILED)));
+	expect(path);
+}
+
 static void in_chroot(void)
 {
 	make_file(below("jail/absolute"));
@@ -733,6 +743,7 @@ int main(int argc, char **argv)
 	mounts();
 	sockets();
 	by_handle();
+	mapped();
 	in_chroot();
 	moves();
 	renamed();
