@@ -20,8 +20,10 @@ use crate::path::Excludes;
 use crate::report::file::Destination;
 use crate::report::metadata::Metadata;
 use crate::report::schema::field;
+use crate::reports::diff::Diff;
+use crate::reports::merge::Merge;
 use crate::slim::Slim;
-use flags::{CLOSURE, HEALTH, RUN, SLIM, TRACE, UNUSED};
+use flags::{CLOSURE, DIFF, HEALTH, MERGE, RUN, SLIM, TRACE, UNUSED};
 pub use help::help;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -51,7 +53,7 @@ type Words = Vec<OsString>;
 type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// All commands, in the order of the help. Tracing comes first.
-static VERBS: [Verb; 7] = [
+static VERBS: [Verb; 9] = [
     Verb {
         name: TRACE,
         arguments: "[flags]",
@@ -108,6 +110,22 @@ static VERBS: [Verb; 7] = [
         split: values::split,
         parse: slim,
     },
+    Verb {
+        name: MERGE,
+        arguments: "[flags] REPORT...",
+        summary: "make one report of the reports of many pods, and say whether they are enough",
+        notes: &[help::MERGE_USE, help::REPORTS],
+        split: values::split,
+        parse: merge,
+    },
+    Verb {
+        name: DIFF,
+        arguments: "[-json] REPORT REPORT",
+        summary: "list the files that only one of two reports lists, by kind of use",
+        notes: &[help::DIFF_STATUS, help::REPORTS],
+        split: values::split,
+        parse: diff,
+    },
 ];
 
 #[derive(Debug, PartialEq)]
@@ -125,6 +143,8 @@ pub enum Command {
     Closure(Closure),
     Unused(Unused),
     Slim(Slim),
+    Merge(Merge),
+    Diff(Diff),
 }
 
 #[derive(Debug, PartialEq)]
@@ -368,12 +388,7 @@ fn slim(verb: &'static Verb, flags: Words, words: Words, _: Environment) -> Resu
         )));
     };
     let reports: Vec<_> = words.collect();
-    let inputs = reports.iter().chain([&image]);
-    if inputs.filter(|name| *name == "-").count() > 1 {
-        return Err(Error::usage(
-            "-: several inputs are standard input; give it for only one of them",
-        ));
-    }
+    check_inputs(reports.iter().chain([&image]))?;
     let text = |name: &str| {
         let text = values.text(name)?;
         Ok((!text.is_empty()).then(|| text.to_string()))
@@ -398,6 +413,46 @@ fn slim(verb: &'static Verb, flags: Words, words: Words, _: Environment) -> Resu
         is_squashed: values.is_given("squash"),
         max_size,
         sbom: (!sbom.is_empty()).then(|| sbom.into()),
+        is_json: values.is_given("json"),
+    }))
+}
+
+/// Checks that at most one of the inputs is standard input.
+fn check_inputs<'a>(inputs: impl IntoIterator<Item = &'a OsString>) -> Result<()> {
+    match inputs.into_iter().filter(|name| *name == "-").count() {
+        0 | 1 => Ok(()),
+        _ => Err(Error::usage(
+            "-: several inputs are standard input; give it for only one of them",
+        )),
+    }
+}
+
+fn merge(verb: &'static Verb, flags: Words, reports: Words, _: Environment) -> Result<Command> {
+    let values = Values::read(verb, flags, &|_| None)?;
+    let output = values.get("o");
+    if reports.is_empty() || output.is_empty() {
+        let usage = verb.usage();
+        return Err(Error::usage(format!(
+            "merge: a report or the file of -o is missing; write {usage}"
+        )));
+    }
+    check_inputs(&reports)?;
+    Ok(Command::Merge(Merge {
+        output: output.into(),
+        takes_any_image: values.is_given("any-image"),
+        reports,
+    }))
+}
+
+fn diff(verb: &'static Verb, flags: Words, reports: Words, _: Environment) -> Result<Command> {
+    let values = Values::read(verb, flags, &|_| None)?;
+    check_inputs(&reports)?;
+    let reports = reports.try_into().map_err(|_| {
+        let usage = verb.usage();
+        Error::usage(format!("diff: give two reports; write {usage}"))
+    })?;
+    Ok(Command::Diff(Diff {
+        reports,
         is_json: values.is_given("json"),
     }))
 }

@@ -40,6 +40,9 @@ pub mod archive;
 /// The report: its fields, how it is written, and how earlier reports are read.
 pub mod report;
 
+/// Several reports: merged into one, compared, and whether they are enough.
+pub mod reports;
+
 /// Cgroups, and the selection of those to trace.
 pub mod cgroup;
 

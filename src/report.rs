@@ -4,10 +4,13 @@
 //! The arrays of files are written name by name. Everything small, and every name with an unusual byte, goes through
 //! serde_json.
 
+pub mod detail;
 pub mod file;
 #[cfg(test)]
 pub mod golden;
+pub mod merged;
 pub mod metadata;
+pub mod output;
 pub mod previous;
 pub mod reader;
 pub mod scan;

@@ -16,15 +16,17 @@ _snoop() {
 	closure) flags="-root -0 -format -runtime" ;;
 	unused) flags="-root -paths -json" ;;
 	slim) flags="-o -tag -image -platform -keep -keep-from -incomplete -any-image -squash -max-size -sbom -json" ;;
+	merge) flags="-o -any-image" ;;
+	diff) flags="-json" ;;
 	check) flags= ;;
-	help) mapfile -t COMPREPLY < <(compgen -W "run check health closure unused slim help" -- "$word") && return ;;
+	help) mapfile -t COMPREPLY < <(compgen -W "run check health closure unused slim merge diff help" -- "$word") && return ;;
 	*) flags="-cgroup -cgroups -report -resume -interval -exclude -max-unique-files -buffer -metrics-addr -log-level -container-id -image -image-digest -pod-name -namespace -labels" ;;
 	esac
 	case $word in
 	-*) mapfile -t COMPREPLY < <(compgen -W "$flags -help -version" -- "$word") ;;
 	*)
 		if [ "$COMP_CWORD" = 1 ]; then
-			mapfile -t COMPREPLY < <(compgen -W "run check health closure unused slim help" -- "$word")
+			mapfile -t COMPREPLY < <(compgen -W "run check health closure unused slim merge diff help" -- "$word")
 		elif [ "$command" = run ]; then
 			mapfile -t COMPREPLY < <(compgen -c -f -- "$word")
 		else

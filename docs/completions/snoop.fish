@@ -1,16 +1,18 @@
 # Completion of snoop for fish. Made by `make docs`.
 
 complete -c snoop -f
-set -l commands run check health closure unused slim help
+set -l commands run check health closure unused slim merge diff help
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a run -d 'trace a command, and exit with its status'
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a check -d 'say whether this host can be traced'
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a health -d 'ask the running snoop for its health: exit 0 if healthy, 1 if not'
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a closure -d 'list the paths an image needs from DIR, one per line, for tar -T, rsync --files-from or cpio'
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a unused -d 'list what is in DIR but in no report'
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a slim -d 'build a small image with only the files of IMAGE that the reports list'
+complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a merge -d 'make one report of the reports of many pods, and say whether they are enough'
+complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a diff -d 'list the files that only one of two reports lists, by kind of use'
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a help -d 'print the help'
 complete -c snoop -n "__fish_seen_subcommand_from help" -a "$commands"
-complete -c snoop -n "__fish_seen_subcommand_from closure unused slim" -F
+complete -c snoop -n "__fish_seen_subcommand_from closure unused slim merge diff" -F
 complete -c snoop -n "__fish_seen_subcommand_from run" -a "(__fish_complete_subcommand)"
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -o cgroup -x -d 'the cgroup to trace, with all its descendants: a directory, a path as in /proc/PID/cgroup, @FILE to read the path from a file, or @parent for everything that runs beside snoop\'s container'
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -o cgroups -x -d 'several cgroups, separated by commas; @FILE may list one path per line'
@@ -62,5 +64,8 @@ complete -c snoop -n "__fish_seen_subcommand_from slim" -o squash -d 'merge all 
 complete -c snoop -n "__fish_seen_subcommand_from slim" -o max-size -x -d 'refuse an image whose layers are larger than this, such as 500M or 20G'
 complete -c snoop -n "__fish_seen_subcommand_from slim" -o sbom -r -F -d 'write the packages that were in the image as CycloneDX 1.6, with what was used of each'
 complete -c snoop -n "__fish_seen_subcommand_from slim" -o json -d 'print a summary as JSON'
+complete -c snoop -n "__fish_seen_subcommand_from merge" -o o -r -F -d 'where to write the report of all pods; - is standard output'
+complete -c snoop -n "__fish_seen_subcommand_from merge" -o any-image -d 'accept reports whose image_digest or image differ'
+complete -c snoop -n "__fish_seen_subcommand_from diff" -o json -d 'print the difference as JSON'
 complete -c snoop -o help -d 'print the help'
 complete -c snoop -o version -d 'print the version'

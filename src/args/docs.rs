@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 /// The date of the man page. Change it together with the texts.
-const DATE: &str = "2026-11-25";
+const DATE: &str = "2026-12-01";
 
 /// A file, and the function that turns its present text into the text it should have.
 type Page = (&'static str, fn(&str) -> String);
@@ -21,6 +21,7 @@ const PAGES: &[Page] = &[
     ("docs/completions/snoop.fish", |_| fish()),
     ("README.md", readme),
     ("docs/slim.md", slim),
+    ("docs/merge.md", merge),
     ("deploy/kubernetes/README.md", deploy_readme),
 ];
 
@@ -109,6 +110,13 @@ fn readme(text: &str) -> String {
 fn slim(text: &str) -> String {
     let head = "| flag of `slim` | default | meaning |\n| --- | --- | --- |\n";
     with_table(text, head, &rows(&[Section::Slim]))
+}
+
+fn merge(text: &str) -> String {
+    let head = "| flag of `merge` | default | meaning |\n| --- | --- | --- |\n";
+    let text = with_table(text, head, &rows(&[Section::Merge]));
+    let head = "| flag of `diff` | default | meaning |\n| --- | --- | --- |\n";
+    with_table(&text, head, &rows(&[Section::Diff]))
 }
 
 /// Returns the one row for all flags whose values are only copied into the report.
@@ -382,7 +390,7 @@ fn fish() -> String {
     }
     page += "complete -c snoop -n \"not __fish_seen_subcommand_from $commands\" -a help -d 'print the help'\n\
         complete -c snoop -n \"__fish_seen_subcommand_from help\" -a \"$commands\"\n\
-        complete -c snoop -n \"__fish_seen_subcommand_from closure unused slim\" -F\n\
+        complete -c snoop -n \"__fish_seen_subcommand_from closure unused slim merge diff\" -F\n\
         complete -c snoop -n \"__fish_seen_subcommand_from run\" -a \"(__fish_complete_subcommand)\"\n";
     for verb in &VERBS {
         let condition = match verb.name {

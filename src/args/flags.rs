@@ -31,6 +31,8 @@ pub enum Section {
     Closure,
     Unused,
     Slim,
+    Merge,
+    Diff,
 }
 
 pub struct Flag {
@@ -100,6 +102,8 @@ pub const HEALTH: &str = "health";
 pub const CLOSURE: &str = "closure";
 pub const UNUSED: &str = "unused";
 pub const SLIM: &str = "slim";
+pub const MERGE: &str = "merge";
+pub const DIFF: &str = "diff";
 
 /// Returns the row of a flag of `slim`.
 const fn slim(
@@ -418,6 +422,39 @@ pub static FLAGS: &[Flag] = &[
             `evidence.occurrences` has the files that were used",
     ),
     slim("json", "", Kind::Switch, "print a summary as JSON", ""),
+    Flag {
+        name: "o",
+        value: "FILE",
+        kind: Kind::File,
+        default: "-",
+        run_default: None,
+        summary: "where to write the report of all pods; `-` is standard output",
+        details: "",
+        section: Section::Merge,
+        verbs: &[MERGE],
+    },
+    Flag {
+        name: "any-image",
+        value: "",
+        kind: Kind::Switch,
+        default: "",
+        run_default: None,
+        summary: "accept reports whose `image_digest` or `image` differ",
+        details: "",
+        section: Section::Merge,
+        verbs: &[MERGE],
+    },
+    Flag {
+        name: "json",
+        value: "",
+        kind: Kind::Switch,
+        default: "",
+        run_default: None,
+        summary: "print the difference as JSON",
+        details: "",
+        section: Section::Diff,
+        verbs: &[DIFF],
+    },
 ];
 
 /// Returns the flags of a command.

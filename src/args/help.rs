@@ -29,11 +29,17 @@ pub const HEALTH_USE: &str =
 
 pub const REPORTS: &str = "A REPORT of - is standard input.";
 
+pub const MERGE_USE: &str = "On standard error it says how likely the next pod is to use a file that none of the reports lists, and how that \
+is estimated.";
+
+pub const DIFF_STATUS: &str =
+    "snoop diff exits with 0 if both list the same files, 1 if not, and 2 after any failure.";
+
 pub const IMAGES: &str = "IMAGE is what docker save or podman save writes, an OCI archive, or a directory with an OCI layout; - is \
 standard input.";
 
 impl Section {
-    pub const ALL: [Section; 8] = [
+    pub const ALL: [Section; 10] = [
         Section::Cgroups,
         Section::Output,
         Section::Metadata,
@@ -42,6 +48,8 @@ impl Section {
         Section::Closure,
         Section::Unused,
         Section::Slim,
+        Section::Merge,
+        Section::Diff,
     ];
 
     pub fn title(self) -> &'static str {
@@ -54,6 +62,8 @@ impl Section {
             Section::Closure => "For closure",
             Section::Unused => "For unused",
             Section::Slim => "For slim",
+            Section::Merge => "For merge",
+            Section::Diff => "For diff",
         }
     }
 }
@@ -76,7 +86,7 @@ pub fn help() -> String {
     let summary = "print this text; after a command, print the help for that command";
     text += &entry("-help", &[summary], INDENT);
     text += &entry("-version", &["print the version"], INDENT);
-    for note in [REPORTS, IMAGES, FORMS, STATUS, RUN_STATUS] {
+    for note in [REPORTS, IMAGES, FORMS, STATUS, RUN_STATUS, DIFF_STATUS] {
         text += &paragraph(note);
     }
     text

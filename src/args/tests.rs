@@ -32,6 +32,8 @@ fn minimal(verb: &str) -> &'static [&'static str] {
         HEALTH => &["health"],
         CLOSURE => &["closure", "-root=/d"],
         SLIM => &["slim", "-o=/o", "i"],
+        MERGE => &["merge"],
+        DIFF => &["diff", "q"],
         _ => &["unused", "-root=/d"],
     }
 }
@@ -135,6 +137,8 @@ fn each_command_has_a_help_of_its_own() {
         ("closure", "-format NAME", "-json"),
         ("unused", "-json", "-format"),
         ("slim", "-squash", "-root"),
+        ("merge", "-any-image", "-json"),
+        ("diff", "-json", "-o"),
     ] {
         let own = said(&["help", name]);
         assert!(own.contains(has) && !own.contains(lacks), "{own}");
@@ -145,7 +149,7 @@ fn each_command_has_a_help_of_its_own() {
     let said = refused(&["help", "chekc"]);
     assert_eq!(
         said,
-        "help chekc: no such command; give one of run, check, health, closure, unused, slim"
+        "help chekc: no such command; give one of run, check, health, closure, unused, slim, merge, diff"
     );
 }
 

@@ -52,6 +52,15 @@ impl Kinds {
         has.map(|(_, letter, _)| letter)
     }
 
+    /// Returns the names of these kinds.
+    pub fn names(self) -> String {
+        if self == Kinds::UNKNOWN {
+            return "unknown".into();
+        }
+        let has = Kinds::ALL.iter().filter(|(kind, ..)| self.has(*kind));
+        has.map(|(.., name)| *name).collect::<Vec<_>>().join(", ")
+    }
+
     /// Returns the kinds that are in one of the two sets.
     pub const fn and(self, other: Kinds) -> Kinds {
         Kinds(self.0 | other.0)
@@ -76,6 +85,8 @@ mod tests {
     fn letters_are_parsed_and_written_in_order() {
         let kinds = Kinds::parse("mxl").unwrap();
         assert_eq!(kinds.letters().collect::<String>(), "lxm");
+        assert_eq!(kinds.names(), "looked at, executed, mapped");
+        assert_eq!(Kinds::UNKNOWN.names(), "unknown");
         assert_eq!(Kinds::parse(""), Some(Kinds::UNKNOWN));
         assert_eq!(Kinds::parse("ry"), None);
     }

@@ -39,16 +39,10 @@ impl FileLists {
         let mut listed = FileLists::default();
         for name in names {
             let name = name.as_ref();
-            let shown = name.to_string_lossy().into_owned();
-            let wrong = |why: String| Error::usage(format!("{shown}: {why}"));
-            let input: Box<dyn Read> = match name.as_encoded_bytes() {
-                b"-" => Box::new(io::stdin().lock()),
-                _ => Box::new(File::open(name).map_err(|e| wrong(e.to_string()))?),
-            };
-            let mut input = Hashing::new(input);
-            let missing = listed.add(&mut input).map_err(wrong)?;
-            listed.digests.push(input.digest());
+            let (missing, digest) = open(name, |input| listed.add(input))?;
+            listed.digests.push(digest);
             if let Some(missing) = missing {
+                let shown = name.to_string_lossy().into_owned();
                 listed.incomplete.push((shown, missing));
             }
         }
@@ -78,6 +72,21 @@ impl FileLists {
         let complete = report[field::COMPLETE] == true;
         Ok((!complete).then(|| report[field::MISSING].to_string()))
     }
+}
+
+/// Reads a report by name; `-` is standard input. Returns what `read` makes of it, and the digest of its content.
+pub fn open<T>(
+    name: &OsStr,
+    read: impl FnOnce(&mut dyn Read) -> std::result::Result<T, String>,
+) -> Result<(T, Digest)> {
+    let wrong = |why: String| Error::usage(format!("{}: {why}", name.to_string_lossy()));
+    let input: Box<dyn Read> = match name.as_encoded_bytes() {
+        b"-" => Box::new(io::stdin().lock()),
+        _ => Box::new(File::open(name).map_err(|e| wrong(e.to_string()))?),
+    };
+    let mut input = Hashing::new(input);
+    let made = read(&mut input).map_err(wrong)?;
+    Ok((made, input.digest()))
 }
 
 /// The versions of the format that this version of snoop reads.
