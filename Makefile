@@ -12,20 +12,22 @@ PREFIX ?= /usr/local
 BUDGET = 1300000
 COMMAND ?= ls -l /etc/os-release
 # Integration tests that need no root.
-PURE_TESTS = --test rooms --test wire
+PURE_TESTS = --test rooms --test wire --test ratios
 
 # What each verb runs or includes, and the Debian package it comes from.
 BUILD_NEEDS = clang:clang cc:gcc /usr/include/bpf/bpf_helpers.h:libbpf-dev
 TEST_NEEDS = shellcheck:shellcheck mandoc:mandoc zsh:zsh fish:fish pkill:procps c++:g++ strace:strace git:git curl:curl jq:jq prometheus:prometheus rsync:rsync cpio:cpio /usr/include/liburing.h:liburing-dev runc:runc debootstrap:debootstrap /bin/busybox:busybox-static /usr/bin/python3:python3 /usr/lib/python3/dist-packages/pip:python3-pip setcap:libcap2-bin buildah:buildah podman:podman skopeo:skopeo unshare:util-linux /usr/include/stdio.h:libc6-dev
 
 SECONDS ?= 60
+# Where make bench writes what it found, for make bench-compare.
+RESULTS ?= $(CURDIR)/target/bench.json
 # No release of Debian has a kernel of 5.4.
 KERNELS ?= $(wildcard ../shared/kernels/vmlinuz-5.4)
 MINUTES ?= 10
 
 without_old = [ "$(KERNELS)" ] || echo "make: not tested on Linux 5.4: there is no ../shared/kernels/vmlinuz-5.4, nor KERNELS=IMAGE"
 
-.PHONY: help build run test test-unit docs static install image test-slim test-kernels bench soak fuzz \
+.PHONY: help build run test test-unit docs static install image test-slim test-kernels bench bench-compare soak fuzz \
 	check-root build-needs test-needs clean
 
 help: ## list the verbs (no root)
@@ -66,10 +68,16 @@ test-kernels: build-needs ## run the static binary on many kernels under qemu, a
 	@$(without_old)
 	scripts/test-kernels $(KERNELS) bullseye bookworm trixie trixie-backports trixie:arm64
 
-bench: check-root build-needs ## measure what tracing and slim cost, in the tables of docs/measurements.md
-	scripts/need python3:python3 git:git find:findutils gzip:gzip
+bench: check-root build-needs ## measure what tracing and slim cost, in the tables of docs/measurements.md; ratios into RESULTS
+	scripts/need python3:python3 git:git find:findutils gzip:gzip nginx:nginx-light wrk:wrk redis-server:redis-server \
+		redis-benchmark:redis-tools pg_config:postgresql-common /usr/lib/postgresql:postgresql setpriv:util-linux
 	scripts/static x86_64
-	SNOOP_BINARY=$(CURDIR)/$(STATIC) $(CARGO) bench --locked --bench overhead --bench footprint --bench slim
+	rm -f $(RESULTS)
+	SNOOP_BENCH_RESULTS=$(RESULTS) SNOOP_BINARY=$(CURDIR)/$(STATIC) \
+	$(CARGO) bench --locked --bench overhead --bench footprint --bench applications --bench slim
+
+bench-compare: build-needs ## tell what got worse between the results A=FILE and B=FILE of two runs of make bench (no root)
+	$(CARGO) bench --quiet --locked --bench compare -- $(abspath $(A)) $(abspath $(B))
 
 soak: check-root build-needs test-needs ## churn containers, processes and names for MINUTES=10: snoop must not grow
 	scripts/static x86_64

@@ -3,9 +3,12 @@
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+#[path = "ratios/mod.rs"]
+mod ratios;
 
 use common::{Report, Sidecar, TestCgroup};
 use fxhash::FxHasher;
+use ratios::Measured;
 use snoop::files::path_tree::PathTree;
 use std::fs::{self, File};
 use std::hash::Hasher;
@@ -26,6 +29,13 @@ fn main() {
     held_back();
     idle();
     attack();
+}
+
+/// Prints a value in MiB, and records it: what memory it takes does not depend on the machine's speed.
+fn row_of_memory(what: &str, mib: f64, rest: &str) {
+    let noise = 0.0;
+    Measured { value: mib, noise }.record("MiB", what);
+    row(what, format!("{mib:.1} MiB{rest}"));
 }
 
 fn row(what: &str, value: impl std::fmt::Display) {
@@ -96,11 +106,30 @@ fn start_up() {
         let start = Instant::now();
         let sidecar = setting.start();
         let took = start.elapsed();
+        let used = Duration::from_nanos(cpu(&sidecar));
         sidecar.stop("TERM");
-        took
+        (took, used)
     };
-    let took = median((0..9).map(|_| once()).collect());
-    row("start until attached", format!("{} ms", took.as_millis()));
+    // Something else that the kernel and the CPU do, to compare with.
+    let spawns = || {
+        let start = Instant::now();
+        for _ in 0..100 {
+            assert!(Command::new("/bin/true").status().unwrap().success());
+        }
+        start.elapsed()
+    };
+    let runs: Vec<_> = (0..9).map(|_| (once(), spawns())).collect();
+    let seconds =
+        |times: Vec<Duration>| times.iter().map(Duration::as_secs_f64).collect::<Vec<_>>();
+    let took: Vec<_> = runs.iter().map(|((took, _), _)| *took).collect();
+    let others = seconds(runs.iter().map(|(_, spawns)| *spawns).collect());
+    Measured::ratio(&seconds(took.clone()), &others)
+        .record("start until attached / 100 runs of /bin/true", "");
+    let used = median(runs.iter().map(|((_, used), _)| *used).collect());
+    row(
+        "start until attached (CPU time)",
+        format!("{} ms ({} ms)", median(took).as_millis(), used.as_millis()),
+    );
 }
 
 fn duplicates() {
@@ -138,19 +167,15 @@ fn many_files() {
     let memory = |when: &str| {
         let all = status(&sidecar, "VmRSS") as f64 / 1024.0;
         let own = status(&sidecar, "RssAnon") as f64 / 1024.0;
-        row(
+        row_of_memory(
             &format!("resident memory {when} (its own part)"),
-            format!("{all:.1} MiB ({own:.1} MiB)"),
+            all,
+            &format!(" ({own:.1} MiB)"),
         );
     };
     memory("with them");
-    row(
-        "BPF maps",
-        format!(
-            "{:.1} MiB",
-            sidecar.maps().values().sum::<u64>() as f64 / MIB
-        ),
-    );
+    let maps = sidecar.maps().values().sum::<u64>() as f64 / MIB;
+    row_of_memory("BPF maps", maps, "");
     let (mut took, mut used) = (Vec::new(), Vec::new());
     for i in 0..9 {
         setting.python(&format!(
@@ -175,10 +200,8 @@ fn many_files() {
         ),
     );
     memory("after that");
-    row(
-        "the most there was",
-        format!("{:.1} MiB", status(&sidecar, "VmHWM") as f64 / 1024.0),
-    );
+    let most = status(&sidecar, "VmHWM") as f64 / 1024.0;
+    row_of_memory("the most there was", most, "");
     sidecar.stop("TERM");
     let report = Report::read(&setting.report());
     row("accesses lost", report.number("dropped_events"));
@@ -286,13 +309,11 @@ fn idle() {
         format!("{:.2} ms", minute(after.0 - before.0) / 1e6),
     );
     row("idle: wake-ups a minute", minute(after.1 - before.1));
-    row(
+    let size = |key| status(&sidecar, key) as f64 / 1024.0;
+    row_of_memory(
         "idle: resident memory (its own part)",
-        format!(
-            "{:.1} MiB ({:.1} MiB)",
-            status(&sidecar, "VmRSS") as f64 / 1024.0,
-            status(&sidecar, "RssAnon") as f64 / 1024.0
-        ),
+        size("VmRSS"),
+        &format!(" ({:.1} MiB)", size("RssAnon")),
     );
     sidecar.stop("TERM");
 }

@@ -7,9 +7,12 @@
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+#[path = "ratios/mod.rs"]
+mod ratios;
 
 use bpf_sys::direct;
 use common::TestCgroup;
+use ratios::Measured;
 use snoop::bpf::hooks::{self, Buffer, HOOKS};
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -382,6 +385,8 @@ fn compare(only: Option<&String>) {
                 lost += lost_now;
             }
         }
+        Measured::ratio(&times[2], &times[0]).record("traced / untraced", case.name);
+        Measured::ratio(&times[3], &times[0]).record("neighbour / untraced", case.name);
         let [untraced, floor, traced, neighbour] = times.map(|mut times| median(&mut times));
         println!(
             "| {} | {} | {} | {} | {} | {:.2} | {:.1} | {lost} |",

@@ -5,7 +5,10 @@
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+#[path = "ratios/mod.rs"]
+mod ratios;
 
+use ratios::Measured;
 use serde_json::json;
 use snoop::archive::digest::Digest;
 use snoop::archive::tar::{self, Kind, entry};
@@ -140,6 +143,8 @@ fn compare(what: &str, mut slim: Command, mut others: Command) {
         theirs.push(run(&mut others));
         ours.push(run(&mut slim));
     }
+    let seconds = |times: &[Duration]| times.iter().map(Duration::as_secs_f64).collect::<Vec<_>>();
+    Measured::ratio(&seconds(&ours), &seconds(&theirs)).record("slim / the others", what);
     let (ours, theirs) = (median(ours).as_secs_f64(), median(theirs).as_secs_f64());
     println!(
         "| {what} | {ours:.2} s | {theirs:.2} s | {:.2} |",
