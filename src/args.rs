@@ -12,6 +12,7 @@ mod tests;
 
 use crate::bpf::hooks::Buffer;
 use crate::error::{Error, Result};
+use crate::export::{self, Export};
 use crate::http::Address;
 use crate::image::closure::{Closure, Format};
 use crate::image::unused::{Output, Unused};
@@ -23,7 +24,7 @@ use crate::report::schema::field;
 use crate::reports::diff::Diff;
 use crate::reports::merge::Merge;
 use crate::slim::Slim;
-use flags::{CLOSURE, DIFF, HEALTH, MERGE, RUN, SLIM, TRACE, UNUSED};
+use flags::{CLOSURE, DIFF, EXPORT, HEALTH, MERGE, RUN, SLIM, TRACE, UNUSED};
 pub use help::help;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -53,7 +54,7 @@ type Words = Vec<OsString>;
 type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// All commands, in the order of the help. Tracing comes first.
-static VERBS: [Verb; 9] = [
+static VERBS: [Verb; 10] = [
     Verb {
         name: TRACE,
         arguments: "[flags]",
@@ -126,6 +127,14 @@ static VERBS: [Verb; 9] = [
         split: values::split,
         parse: diff,
     },
+    Verb {
+        name: EXPORT,
+        arguments: "-format NAME REPORT...",
+        summary: "write what reports list in the format of another program",
+        notes: &[help::REPORTS],
+        split: values::split,
+        parse: export,
+    },
 ];
 
 #[derive(Debug, PartialEq)]
@@ -145,6 +154,7 @@ pub enum Command {
     Slim(Slim),
     Merge(Merge),
     Diff(Diff),
+    Export(Export),
 }
 
 #[derive(Debug, PartialEq)]
@@ -454,6 +464,25 @@ fn diff(verb: &'static Verb, flags: Words, reports: Words, _: Environment) -> Re
     Ok(Command::Diff(Diff {
         reports,
         is_json: values.is_given("json"),
+    }))
+}
+
+fn export(verb: &'static Verb, flags: Words, reports: Words, _: Environment) -> Result<Command> {
+    let values = Values::read(verb, flags, &|_| None)?;
+    let (root, output) = (values.get("root"), values.get("o"));
+    if values.get("format").is_empty() || output.is_empty() || reports.is_empty() {
+        let usage = verb.usage();
+        return Err(Error::usage(format!(
+            "export: -format, the file of -o or the report is missing; write {usage}"
+        )));
+    }
+    check_inputs(&reports)?;
+    Ok(Command::Export(Export {
+        format: values.one_of("format", "a format", export::Format::parse)?,
+        root: (!root.is_empty()).then(|| root.into()),
+        output: output.into(),
+        takes_any_image: values.is_given("any-image"),
+        reports,
     }))
 }
 

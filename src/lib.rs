@@ -49,6 +49,9 @@ pub mod cgroup;
 /// An unpacked image, compared with reports.
 pub mod image;
 
+/// `snoop export`: what reports list, in the formats of other programs.
+pub mod export;
+
 /// `snoop slim`, which builds a small image from an image and its reports.
 pub mod slim;
 

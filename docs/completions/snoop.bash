@@ -2,13 +2,14 @@
 
 _snoop() {
 	local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]} flags
-	case $before in
-	-buffer) mapfile -t COMPREPLY < <(compgen -W "auto ring perf" -- "$word") && return ;;
-	-log-level) mapfile -t COMPREPLY < <(compgen -W "debug info warn error" -- "$word") && return ;;
-	-format) mapfile -t COMPREPLY < <(compgen -W "paths absolute creport" -- "$word") && return ;;
-	-cgroup | -cgroups | -interval | -exclude | -max-unique-files | -metrics-addr | -container-id | -image | -image-digest | -pod-name | -namespace | -labels | -tag | -platform | -keep | -max-size) return ;;
-	-root) mapfile -t COMPREPLY < <(compgen -d -- "$word") && return ;;
-	-report) mapfile -t COMPREPLY < <(compgen -f -- "$word") && return ;;
+	case "$command $before" in
+	*" -buffer") mapfile -t COMPREPLY < <(compgen -W "auto ring perf" -- "$word") && return ;;
+	*" -log-level") mapfile -t COMPREPLY < <(compgen -W "debug info warn error" -- "$word") && return ;;
+	"closure -format") mapfile -t COMPREPLY < <(compgen -W "paths absolute" -- "$word") && return ;;
+	"export -format") mapfile -t COMPREPLY < <(compgen -W "estargz nydus nydus-v1 soci overlaybd paths creport kubescape intoto dockerfile apparmor" -- "$word") && return ;;
+	*" -cgroup" | *" -cgroups" | *" -interval" | *" -exclude" | *" -max-unique-files" | *" -metrics-addr" | *" -container-id" | *" -image" | *" -image-digest" | *" -pod-name" | *" -namespace" | *" -labels" | *" -tag" | *" -platform" | *" -keep" | *" -max-size") return ;;
+	*" -root") mapfile -t COMPREPLY < <(compgen -d -- "$word") && return ;;
+	*" -report") mapfile -t COMPREPLY < <(compgen -f -- "$word") && return ;;
 	esac
 	case $command in
 	run) flags="-report -resume -interval -exclude -max-unique-files -buffer -metrics-addr -log-level -container-id -image -image-digest -pod-name -namespace -labels" ;;
@@ -18,15 +19,16 @@ _snoop() {
 	slim) flags="-o -tag -image -platform -keep -keep-from -incomplete -any-image -squash -max-size -sbom -json" ;;
 	merge) flags="-o -any-image" ;;
 	diff) flags="-json" ;;
+	export) flags="-format -root -o -any-image" ;;
 	check) flags= ;;
-	help) mapfile -t COMPREPLY < <(compgen -W "run check health closure unused slim merge diff help" -- "$word") && return ;;
+	help) mapfile -t COMPREPLY < <(compgen -W "run check health closure unused slim merge diff export help" -- "$word") && return ;;
 	*) flags="-cgroup -cgroups -report -resume -interval -exclude -max-unique-files -buffer -metrics-addr -log-level -container-id -image -image-digest -pod-name -namespace -labels" ;;
 	esac
 	case $word in
 	-*) mapfile -t COMPREPLY < <(compgen -W "$flags -help -version" -- "$word") ;;
 	*)
 		if [ "$COMP_CWORD" = 1 ]; then
-			mapfile -t COMPREPLY < <(compgen -W "run check health closure unused slim merge diff help" -- "$word")
+			mapfile -t COMPREPLY < <(compgen -W "run check health closure unused slim merge diff export help" -- "$word")
 		elif [ "$command" = run ]; then
 			mapfile -t COMPREPLY < <(compgen -c -f -- "$word")
 		else

@@ -1,7 +1,7 @@
 # Completion of snoop for fish. Made by `make docs`.
 
 complete -c snoop -f
-set -l commands run check health closure unused slim merge diff help
+set -l commands run check health closure unused slim merge diff export help
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a run -d 'trace a command, and exit with its status'
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a check -d 'say whether this host can be traced'
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a health -d 'ask the running snoop for its health: exit 0 if healthy, 1 if not'
@@ -10,9 +10,10 @@ complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a unused -d 'l
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a slim -d 'build a small image with only the files of IMAGE that the reports list'
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a merge -d 'make one report of the reports of many pods, and say whether they are enough'
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a diff -d 'list the files that only one of two reports lists, by kind of use'
+complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a export -d 'write what reports list in the format of another program'
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a help -d 'print the help'
 complete -c snoop -n "__fish_seen_subcommand_from help" -a "$commands"
-complete -c snoop -n "__fish_seen_subcommand_from closure unused slim merge diff" -F
+complete -c snoop -n "__fish_seen_subcommand_from closure unused slim merge diff export" -F
 complete -c snoop -n "__fish_seen_subcommand_from run" -a "(__fish_complete_subcommand)"
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -o cgroup -x -d 'the cgroup to trace, with all its descendants: a directory, a path as in /proc/PID/cgroup, @FILE to read the path from a file, or @parent for everything that runs beside snoop\'s container'
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -o cgroups -x -d 'several cgroups, separated by commas; @FILE may list one path per line'
@@ -47,7 +48,7 @@ complete -c snoop -n "__fish_seen_subcommand_from run" -o labels -x -d 'your own
 complete -c snoop -n "__fish_seen_subcommand_from health" -o metrics-addr -x -d 'the address on which the running snoop listens; SNOOP_METRICS_ADDR sets it too'
 complete -c snoop -n "__fish_seen_subcommand_from closure" -o root -x -a '(__fish_complete_directories)' -d 'the directory into which the image was unpacked; required'
 complete -c snoop -n "__fish_seen_subcommand_from closure" -o 0 -d 'end each path with a NUL instead of a newline'
-complete -c snoop -n "__fish_seen_subcommand_from closure" -o format -x -a 'paths absolute creport' -d 'paths (from DIR), absolute (from the image\'s root) or creport (JSON for image minifiers)'
+complete -c snoop -n "__fish_seen_subcommand_from closure" -o format -x -a 'paths absolute' -d 'paths (from DIR) or absolute (from the image\'s root)'
 complete -c snoop -n "__fish_seen_subcommand_from closure" -o runtime -a 'true false' -d 'add what a container runtime reads and mounts by itself, as far as DIR has it'
 complete -c snoop -n "__fish_seen_subcommand_from unused" -o root -x -a '(__fish_complete_directories)' -d 'the directory into which the image was unpacked; required'
 complete -c snoop -n "__fish_seen_subcommand_from unused" -o paths -d 'print every unused path instead of a summary'
@@ -67,5 +68,9 @@ complete -c snoop -n "__fish_seen_subcommand_from slim" -o json -d 'print a summ
 complete -c snoop -n "__fish_seen_subcommand_from merge" -o o -r -F -d 'where to write the report of all pods; - is standard output'
 complete -c snoop -n "__fish_seen_subcommand_from merge" -o any-image -d 'accept reports whose image_digest or image differ'
 complete -c snoop -n "__fish_seen_subcommand_from diff" -o json -d 'print the difference as JSON'
+complete -c snoop -n "__fish_seen_subcommand_from export" -o format -x -a 'estargz nydus nydus-v1 soci overlaybd paths creport kubescape intoto dockerfile apparmor' -d 'the program that is to read it, or the kind of text; required'
+complete -c snoop -n "__fish_seen_subcommand_from export" -o root -x -a '(__fish_complete_directories)' -d 'the directory into which the image was unpacked'
+complete -c snoop -n "__fish_seen_subcommand_from export" -o o -r -F -d 'where to write it; - is standard output'
+complete -c snoop -n "__fish_seen_subcommand_from export" -o any-image -d 'accept reports whose image_digest or image differ'
 complete -c snoop -o help -d 'print the help'
 complete -c snoop -o version -d 'print the version'

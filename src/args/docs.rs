@@ -22,6 +22,7 @@ const PAGES: &[Page] = &[
     ("README.md", readme),
     ("docs/slim.md", slim),
     ("docs/merge.md", merge),
+    ("docs/export.md", export),
     ("deploy/kubernetes/README.md", deploy_readme),
 ];
 
@@ -110,6 +111,11 @@ fn readme(text: &str) -> String {
 fn slim(text: &str) -> String {
     let head = "| flag of `slim` | default | meaning |\n| --- | --- | --- |\n";
     with_table(text, head, &rows(&[Section::Slim]))
+}
+
+fn export(text: &str) -> String {
+    let head = "| flag of `export` | default | meaning |\n| --- | --- | --- |\n";
+    with_table(text, head, &rows(&[Section::Export]))
 }
 
 fn merge(text: &str) -> String {
@@ -252,27 +258,35 @@ fn bash() -> String {
     for flag in FLAGS {
         match flag.kind {
             Kind::OneOf(names) => {
-                let names = names.join(" ");
+                // Commands may have different flags of one name. Tracing has no word that says so.
+                let of_verb = |verb: &&str| match *verb {
+                    TRACE => format!("*\" -{}\"", flag.name),
+                    verb => format!("\"{verb} -{}\"", flag.name),
+                };
+                let patterns: Vec<_> = match flag.verbs.contains(&TRACE) {
+                    true => vec![of_verb(&TRACE)],
+                    false => flag.verbs.iter().map(of_verb).collect(),
+                };
+                let (names, patterns) = (names.join(" "), patterns.join(" | "));
                 values += &format!(
-                    "\t-{}) mapfile -t COMPREPLY < <(compgen -W \"{names}\" -- \"$word\") && return ;;\n",
-                    flag.name
+                    "\t{patterns}) mapfile -t COMPREPLY < <(compgen -W \"{names}\" -- \"$word\") && return ;;\n"
                 );
             }
             Kind::Text if !others.contains(&flag.name) => others.push(flag.name),
             _ => {}
         }
     }
-    let texts: Vec<_> = others.iter().map(|name| format!("-{name}")).collect();
+    let texts: Vec<_> = others.iter().map(|name| format!("*\" -{name}\"")).collect();
     let texts = texts.join(" | ");
     format!(
         "# Completion of snoop for bash. Made by `make docs`.
 
 _snoop() {{
 	local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD - 1]}} command=${{COMP_WORDS[1]}} flags
-	case $before in
+	case \"$command $before\" in
 {values}\t{texts}) return ;;
-	-root) mapfile -t COMPREPLY < <(compgen -d -- \"$word\") && return ;;
-	-report) mapfile -t COMPREPLY < <(compgen -f -- \"$word\") && return ;;
+	*\" -root\") mapfile -t COMPREPLY < <(compgen -d -- \"$word\") && return ;;
+	*\" -report\") mapfile -t COMPREPLY < <(compgen -f -- \"$word\") && return ;;
 	esac
 	case $command in
 {by_verb}	check) flags= ;;
@@ -390,7 +404,7 @@ fn fish() -> String {
     }
     page += "complete -c snoop -n \"not __fish_seen_subcommand_from $commands\" -a help -d 'print the help'\n\
         complete -c snoop -n \"__fish_seen_subcommand_from help\" -a \"$commands\"\n\
-        complete -c snoop -n \"__fish_seen_subcommand_from closure unused slim merge diff\" -F\n\
+        complete -c snoop -n \"__fish_seen_subcommand_from closure unused slim merge diff export\" -F\n\
         complete -c snoop -n \"__fish_seen_subcommand_from run\" -a \"(__fish_complete_subcommand)\"\n";
     for verb in &VERBS {
         let condition = match verb.name {

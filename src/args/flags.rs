@@ -2,6 +2,7 @@
 //! The table of flags. The parser, the help, the man page, the shell completions and the tables in the READMEs are all
 //! made from it. To add a flag, add its row here and the code that uses its value.
 
+use crate::export;
 use crate::image::closure::Format;
 use crate::log::Level;
 
@@ -33,6 +34,7 @@ pub enum Section {
     Slim,
     Merge,
     Diff,
+    Export,
 }
 
 pub struct Flag {
@@ -104,6 +106,7 @@ pub const UNUSED: &str = "unused";
 pub const SLIM: &str = "slim";
 pub const MERGE: &str = "merge";
 pub const DIFF: &str = "diff";
+pub const EXPORT: &str = "export";
 
 /// Returns the row of a flag of `slim`.
 const fn slim(
@@ -303,10 +306,9 @@ pub static FLAGS: &[Flag] = &[
         kind: Kind::OneOf(&Format::NAMES),
         default: "paths",
         run_default: None,
-        summary: "`paths` (from DIR), `absolute` (from the image's root) or `creport` (JSON for image minifiers)",
+        summary: "`paths` (from DIR) or `absolute` (from the image's root)",
         details: "`paths` lists each path after its directory, in the order that `tar -T`, `rsync --files-from` and \
-            `cpio -o` need. `absolute` adds a leading slash, which image minifiers expect in an include list. `creport` \
-            is the JSON that they read, with the paths in `image.files[].file_path`",
+            `cpio -o` need. `absolute` adds a leading slash, which image minifiers expect in an include list",
         section: Section::Closure,
         verbs: &[CLOSURE],
     },
@@ -454,6 +456,51 @@ pub static FLAGS: &[Flag] = &[
         details: "",
         section: Section::Diff,
         verbs: &[DIFF],
+    },
+    Flag {
+        name: "format",
+        value: "NAME",
+        kind: Kind::OneOf(&export::Format::NAMES),
+        default: "",
+        run_default: None,
+        summary: "the program that is to read it, or the kind of text; required",
+        details: "",
+        section: Section::Export,
+        verbs: &[EXPORT],
+    },
+    Flag {
+        name: "root",
+        value: "DIR",
+        kind: Kind::Directory,
+        default: "",
+        run_default: None,
+        summary: "the directory into which the image was unpacked",
+        details: "Symlinks are followed in it, what it does not have is left out, and `intoto` gets digests from it. `nydus-v1` needs \
+            it; `kubescape`, `dockerfile` and `apparmor` do not take it",
+        section: Section::Export,
+        verbs: &[EXPORT],
+    },
+    Flag {
+        name: "o",
+        value: "FILE",
+        kind: Kind::File,
+        default: "-",
+        run_default: None,
+        summary: "where to write it; `-` is standard output",
+        details: "",
+        section: Section::Export,
+        verbs: &[EXPORT],
+    },
+    Flag {
+        name: "any-image",
+        value: "",
+        kind: Kind::Switch,
+        default: "",
+        run_default: None,
+        summary: "accept reports whose `image_digest` or `image` differ",
+        details: "",
+        section: Section::Export,
+        verbs: &[EXPORT],
     },
 ];
 

@@ -9,7 +9,7 @@ const WIDTH: usize = 88;
 /// The column in which the texts about flags begin.
 const INDENT: usize = 25;
 /// The column in which the texts about commands begin.
-const USAGES: usize = 38;
+const USAGES: usize = 39;
 
 pub const ABOUT: &str =
     "snoop records which files the containers of a pod use, and reports them as JSON.";
@@ -39,7 +39,7 @@ pub const IMAGES: &str = "IMAGE is what docker save or podman save writes, an OC
 standard input.";
 
 impl Section {
-    pub const ALL: [Section; 10] = [
+    pub const ALL: [Section; 11] = [
         Section::Cgroups,
         Section::Output,
         Section::Metadata,
@@ -50,6 +50,7 @@ impl Section {
         Section::Slim,
         Section::Merge,
         Section::Diff,
+        Section::Export,
     ];
 
     pub fn title(self) -> &'static str {
@@ -64,6 +65,7 @@ impl Section {
             Section::Slim => "For slim",
             Section::Merge => "For merge",
             Section::Diff => "For diff",
+            Section::Export => "For export",
         }
     }
 }

@@ -34,6 +34,7 @@ fn minimal(verb: &str) -> &'static [&'static str] {
         SLIM => &["slim", "-o=/o", "i"],
         MERGE => &["merge"],
         DIFF => &["diff", "q"],
+        EXPORT => &["export", "-format=paths"],
         _ => &["unused", "-root=/d"],
     }
 }
@@ -139,6 +140,7 @@ fn each_command_has_a_help_of_its_own() {
         ("slim", "-squash", "-root"),
         ("merge", "-any-image", "-json"),
         ("diff", "-json", "-o"),
+        ("export", "-format", "-json"),
     ] {
         let own = said(&["help", name]);
         assert!(own.contains(has) && !own.contains(lacks), "{own}");
@@ -149,7 +151,7 @@ fn each_command_has_a_help_of_its_own() {
     let said = refused(&["help", "chekc"]);
     assert_eq!(
         said,
-        "help chekc: no such command; give one of run, check, health, closure, unused, slim, merge, diff"
+        "help chekc: no such command; give one of run, check, health, closure, unused, slim, merge, diff, export"
     );
 }
 
@@ -409,11 +411,11 @@ fn commands_for_images() {
         (&["unused", "-root=/d"], "unused -root DIR REPORT"),
         (
             &["closure", "-root=/d", "-format=tar", "r"],
-            "-format=tar: not a format; give one of paths, absolute, creport",
+            "-format=tar: not a format; give one of paths, absolute",
         ),
         (
-            &["closure", "-root=/d", "-0", "-format=creport", "r"],
-            "-format=creport: -0 is for -format=paths only; remove one",
+            &["closure", "-root=/d", "-0", "-format=absolute", "r"],
+            "-format=absolute: -0 is for -format=paths only; remove one",
         ),
         (
             &["unused", "-root=/d", "-0", "r"],

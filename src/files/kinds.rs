@@ -71,6 +71,12 @@ impl Kinds {
         self.0 & other.0 != 0
     }
 
+    /// Returns whether a file of these kinds is one of those that `wanted` asks for. It is, too, if nobody knows how it was
+    /// used.
+    pub fn is_wanted(self, wanted: Kinds) -> bool {
+        self == Kinds::UNKNOWN || self.has(wanted)
+    }
+
     /// Returns whether each kind of the other set is in this one.
     pub fn cover(self, other: Kinds) -> bool {
         other.0 & !self.0 == 0
@@ -89,6 +95,14 @@ mod tests {
         assert_eq!(Kinds::UNKNOWN.names(), "unknown");
         assert_eq!(Kinds::parse(""), Some(Kinds::UNKNOWN));
         assert_eq!(Kinds::parse("ry"), None);
+    }
+
+    #[test]
+    fn a_file_of_unknown_kind_is_always_wanted() {
+        let wanted = Kinds::parse("rw").unwrap();
+        for (letters, is_wanted) in [("", true), ("l", false), ("lr", true), ("x", false)] {
+            assert_eq!(Kinds::parse(letters).unwrap().is_wanted(wanted), is_wanted);
+        }
     }
 
     #[test]

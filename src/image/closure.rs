@@ -26,25 +26,22 @@ pub enum Format {
     Nul,
     /// One absolute path per line, the form in which image minifiers take a list of what to keep.
     Absolute,
-    /// The JSON form of an image minifier's report.
-    Creport,
 }
 
 impl Format {
-    pub const NAMES: [&str; 3] = ["paths", "absolute", "creport"];
+    pub const NAMES: [&str; 2] = ["paths", "absolute"];
 
     pub fn parse(name: &str) -> Option<Format> {
         match name {
             "paths" => Some(Format::Lines),
             "absolute" => Some(Format::Absolute),
-            "creport" => Some(Format::Creport),
             _ => None,
         }
     }
 }
 
 /// Tells the user what makes the result doubtful.
-fn warn(message: impl std::fmt::Display) {
+pub fn warn(message: impl std::fmt::Display) {
     // Nobody is left to be told when standard error is gone.
     let _ = writeln!(io::stderr(), "snoop: {message}");
 }
@@ -110,6 +107,19 @@ pub fn check_lines(paths: &[impl AsRef<[u8]>], remedy: &str) -> Result<()> {
     }
 }
 
+/// Image minifiers take what follows a colon in an include list for permissions, and drop such paths.
+fn warn_of_colons(paths: &[&[u8]]) {
+    let with_colon = paths.iter().filter(|path| path.contains(&b':')).count();
+    let (paths, them) = match with_colon {
+        0 => return,
+        1 => ("path holds", "it"),
+        _ => ("paths hold", "them"),
+    };
+    warn(format_args!(
+        "{with_colon} {paths} a colon: SlimToolkit and mint drop {them}; give them snoop export -format=creport"
+    ));
+}
+
 impl Closure {
     /// Prints the paths, each behind its parent directory.
     pub fn print(&self, out: &mut impl Write) -> Result<()> {
@@ -122,24 +132,16 @@ impl Closure {
         let mut paths: Vec<_> = needed.iter().map(Vec::as_slice).collect();
         paths.sort_unstable();
         if matches!(self.format, Format::Lines | Format::Absolute) {
-            check_lines(&paths, "-0 or -format=creport")?;
+            check_lines(&paths, "-0, or use snoop export -format=creport")?;
+        }
+        if self.format == Format::Absolute {
+            warn_of_colons(&paths);
         }
         self.write(&paths, out)
             .map_err(|e| cannot("write to standard output", e))
     }
 
     fn write(&self, paths: &[&[u8]], out: &mut impl Write) -> io::Result<()> {
-        if self.format == Format::Creport {
-            let mut separator = "{\"image\":{\"files\":[";
-            for path in paths {
-                write!(out, "{separator}\n{{\"file_path\":")?;
-                serde_json::to_writer(&mut *out, &encode_name(path))?;
-                separator = "},";
-            }
-            let end = if paths.is_empty() { separator } else { "}" };
-            writeln!(out, "{end}]}}}}")?;
-            return out.flush();
-        }
         for path in paths {
             let (path, end) = match self.format {
                 Format::Absolute => (*path, b"\n"),
