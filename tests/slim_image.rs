@@ -8,59 +8,18 @@ mod common;
 
 use common::container::{Container, become_node, busybox_root, snoop_apart};
 use common::debian::{SMALL, debian_root};
-use common::engine::{Engine, Node, Release};
+use common::image::{Work, archive, layer, layers_of, members, run, save, tar_of, through};
 use common::{Sidecar, TestCgroup, snoop};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use snoop::archive::digest::Digest;
-use snoop::archive::tar::{self, Kind, Reader, entry};
+use snoop::archive::tar::{self, Kind, Reader};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use tempfile::TempDir;
-
-/// An entry of a layer: `dir/`, `file: content`, `link -> target`, `name = other name`.
-fn layer(entries: &[&str]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for text in entries {
-        let mut content = "";
-        let headers = if let Some((path, link)) = text.split_once(" -> ") {
-            entry(path.as_bytes(), Kind::Symlink, link.as_bytes(), 0)
-        } else if let Some((path, link)) = text.split_once(" = ") {
-            entry(path.as_bytes(), Kind::HardLink, link.as_bytes(), 0)
-        } else if text.ends_with('/') {
-            entry(text.as_bytes(), Kind::Directory, b"", 0)
-        } else {
-            let (path, file) = text.split_once(": ").unwrap_or((text, ""));
-            content = file;
-            entry(path.as_bytes(), Kind::File, b"", content.len() as u64)
-        };
-        add(&mut bytes, &headers, content.as_bytes());
-    }
-    bytes.extend(tar::END);
-    bytes
-}
-
-fn add(archive: &mut Vec<u8>, headers: &[u8], content: &[u8]) {
-    archive.extend(headers);
-    archive.extend(content);
-    archive.resize(
-        archive.len() + tar::padding(content.len() as u64) as usize,
-        0,
-    );
-}
-
-fn archive(members: &[(String, Vec<u8>)]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for (name, content) in members {
-        let headers = entry(name.as_bytes(), Kind::File, b"", content.len() as u64);
-        add(&mut bytes, &headers, content);
-    }
-    bytes.extend(tar::END);
-    bytes
-}
 
 fn config(layers: &[Vec<u8>]) -> Value {
     let ids = layers.iter().map(|layer| Digest::of(layer).to_string());
@@ -123,62 +82,6 @@ fn oci_members(
     members
 }
 
-/// Standard output of a program that reads these bytes; the bytes where there is no program.
-fn through(program: &[&str], bytes: &[u8]) -> Vec<u8> {
-    let Some((name, arguments)) = program.split_first() else {
-        return bytes.into();
-    };
-    let mut child = Command::new(name)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    std::thread::scope(|scope| {
-        scope.spawn(move || stdin.write_all(bytes).unwrap());
-    });
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success());
-    output.stdout
-}
-
-/// The members of an archive that holds files only.
-fn members(archive: &[u8]) -> BTreeMap<String, Vec<u8>> {
-    let (mut reader, mut members) = (Reader::new(archive), BTreeMap::new());
-    while let Some(entry) = reader.next_entry().unwrap() {
-        let mut content = Vec::new();
-        reader.read_to_end(&mut content).unwrap();
-        members.insert(String::from_utf8(entry.path).unwrap(), content);
-    }
-    members
-}
-
-/// The layers of a small image by its manifest.json, which have to be those of its index.json, and its configuration.
-fn layers_of(image: &[u8]) -> (Vec<Vec<u8>>, Value) {
-    let members = members(image);
-    let json = |name: &str| -> Value { serde_json::from_slice(&members[name]).unwrap() };
-    let blob = |descriptor: &Value| {
-        let digest = descriptor["digest"].as_str().unwrap();
-        let name = digest.replace("sha256:", "blobs/sha256/");
-        assert_eq!(Digest::of(&members[&name]).to_string(), digest);
-        assert_eq!(members[&name].len() as u64, descriptor["size"]);
-        name
-    };
-    let saved = json("manifest.json")[0].clone();
-    let manifest = json(&blob(&json("index.json")["manifests"][0]));
-    assert_eq!(saved["Config"], blob(&manifest["config"]));
-    let names: Vec<_> = manifest["layers"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(blob)
-        .collect();
-    assert_eq!(saved["Layers"], json!(names));
-    let layers = names.iter().map(|name| members[name].clone()).collect();
-    (layers, json(saved["Config"].as_str().unwrap()))
-}
-
 #[derive(Clone, Debug, PartialEq)]
 enum Seen {
     Directory,
@@ -239,47 +142,6 @@ fn seen(layers: &[Vec<u8>]) -> Tree {
         }
     }
     tree
-}
-
-struct Work(TempDir);
-
-impl Work {
-    fn new() -> Work {
-        Work(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn report(&self, files: &[&str]) -> PathBuf {
-        let report = json!({"schema": 1, "files": files, "complete": true, "missing": {}});
-        self.write("report.json", report.to_string().as_bytes())
-    }
-
-    fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
-        let path = self.path(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, bytes).unwrap();
-        path
-    }
-
-    /// Runs `snoop slim`, with -o out.tar.
-    fn slim(&self, words: &[&str]) -> Output {
-        let out = self.path("out.tar");
-        let mut command = snoop();
-        command.arg("slim").arg("-o").arg(out).args(words);
-        command.current_dir(self.0.path()).output().unwrap()
-    }
-
-    /// The small image, and what was printed as JSON.
-    fn made(&self, words: &[&str]) -> (Vec<u8>, Value) {
-        let output = self.slim(&[&["-json"], words].concat());
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{said}");
-        let printed = serde_json::from_slice(&output.stdout).unwrap();
-        (fs::read(self.path("out.tar")).unwrap(), printed)
-    }
 }
 
 /// A base, a layer that stays whole, and one with whiteouts.
@@ -1008,14 +870,6 @@ proptest! {
     }
 }
 
-/// Runs a program that has to succeed; returns what it printed.
-fn run(words: &[&str]) -> String {
-    let output = Command::new(words[0]).args(&words[1..]).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{words:?}: {said}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
 /// A store of containers/storage of its own, by which buildah and Podman unpack images without an engine that runs.
 struct Store(TempDir);
 
@@ -1054,57 +908,6 @@ impl Store {
         let container = self.run("buildah", &["from", "--pull-never", image]);
         self.run("buildah", &["mount", container.trim()]).into()
     }
-}
-
-/// An archive of a directory, as tar writes it.
-fn tar_of(directory: &Path, out: &Path) {
-    run(&[
-        "tar",
-        "--xattrs",
-        "--xattrs-include=*",
-        "--sort=name",
-        "-S",
-        "-C",
-        directory.to_str().unwrap(),
-        "-cf",
-        out.to_str().unwrap(),
-        ".",
-    ]);
-}
-
-/// Builds `docker save`'s archive of layers that are files.
-fn save(out: &Path, layers: &[&Path], config: Value) {
-    let digests: Vec<_> = layers
-        .iter()
-        .map(|layer| run(&["sha256sum", layer.to_str().unwrap()])[..64].to_string())
-        .collect();
-    let mut config = config;
-    let ids: Vec<_> = digests
-        .iter()
-        .map(|digest| format!("sha256:{digest}"))
-        .collect();
-    config["rootfs"] = json!({"type": "layers", "diff_ids": ids});
-    let config = config.to_string().into_bytes();
-    let name = format!("{}.json", Digest::of(&config).hex());
-    let names: Vec<_> = digests
-        .iter()
-        .map(|digest| format!("{digest}.tar"))
-        .collect();
-    let manifest = json!([{"Config": name, "RepoTags": ["localhost/app:1"], "Layers": names}]);
-    let mut file = File::create(out).unwrap();
-    for (name, layer) in names.iter().zip(layers) {
-        let size = fs::metadata(layer).unwrap().len();
-        file.write_all(&entry(name.as_bytes(), Kind::File, b"", size))
-            .unwrap();
-        std::io::copy(&mut File::open(layer).unwrap(), &mut file).unwrap();
-        file.write_all(&vec![0; tar::padding(size) as usize])
-            .unwrap();
-    }
-    let rest = [
-        (name, config),
-        ("manifest.json".into(), manifest.to_string().into_bytes()),
-    ];
-    file.write_all(&archive(&rest)).unwrap();
 }
 
 /// What engines make of the small image is what was in the large one: owners, modes, times, capabilities, hard links; and
@@ -1235,87 +1038,6 @@ fn engines_load_and_run_the_small_image() {
             "{kind}"
         );
     }
-}
-
-/// Saves the image of an application that belongs to several users, starts by a script behind a link, and comes from
-/// layers with whiteouts.
-fn save_application(work: &Work, out: &Path) {
-    let root = busybox_root();
-    let script = "#!/bin/sh\ncd /srv/data\nid\ncat second /opt/added /etc/passwd\nstat -c '%n %a %u:%g' . second /opt/added /srv/run\n";
-    fs::create_dir_all(root.path().join("srv/data")).unwrap();
-    fs::write(root.path().join("srv/run"), script).unwrap();
-    fs::write(
-        root.path().join("etc/passwd"),
-        "app:x:33:34::/srv:/bin/sh\n",
-    )
-    .unwrap();
-    run(&[
-        "sh",
-        "-euc",
-        "cd \"$0\"; chmod 755 srv/run; ln -s run srv/link; echo one >srv/data/first; ln srv/data/first srv/data/second
-         chown -R 33:34 srv/data; chmod 2750 srv/data; chown 7:34 srv/data/first; echo unused >srv/unused",
-        root.path().to_str().unwrap(),
-    ]);
-    let base = work.path("base.tar");
-    tar_of(root.path(), &base);
-    let upper = ["srv/.wh.unused", "opt/added: two\n", "srv/more: unused"];
-    let second = work.write("second.tar", &layer(&upper));
-    let config = json!({"Entrypoint": ["/srv/link"], "Env": ["PATH=/bin"], "User": "app"});
-    save(
-        out,
-        &[&base, &second],
-        json!({"architecture": "amd64", "os": "linux", "config": config}),
-    );
-}
-
-/// The way that people go: the image runs in a pod of Podman with snoop as its sidecar, the report comes from GET /report,
-/// and the same engine runs the small image alone.
-#[test]
-fn podman_runs_the_small_image_by_the_report_of_a_sidecar() {
-    let node = Node::start(Release::Trixie, Engine::Podman);
-    let share = node.share();
-    let work = Work::new();
-    save_application(&work, &share.join("app.tar"));
-    node.run("podman load --quiet --input /srv/app.tar");
-    let whole = node.run_script(
-        "podman pod create --name web --publish 127.0.0.1:9090:9090 >/dev/null
-        podman run --detach --pod web --name web-snoop --cap-drop all --cap-add BPF,PERFMON --read-only --volume snoop-data:/data snoop:0.1.0 >/dev/null
-        until podman exec web-snoop /snoop health >/dev/null; do sleep 0.2; done
-        podman run --pod web --name web-app localhost/app:1",
-    );
-    assert!(
-        whole.starts_with("uid=33(app) gid=34 groups=34\none\ntwo\n"),
-        "{whole}"
-    );
-    let used = [&b"/opt/added"[..], b"/srv/data/second", b"/srv/run"];
-    let report = node.wait_for("what the application used", |report| {
-        used.iter().all(|path| report.files.contains(*path))
-    });
-    report.assert_complete();
-    work.write("report.json", report.json.to_string().as_bytes());
-
-    let image = share.join("app.tar");
-    let (_, said) = work.made(&[image.to_str().unwrap(), "report.json"]);
-    assert_eq!(said["layers"][1]["result"], "changed");
-    fs::copy(work.path("out.tar"), share.join("out.tar")).unwrap();
-    node.run("podman pod rm --force --time 0 web");
-    node.run("podman rmi --force localhost/app:1");
-    node.run("podman load --quiet --input /srv/out.tar");
-    assert_eq!(node.run("podman run --rm localhost/app:1-slim"), whole);
-    let left =
-        node.run("podman run --rm --entrypoint /bin/busybox localhost/app:1-slim find /srv /opt");
-    let mut left: Vec<_> = left.lines().collect();
-    left.sort_unstable();
-    let expected = [
-        "/opt",
-        "/opt/added",
-        "/srv",
-        "/srv/data",
-        "/srv/data/second",
-        "/srv/link",
-        "/srv/run",
-    ];
-    assert_eq!(left, expected);
 }
 
 /// Applications of a Debian image, traced in the whole one and run in the small one. Takes minutes: see `make test-slim`.

@@ -8,6 +8,7 @@
 pub mod container;
 pub mod debian;
 pub mod engine;
+pub mod image;
 pub mod reports;
 
 use serde_json::Value;
