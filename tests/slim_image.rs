@@ -780,6 +780,34 @@ fn where_no_list_of_packages_can_be_written_is_said() {
     assert!(!work.path("out.tar").exists());
 }
 
+/// Before all of a layer's files were taken in one reading, this took the product of the two numbers: hours.
+#[test]
+fn files_that_only_a_layer_above_names_are_taken_in_one_reading() {
+    const FILES: usize = 40_000;
+    let below: Vec<_> = (0..FILES).map(|n| format!("a/{n}: {n}")).collect();
+    // In the order that made for the most to read.
+    let mut above: Vec<_> = (0..FILES).rev().map(|n| format!("b/{n} = a/{n}")).collect();
+    above.push(".wh.a".into());
+    let of = |entries: &[String]| layer(&entries.iter().map(String::as_str).collect::<Vec<_>>());
+    let layers = vec![of(&below), of(&above)];
+    let gzip: (&[&str], &str) = (
+        &["gzip", "-nc1"],
+        "application/vnd.oci.image.layer.v1.tar+gzip",
+    );
+    let work = Work::new();
+    work.write(
+        "app.tar",
+        &archive(&oci_members(&layers, &config(&layers), gzip)),
+    );
+    work.report(&[]);
+    let (image, _) = work.made(&["-keep=/b", "app.tar", "report.json"]);
+    let (small, _) = layers_of(&image);
+    let expected: BTreeMap<_, _> = (0..FILES)
+        .map(|n| (format!("b/{n}"), n.to_string().into_bytes()))
+        .collect();
+    assert!(small.len() == 1 && members(&small[0]) == expected);
+}
+
 /// Entries of a layer in which nothing is there twice, and nothing is in what is no directory.
 fn random_layer() -> impl Strategy<Value = Vec<String>> {
     let name = || prop::sample::select(vec!["a", "b", "c"]);

@@ -134,13 +134,14 @@ impl Writer<'_> {
     }
 
     fn entries(&self, at: usize, out: &mut dyn Write) -> Result<()> {
+        self.files_from_below(at, out)?;
         let layer = &self.image.layers[at];
         let mut reader = Reader::new(layer.open().map_err(|e| unreadable(layer, e))?);
         for item in self.keep.layers.items(at) {
             let entry = next(layer, &mut reader)?;
             let own = || self.name(item, &entry);
             match self.plan.action(self.keep, item) {
-                Action::Drop => (),
+                Action::Drop | Action::ContentOf(_) => (),
                 Action::Copy => copy(layer, entry.headers(), &entry, &mut reader, out)?,
                 Action::Rename => {
                     let headers = entry.changed(Change {
@@ -164,7 +165,6 @@ impl Writer<'_> {
                     });
                     out.write_all(&headers).map_err(unwritten)?;
                 }
-                Action::ContentOf(file) => self.content_of(file, &own(), out)?,
                 Action::Replace => {
                     let content = &self.keep.replaced[&item];
                     let size = content.len() as u64;
@@ -200,21 +200,36 @@ impl Writer<'_> {
         name
     }
 
-    /// Writes a file of another layer under this name.
-    fn content_of(&self, file: Item, name: &[u8], out: &mut dyn Write) -> Result<()> {
+    /// Writes the files of layers below that stay only by a name in this layer. Each of those layers is read once, however
+    /// many files are taken from it.
+    fn files_from_below(&self, at: usize, out: &mut dyn Write) -> Result<()> {
         let layers = &*self.keep.layers;
-        let at = layers.layer_of(file) as usize;
-        let layer = &self.image.layers[at];
-        let mut reader = Reader::new(layer.open().map_err(|e| unreadable(layer, e))?);
-        for _ in layers.items(at).start..file {
-            next(layer, &mut reader)?;
+        let file_of = |link: Item| match self.plan.action(self.keep, link) {
+            Action::ContentOf(file) => Some((file, link)),
+            _ => None,
+        };
+        let mut files: Vec<_> = layers.items(at).filter_map(file_of).collect();
+        files.sort_unstable();
+        for files in files.chunk_by(|a, b| layers.layer_of(a.0) == layers.layer_of(b.0)) {
+            let below = layers.layer_of(files[0].0) as usize;
+            let layer = &self.image.layers[below];
+            let mut reader = Reader::new(layer.open().map_err(|e| unreadable(layer, e))?);
+            let mut position = layers.items(below).start;
+            for (file, link) in files {
+                while position < *file {
+                    next(layer, &mut reader)?;
+                    position += 1;
+                }
+                let entry = next(layer, &mut reader)?;
+                position += 1;
+                let headers = entry.changed(Change {
+                    path: Some(&self.name(*link, &entry)),
+                    ..Change::default()
+                });
+                copy(layer, &headers, &entry, &mut reader, out)?;
+            }
         }
-        let entry = next(layer, &mut reader)?;
-        let headers = entry.changed(Change {
-            path: Some(name),
-            ..Change::default()
-        });
-        copy(layer, &headers, &entry, &mut reader, out)
+        Ok(())
     }
 }
 
