@@ -808,6 +808,34 @@ fn files_that_only_a_layer_above_names_are_taken_in_one_reading() {
     assert!(small.len() == 1 && members(&small[0]) == expected);
 }
 
+/// snoop does not read the databases of rpm: each stays as it is, and that is said.
+#[test]
+fn databases_of_rpm_stay_whole_and_that_is_said() {
+    let work = Work::new();
+    let database = "x".repeat(70_000);
+    let places = [
+        "var/lib/rpm/rpmdb.sqlite",
+        "usr/lib/sysimage/rpm/Packages.db",
+        "usr/share/rpm/Packages",
+    ];
+    let files = places.map(|place| format!("{place}: {database}"));
+    let files: Vec<_> = files.iter().map(String::as_str).collect();
+    let layers = vec![layer(&files), layer(&["app: a", "unused: u"])];
+    work.write(
+        "app.tar",
+        &archive(&docker_members(&layers, &config(&layers))),
+    );
+    work.report(&["/app"]);
+    let output = work.slim(&["app.tar", "report.json"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    let expected = ["/var/lib/rpm", "/usr/lib/sysimage/rpm", "/usr/share/rpm"].map(|path| {
+        format!("snoop: {path} stays whole: to scanners, all packages of rpm are still there\n")
+    });
+    assert_eq!(said, expected.concat());
+    let (small, _) = layers_of(&fs::read(work.path("out.tar")).unwrap());
+    assert!(small[0] == layers[0]);
+}
+
 /// Entries of a layer in which nothing is there twice, and nothing is in what is no directory.
 fn random_layer() -> impl Strategy<Value = Vec<String>> {
     let name = || prop::sample::select(vec!["a", "b", "c"]);
