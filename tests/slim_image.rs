@@ -557,6 +557,18 @@ fn what_is_wrong_is_one_line_and_leaves_nothing() {
         );
         assert_eq!(fs::read(work.path("out.tar")).unwrap(), b"old", "{name}");
     }
+    // What lies beside a layout is not read, though it would be an image.
+    let mut beside = docker_members(&good, &config(&good));
+    work.write("layer.tar", &beside.remove(0).1);
+    work.write("config.json", &beside.remove(0).1);
+    work.write("layout/index.json", b"{}");
+    for config in ["../config.json", work.path("config.json").to_str().unwrap()] {
+        let saved = json!([{"Config": config, "RepoTags": [], "Layers": ["../layer.tar"]}]);
+        work.write("layout/manifest.json", saved.to_string().as_bytes());
+        let said = String::from_utf8(work.slim(&["layout", "report.json"]).stderr).unwrap();
+        let expected = format!("snoop: the configuration {config:?} is missing\n");
+        assert_eq!(said, expected);
+    }
     for (name, words) in [
         ("part", ["-incomplete", "part.json"]),
         ("other", ["-any-image", "other.json"]),

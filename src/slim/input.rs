@@ -16,7 +16,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
 /// Manifests, indexes and configurations; what engines write has some KiB.
@@ -273,6 +273,10 @@ impl Input {
                 })
             }
             Source::Directory(directory) => {
+                // A manifest of others may not name what lies outside.
+                if !is_inside(name) {
+                    return Ok(None);
+                }
                 let path = directory.join(name);
                 let opened = File::open(&path).and_then(|file| Ok((file.metadata()?, file)));
                 match opened {
@@ -642,6 +646,12 @@ fn uneven() -> Error {
 
 pub fn damaged(name: &str, digest: &Digest) -> Error {
     Error::failed(format!("{name} is damaged: its digest is {digest}"))
+}
+
+/// Does a name stay in the directory that it is looked up in?
+fn is_inside(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    parts.all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
 /// The name that a symlink leads to, without `.` and `..`.
