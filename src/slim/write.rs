@@ -13,6 +13,7 @@ use crate::slim::plan::{Action, Fate, Plan};
 use crate::slim::summary::Summary;
 use serde_json::Value;
 use std::io::{self, Read, Write};
+use std::ops::Range;
 
 /// A layer of the small image, as its manifest describes it.
 struct Written {
@@ -137,7 +138,7 @@ impl Writer<'_> {
         self.files_from_below(at, out)?;
         let layer = &self.image.layers[at];
         let mut reader = Reader::new(layer.open().map_err(|e| unreadable(layer, e))?);
-        for item in self.keep.layers.items(at) {
+        for item in self.items_to_read(at) {
             let entry = next(layer, &mut reader)?;
             let own = || self.name(item, &entry);
             match self.plan.action(self.keep, item) {
@@ -198,6 +199,17 @@ impl Writer<'_> {
             name.push(b'/');
         }
         name
+    }
+
+    /// The items of a layer up to the last one that stays. What comes behind it need not be decompressed.
+    fn items_to_read(&self, at: usize) -> Range<Item> {
+        let items = self.keep.layers.items(at);
+        let goes = |item: &Item| {
+            let action = self.plan.action(self.keep, *item);
+            matches!(action, Action::Drop | Action::ContentOf(_))
+        };
+        let behind = items.clone().rev().take_while(goes).count();
+        items.start..items.end - behind as Item
     }
 
     /// Writes the files of layers below that stay only by a name in this layer. Each of those layers is read once, however
