@@ -85,12 +85,12 @@ pub type Contents = HashMap<Item, Vec<u8>>;
 
 /// The merged view, with what of it stays.
 pub struct Keep<'a> {
-    pub layers: &'a mut Layers,
+    pub(super) layers: &'a mut Layers,
     why: Vec<Option<Why>>,
     /// What the person should know.
-    pub notes: Vec<String>,
+    pub(super) notes: Vec<String>,
     /// New contents of files.
-    pub replaced: HashMap<Item, Vec<u8>>,
+    pub(super) replaced: HashMap<Item, Vec<u8>>,
 }
 
 impl Keep<'_> {
