@@ -282,7 +282,7 @@ fn a_directory_without_any_listed_file_causes_a_warning() {
         assert!(output.status.success());
         let said = String::from_utf8(output.stderr).unwrap();
         let expected =
-            "snoop: none of the listed files is there: is this the image's root directory?\n";
+            "snoop: none of the listed files is there: are the reports those of this image?\n";
         assert_eq!(said, if doubted { expected } else { "" }, "{files:?}");
     }
 }

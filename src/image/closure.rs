@@ -70,7 +70,7 @@ pub fn needed(image: &mut impl View, listed: &FileLists) -> Result<Paths> {
         add_names(image, &mut needed)?;
     }
     if found == 0 && looked_for > 0 {
-        warn("none of the listed files is there: is this the image's root directory?");
+        warn("none of the listed files is there: are the reports those of this image?");
     }
     Ok(needed)
 }
