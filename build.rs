@@ -6,6 +6,10 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, exit};
 
+/// The sources of the programs: for the hooks of system calls, and for those of the kernel's resolver of names.
+const SYSCALLS: &str = "probes/snoop.bpf.c";
+const RESOLVER: &str = "probes/resolver.bpf.c";
+
 fn main() {
     println!("cargo::rerun-if-env-changed=CLANG");
     println!("cargo::rerun-if-changed=probes");
@@ -26,16 +30,18 @@ fn main() {
         }
     }
     let out = env::var("OUT_DIR").expect("cargo sets OUT_DIR");
-    let object = Path::new(&out).join("snoop.bpf.o");
-    compile(&clang, &object, &[]);
-    pack(&object);
-    let legacy = Path::new(&out).join("snoop.legacy.bpf.o");
-    compile(&clang, &legacy, &["-DSNOOP_LEGACY"]);
-    pack(&legacy);
+    let object = |name: &str| Path::new(&out).join(name);
+    compile(&clang, SYSCALLS, &object("snoop.bpf.o"), &[]);
+    compile(&clang, RESOLVER, &object("resolver.bpf.o"), &[]);
+    let legacy = object("snoop.legacy.bpf.o");
+    compile(&clang, SYSCALLS, &legacy, &["-DSNOOP_LEGACY"]);
     println!("cargo::rustc-env=SNOOP_LEGACY_OBJECT={}", legacy.display());
+    for name in ["snoop.bpf.o", "resolver.bpf.o", "snoop.legacy.bpf.o"] {
+        pack(&object(name));
+    }
     // This one has type information, for the test that compares the two sides of wire.h.
-    let typed = Path::new(&out).join("snoop.debug.bpf.o");
-    compile(&clang, &typed, &["-g", "-DSNOOP_TYPE_INFO"]);
+    let typed = object("snoop.debug.bpf.o");
+    compile(&clang, SYSCALLS, &typed, &["-g", "-DSNOOP_TYPE_INFO"]);
     println!("cargo::rustc-env=SNOOP_DEBUG_OBJECT={}", typed.display());
 }
 
@@ -67,15 +73,15 @@ fn compiler(clang: &str) -> Command {
     command
 }
 
-fn compile(clang: &str, object: &Path, extra: &[&str]) {
+fn compile(clang: &str, source: &str, object: &Path, extra: &[&str]) {
     let run = |command: &mut Command| {
         if !command.status().is_ok_and(|status| status.success()) {
-            fail("clang could not compile probes/snoop.bpf.c");
+            fail(&format!("clang could not compile {source}"));
         }
     };
     let text = object.with_extension("s");
     let mut command = compiler(clang);
-    command.args(extra).args(["-S", "probes/snoop.bpf.c", "-o"]);
+    command.args(extra).args(["-S", source, "-o"]);
     run(command.arg(&text));
     // Without the dot each jump's target becomes a symbol. With it the two objects have 361,384 bytes in place of 440,040,
     // and 84,076 in place of 118,109 once they are packed: 4 % of the static binary.

@@ -60,38 +60,4 @@ static __always_inline int request_access(struct scratch *s, void *task, void *r
 	return 1;
 }
 
-/* Sends the result of a request to user space. */
-static __always_inline void complete_request(void *ctx, struct scratch *s, __u64 request, int result)
-{
-	struct pending_request *known = bpf_map_lookup_elem(&requests, &request), pending;
-
-	if (!known)
-		return;
-	pending = *known;
-	end_request(request);
-	if (pending.rebinds && result >= 0)
-		begin_generation(pending.number);
-	for (int which = 0; which < SCRATCH_SLOTS; which++) {
-		if (!pending.key[which])
-			continue;
-		__builtin_memset(&s->head, 0, sizeof(s->head));
-		s->head.container = pending.container;
-		s->head.key = pending.key[which];
-		s->head.result = result;
-		s->head.row = pending.row;
-		s->head.flags = RECORD_COMPLETE;
-		if (result < 0) {
-			/* If the record does not fit into the buffer, user space keeps what is pending a little longer. */
-			count(pending.number, pending.row, OUTCOME_FAILED);
-			send(ctx, s, 0);
-			continue;
-		}
-		enum outcome outcome = send(ctx, s, 0);
-
-		count(pending.number, pending.row, outcome);
-		if (outcome == OUTCOME_SUBMITTED && pending.whole & 1 << which)
-			remember(pending.key[which]);
-	}
-}
-
 #endif

@@ -8,6 +8,39 @@
 
 #define ITER_STEPS 100
 
+/* Sends a record of a file without a requested path, unless it is known. The container is in s->verdict. */
+static __always_inline void list_real(void *ctx, struct scratch *s, __u64 task, struct path_ref file, __u32 row,
+				      __u32 kinds)
+{
+	__u64 key = finish(hash_path_ref(file, ~mix(config.seed + kinds, s->verdict.container)));
+
+	if (is_known(key)) {
+		if (row != config.late_id)
+			count(s->verdict.number, row, OUTCOME_DUPLICATE);
+		return;
+	}
+	s->access = (struct access){ .row = row, .flags = RECORD_REAL_ONLY };
+	if (is_older(task))
+		s->access.flags |= RECORD_LATE;
+	s->head.container = s->verdict.container;
+	s->head.key = key;
+	s->head.time = bpf_ktime_get_ns();
+	s->head.result = 0;
+	s->head.pid = (__u32)peek((void *)task, OFF(task_tgid));
+	s->head.row = row;
+	s->head.kinds = kinds;
+	s->head.len[PART_REQUESTED] = 0;
+	s->todo[PART_BASE] = NO_PATH;
+	s->todo[PART_ROOT] = root_of(task);
+	s->todo[PART_REAL] = file;
+	set_file_system(s, file);
+	begin_walk(s, 0);
+	if (walk_on(s, mntns_of(task), ITER_STEPS))
+		finish_record(ctx, s, node_of(task), mntns_of(task));
+	else
+		count(s->verdict.number, row, OUTCOME_TOO_LONG);
+}
+
 /* Sends a record of a file that a task uses, if the task is older than the tracing. Neither has a type here. */
 static __always_inline void list_file(void *ctx, __u64 task, struct path_ref file, __u32 kinds)
 {
@@ -19,29 +52,8 @@ static __always_inline void list_file(void *ctx, __u64 task, struct path_ref fil
 
 	if (!s || !verdict.container || tgid == self.tgid || !is_older(task))
 		return;
-	__u64 key = finish(hash_path_ref(file, ~mix(config.seed + kinds, verdict.container)));
-
-	if (is_known(key))
-		return;
 	s->verdict = verdict;
-	s->access = (struct access){ .row = config.late_id, .flags = RECORD_REAL_ONLY | RECORD_LATE };
-	s->head.container = verdict.container;
-	s->head.key = key;
-	s->head.time = bpf_ktime_get_ns();
-	s->head.result = 0;
-	s->head.pid = tgid;
-	s->head.row = config.late_id;
-	s->head.kinds = kinds;
-	s->head.len[PART_REQUESTED] = 0;
-	s->todo[PART_BASE] = NO_PATH;
-	s->todo[PART_ROOT] = root_of(task);
-	s->todo[PART_REAL] = file;
-	set_file_system(s, file);
-	begin_walk(s, 0);
-	if (walk_on(s, mntns_of(task), ITER_STEPS))
-		finish_record(ctx, s, node, mntns_of(task));
-	else
-		count(s->verdict.number, config.late_id, OUTCOME_TOO_LONG);
+	list_real(ctx, s, task, file, config.late_id, kinds);
 }
 
 #endif

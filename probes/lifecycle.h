@@ -24,7 +24,7 @@ static __always_inline void emit_cgroup_event(void *ctx, struct scratch *s, __u6
 	s->head.time = bpf_ktime_get_ns();
 	s->head.flags = flag;
 	s->head.cgroup = end;
-	send(ctx, s, end);
+	send(ctx, &s->head, end);
 }
 
 static __always_inline int holds_containers(__u64 id)

@@ -17,15 +17,26 @@ MAP(ring) = { BPF_MAP_TYPE_RINGBUF, 0, 0, RING_BYTES, 0 };
  * The map cannot be full: it is an array. */
 MAP(counts) = { BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(struct counts), 1, 0 };
 
+/* Where the hooks can be preempted, another process may count on the same CPU at the same time. */
+#ifdef SNOOP_RESOLVER
+#define ADD_ONE(counter) __sync_fetch_and_add(&(counter), 1)
+#else
+#define ADD_ONE(counter) ((counter)++)
+#endif
+
 /* Counts what became of an access in the container with that number. */
 static __always_inline void count(__u32 number, __u32 row, enum outcome outcome)
 {
 	__u32 first = 0;
 	struct counts *counters = bpf_map_lookup_elem(&counts, &first);
+	__u64 at = row, container = number;
 
-	if (counters && row < ROWS && number < CONTAINERS) {
-		counters->of[row][outcome]++;
-		counters->events[number]++;
+	/* The compiler has to use the registers whose bounds it has tested. */
+	barrier_var(at);
+	barrier_var(container);
+	if (counters && at < ROWS && container < CONTAINERS) {
+		ADD_ONE(counters->of[at][outcome]);
+		ADD_ONE(counters->events[container]);
 	}
 }
 
@@ -37,31 +48,31 @@ struct cgroup_path *cgroup_path_type;
 struct expected_below *expected_below_type;
 #endif
 
-static __always_inline long output(void *ctx, struct scratch *s, __u64 bytes)
+static __always_inline long output(void *ctx, struct record *record, __u64 bytes)
 {
 #ifdef SNOOP_LEGACY
-	return bpf_perf_event_output(ctx, &ring, BPF_F_CURRENT_CPU, &s->head,
-				     sizeof(s->head) + within(DATA_MAX - 1, bytes));
+	return bpf_perf_event_output(ctx, &ring, BPF_F_CURRENT_CPU, record,
+				     sizeof(*record) + within(DATA_MAX - 1, bytes));
 #else
 	__u64 waiting = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA), flags = 0;
 
-	bytes += sizeof(s->head);
+	bytes += sizeof(*record);
 	/* The kernel wakes user space up for the first record of an empty ring, and user space then lets some more
 	 * records gather. A record that makes the ring this full wakes it up again. */
 	if (waiting < RING_URGENT && waiting + bytes >= RING_URGENT)
 		flags = BPF_RB_FORCE_WAKEUP;
 	(void)ctx;
-	return bpf_ringbuf_output(&ring, &s->head, bytes, flags);
+	return bpf_ringbuf_output(&ring, record, bytes, flags);
 #endif
 }
 
-/* Sends the record with `bytes` of data. Returns what became of it. */
-static __always_inline enum outcome send(void *ctx, struct scratch *s, __u64 bytes)
+/* Sends a record, behind which stand `bytes` of data. Returns what became of it. */
+static __always_inline enum outcome send(void *ctx, struct record *record, __u64 bytes)
 {
 	barrier_var(bytes);
 	if (bytes >= DATA_MAX)
 		return OUTCOME_TOO_LONG;
-	return output(ctx, s, bytes) ? OUTCOME_FULL : OUTCOME_SUBMITTED;
+	return output(ctx, record, bytes) ? OUTCOME_FULL : OUTCOME_SUBMITTED;
 }
 
 #endif

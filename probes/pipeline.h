@@ -60,8 +60,8 @@ static __always_inline int is_new(struct scratch *s, void *task)
 	barrier();
 	if (a->start == START_ROOT && !(a->flags & RECORD_REAL_ONLY) && is_excluded(s, a->len) &&
 	    is_namespace_root(path_ref_at(fs + OFF(fs_root)))) {
-		/* An excluded name can still open a file that is not: /proc/self/exe. */
-		if (!a->real.dentry || is_pseudo(a->real)) {
+		/* An excluded name can still lead to a file that is not: /proc/self/exe. */
+		if (!a->real.dentry || a->flags & RECORD_IN_REAL || is_pseudo(a->real)) {
 			count(s->verdict.number, a->row, OUTCOME_EXCLUDED);
 			return 0;
 		}
@@ -119,18 +119,21 @@ static __always_inline void prepare(struct scratch *s, void *task)
 	begin_walk(s, a->len);
 }
 
-/* A request of io_uring that was submitted and whose result is not known. */
+#define PENDING_PATHS 2
+
+/* A request of io_uring that was submitted and whose result is not known; on the resolver's rung, a call that makes, moves or
+ * removes a name and has not returned. */
 struct pending_request {
 	__u64 container;
-	__u64 key[SCRATCH_SLOTS]; /* of each of its accesses; 0 for one that is not pending */
+	__u64 key[PENDING_PATHS]; /* of each of its accesses; 0 for one that is not pending */
 	__u32 row;
 	__u16 number; /* of the container */
 	__u8 whole;   /* a bit for each key that covers the whole path */
 	__u8 rebinds; /* as in struct access */
 };
 
-/* Address of a request of io_uring -> what is pending of it, from its submission until it is complete. When the map is full,
- * the access is counted as lost. */
+/* Address of a request of io_uring, or of a task -> what is pending of it, until that is complete. When the map is full, the
+ * access is counted as lost. */
 MAP(requests) = { BPF_MAP_TYPE_HASH, 8, sizeof(struct pending_request), 1024, 0 };
 
 /* How many entries `requests` has. */
@@ -159,7 +162,7 @@ static __always_inline void send_pending(void *ctx, struct scratch *s, __u64 byt
 		__sync_fetch_and_add(&pending_requests, 1);
 	pending = bpf_map_lookup_elem(&requests, &request);
 	if (pending)
-		outcome = send(ctx, s, bytes);
+		outcome = send(ctx, &s->head, bytes);
 	if (pending && outcome == OUTCOME_SUBMITTED) {
 		__u32 which = pending->key[0] != 0;
 
@@ -167,6 +170,42 @@ static __always_inline void send_pending(void *ctx, struct scratch *s, __u64 byt
 		pending->whole |= (s->head.len[PART_REQUESTED] <= HASHED) << which;
 	} else {
 		count(s->verdict.number, s->access.row, outcome);
+	}
+}
+
+/* Sends the result of a request to user space. `kinds` is 0 if the file was used as the request says. */
+static __always_inline void complete_request(void *ctx, __u64 request, int result, __u32 kinds)
+{
+	struct pending_request *known = bpf_map_lookup_elem(&requests, &request), pending;
+
+	if (!known)
+		return;
+	pending = *known;
+	end_request(request);
+	if (pending.rebinds && result >= 0)
+		begin_generation(pending.number);
+	for (int which = 0; which < PENDING_PATHS; which++) {
+		if (!pending.key[which])
+			continue;
+		struct record head = {
+			.container = pending.container,
+			.key = pending.key[which],
+			.result = result,
+			.row = pending.row,
+			.kinds = kinds,
+			.flags = RECORD_COMPLETE,
+		};
+		if (result < 0) {
+			/* If the record does not fit into the buffer, user space keeps what is pending a little longer. */
+			count(pending.number, pending.row, OUTCOME_FAILED);
+			send(ctx, &head, 0);
+			continue;
+		}
+		enum outcome outcome = send(ctx, &head, 0);
+
+		count(pending.number, pending.row, outcome);
+		if (outcome == OUTCOME_SUBMITTED && pending.whole & 1 << which)
+			remember(pending.key[which]);
 	}
 }
 
@@ -217,7 +256,7 @@ static __always_inline void finish_record(void *ctx, struct scratch *s, void *no
 		send_pending(ctx, s, end);
 		return;
 	}
-	enum outcome outcome = send(ctx, s, end);
+	enum outcome outcome = send(ctx, &s->head, end);
 
 	count(s->verdict.number, s->access.row, outcome);
 	if (outcome != OUTCOME_SUBMITTED)
@@ -228,6 +267,7 @@ static __always_inline void finish_record(void *ctx, struct scratch *s, void *no
 		container->path_sent = 1;
 }
 
+#ifndef SNOOP_RESOLVER
 /* enum tail -> program. User space fills these maps before it attaches the hooks. The kernel requires all programs of a map to
  * have the same type, and sys_exit has another one than the other hooks. */
 #ifndef SNOOP_LEGACY
@@ -294,16 +334,38 @@ static __always_inline void dedup(void *ctx, void *table)
 	else if (first->to_send)
 		bpf_tail_call(ctx, table, TAIL_SEND);
 }
+#endif
 
 /* The kernel allows 33 tail calls in a row. Two slots of 15 rounds each leave room for the other calls. */
 #define STEPS_PER_ROUND 40
 #define ROUNDS 15
 
-/* Continues with the first access that is to be sent: prepares its record, walks for one round, or sends it. Calls itself until
- * none is left. */
-static __always_inline void send_next(void *ctx, void *table)
+/* Continues with an access that is to be sent: prepares its record, walks for one round, or sends it. Returns 0 when the access
+ * is done. */
+static __always_inline int send_on(void *ctx, struct scratch *s)
 {
 	__u64 task = bpf_get_current_task();
+
+	if (!s->rounds && is_runtime_process(&s->verdict, s->access.executes)) {
+		count(s->verdict.number, s->access.row, OUTCOME_EXCLUDED);
+		return 0;
+	}
+	if (!s->rounds)
+		prepare(s, current_task());
+	barrier();
+	if (!walk_on(s, mntns_of(task), STEPS_PER_ROUND) && ++s->rounds < ROUNDS)
+		return 1;
+	if (s->rounds == ROUNDS)
+		count(s->verdict.number, s->access.row, OUTCOME_TOO_LONG);
+	else
+		finish_record(ctx, s, node_of(task), mntns_of(task));
+	return 0;
+}
+
+#ifndef SNOOP_RESOLVER
+/* Continues with the first access that is to be sent. Calls itself until none is left. */
+static __always_inline void send_next(void *ctx, void *table)
+{
 	struct scratch *first = scratch_slot(0), *s;
 
 	if (!first || !first->to_send)
@@ -311,24 +373,14 @@ static __always_inline void send_next(void *ctx, void *table)
 	s = first_of(first->to_send);
 	if (!s)
 		return;
-	if (!s->rounds && is_runtime_process(&s->verdict)) {
-		count(s->verdict.number, s->access.row, OUTCOME_EXCLUDED);
-	} else {
-		if (!s->rounds)
-			prepare(s, current_task());
-		barrier();
-		if (!walk_on(s, mntns_of(task), STEPS_PER_ROUND) && ++s->rounds < ROUNDS) {
-			bpf_tail_call(ctx, table, TAIL_SEND);
-			return;
-		}
-		if (s->rounds == ROUNDS)
-			count(s->verdict.number, s->access.row, OUTCOME_TOO_LONG);
-		else
-			finish_record(ctx, s, node_of(task), mntns_of(task));
+	if (send_on(ctx, s)) {
+		bpf_tail_call(ctx, table, TAIL_SEND);
+		return;
 	}
 	first->to_send &= first->to_send - 1;
 	if (first->to_send)
 		bpf_tail_call(ctx, table, TAIL_SEND);
 }
+#endif
 
 #endif

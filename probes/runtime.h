@@ -86,8 +86,9 @@ static __always_inline void remember_exec(struct verdict *verdict)
 	bpf_map_update_elem(&app_mntns, &where, &one, BPF_ANY);
 }
 
-/* Returns whether the current process belongs to the runtime. In doubt it does not. */
-static __always_inline int is_runtime_process(struct verdict *verdict)
+/* Returns whether the current process belongs to the runtime. In doubt it does not. What a runtime executes in the container's
+ * own namespace, `executes`, is the application. */
+static __always_inline int is_runtime_process(struct verdict *verdict, int executes)
 {
 	if (!ENABLED(FEATURE_NAMES) || !verdict->has_runtime)
 		return 0;
@@ -98,7 +99,7 @@ static __always_inline int is_runtime_process(struct verdict *verdict)
 	/* A container may share the runtime's namespace, and see only its own root directory of it. */
 	if (is_runtime_mntns(container, here))
 		return is_namespace_root(root_of(task));
-	if (exe_ns == here || is_app_mntns(container, exe_ns) || bpf_map_lookup_elem(&executed, &process))
+	if (executes || exe_ns == here || is_app_mntns(container, exe_ns) || bpf_map_lookup_elem(&executed, &process))
 		return 0;
 	return is_runtime_mntns(container, exe_ns) || !is_task_below(container, peek((void *)task, OFF(task_parent)));
 }

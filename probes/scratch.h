@@ -35,6 +35,7 @@ struct access {
 	__u32 how;            /* flags that decide what the path leads to */
 	__u32 kinds;          /* enum access_kind */
 	__u32 rebinds;        /* success may make a name lead to another file */
+	__u32 executes;       /* the kernel opens a file to execute it, and the process is not yet what it becomes */
 	__u32 pivots;         /* the paths are those of the root directory before the call */
 	__u32 len;            /* of the string, without its NUL */
 	__s32 result;
@@ -86,10 +87,27 @@ struct walk {
 	__u32 mount; /* where in its part the name of the mount point begins */
 };
 
+#ifdef SNOOP_RESOLVER
+/* The hooks of the resolver can be preempted, and each has a slot of its own. The kernel does not run a program again on a CPU
+ * where it has not ended yet. */
+enum slot {
+	OPEN_SCRATCH,
+	LOOKUP_SCRATCH,
+	PARENT_SCRATCH,
+	HANDLE_SCRATCH,
+	MAPPED_SCRATCH,
+	CGROUP_SCRATCH,
+	ITER_SCRATCH,
+	SLOTS,
+};
+#else
 /* A call has up to two paths, and each of them is an access with a slot of its own. */
 #define SCRATCH_SLOTS 2
+#define CGROUP_SCRATCH 0
 /* The iterators run with preemption on, and have a slot that no hook uses. */
 #define ITER_SCRATCH SCRATCH_SLOTS
+#define SLOTS (SCRATCH_SLOTS + 1)
+#endif
 
 struct scratch {
 	struct record head;
@@ -104,9 +122,9 @@ struct scratch {
 	__u32 rounds;  /* of the walk; 0 before it has begun */
 };
 
-/* Slot -> scratch memory, per CPU. A record is too large for the stack of 512 bytes. The hooks run with preemption off and
- * not in interrupts, so that one set for each CPU is enough. The map cannot be full: it is an array. */
-MAP(scratch) = { BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(struct scratch), SCRATCH_SLOTS + 1, 0 };
+/* Slot -> scratch memory, per CPU. A record is too large for the stack of 512 bytes. The hooks at tracepoints run with preemption
+ * off, and none runs in interrupts, so that one set for each CPU is enough. The map cannot be full: it is an array. */
+MAP(scratch) = { BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(struct scratch), SLOTS, 0 };
 
 static __always_inline struct scratch *scratch_slot(__u32 index)
 {

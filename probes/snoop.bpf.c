@@ -4,13 +4,11 @@
  *
  * Each hook is preceded by the prototype of its tracepoint; ctx[0] is the first argument. The sections are named for redbpf,
  * which knows no other kind of program than "kprobe": bpf-sys/src/libbpf.rs loads each with the type that follows. */
-#include "pipeline.h"
-#include "iter.h"
-#include "lifecycle.h"
-#include "list.h"
+#include "shared_hooks.h"
 #include "elf_interp.h"
 #include "self.h"
 #include "io_uring.h"
+#include "proof.h"
 
 /* The kernel lets only programs with a licence that is compatible with the GPL call bpf_probe_read_kernel() and its like. It
  * knows the licence of these files, GPL-2.0-only, by this name (include/linux/license.h). */
@@ -227,22 +225,10 @@ static __always_inline int mapping_access(struct scratch *s, void *task, struct 
 	return file.dentry != 0;
 }
 
-#define ENXIO 6
-#define EEXIST 17
-#define EXDEV 18
-#define EISDIR 21
 #define EINVAL 22
-#define ETXTBSY 26
-#define ENOTEMPTY 39
-#define ELOOP 40
-#define ENODATA 61
 #define EPROTOTYPE 91
 #define EADDRINUSE 98
 #define ECONNREFUSED 111
-
-/* Errors that a call gives only where a file has the name: the program has learnt that it is there. errno(3) */
-#define PROOFS (1ULL << ENXIO | 1ULL << EEXIST | 1ULL << EXDEV | 1ULL << EISDIR | 1ULL << ETXTBSY | 1ULL << ENOTEMPTY | \
-		1ULL << ELOOP | 1ULL << ENODATA)
 
 static __always_inline int proves_existence(long result, __u32 kind)
 {
@@ -250,9 +236,9 @@ static __always_inline int proves_existence(long result, __u32 kind)
 
 	if (kind & (ROW_ADDRESS | ROW_MESSAGE))
 		return error == EADDRINUSE || error == ECONNREFUSED || error == EPROTOTYPE;
-	if (kind & ROW_EXEC || error > 63)
+	if (kind & ROW_EXEC)
 		return 0;
-	return (PROOFS >> error & 1) || (kind & ROW_LINK && error == EINVAL);
+	return is_proof(result) || (kind & ROW_LINK && error == EINVAL);
 }
 
 /* sys_exit(struct pt_regs *regs, long ret)
@@ -285,7 +271,8 @@ int sys_exit(__u64 *ctx)
 	if (!id || (kind & ROW_ELF_INTERP && !pending_interps && !maps))
 		return 0;
 	if (kind & ROW_SELF) {
-		record_self(argument(&call, 2));
+		if (argument(&call, 2) == config.cookie)
+			record_self();
 		return 0;
 	}
 
@@ -405,28 +392,6 @@ int sched_process_exec(__u64 *ctx)
 	return 0;
 }
 
-/* cgroup_mkdir(struct cgroup *cgrp, const char *path) */
-SEC("kprobe/raw_tp/cgroup_mkdir")
-int cgroup_mkdir(__u64 *ctx)
-{
-	struct scratch *s = scratch_slot(0);
-
-	if (s && ENABLED(FEATURE_KERNEL_MEMORY))
-		cgroup_created(ctx, s, (void *)peek((void *)ctx[0], OFF(cgroup_kn)));
-	return 0;
-}
-
-/* cgroup_rmdir(struct cgroup *cgrp, const char *path) */
-SEC("kprobe/raw_tp/cgroup_rmdir")
-int cgroup_rmdir(__u64 *ctx)
-{
-	struct scratch *s = scratch_slot(0);
-
-	if (s && ENABLED(FEATURE_KERNEL_MEMORY))
-		cgroup_removed(ctx, s, (void *)peek((void *)ctx[0], OFF(cgroup_kn)));
-	return 0;
-}
-
 /* io_uring_submit_req(struct io_kiocb *req)
  *
  * Since Linux 6.4: 2ad57931db64, "io_uring: rename trace_io_uring_submit_sqe() tracepoint". */
@@ -463,11 +428,10 @@ int io_uring_submit_req(__u64 *ctx)
 SEC("kprobe/raw_tp/io_uring_complete")
 int io_uring_complete(__u64 *ctx)
 {
-	struct scratch *s = scratch_slot(0);
 	__u64 request = ctx[1];
 
-	if (s && request)
-		complete_request(ctx, s, request, (int)peek((void *)request, OFF(request_result)));
+	if (request)
+		complete_request(ctx, request, (int)peek((void *)request, OFF(request_result)), 0);
 	return 0;
 }
 
@@ -483,66 +447,5 @@ SEC("kprobe/raw_tp/send")
 int raw_tp_send(void *ctx)
 {
 	send_next(ctx, &tails);
-	return 0;
-}
-
-/* sys_exit(struct pt_regs *regs, long ret)
- *
- * This program is attached only while user space lists children. User space asks for each by its own call, and adds the number
- * of the child to the cookie. */
-SEC("kprobe/raw_tp/list_children")
-int list_children(__u64 *ctx)
-{
-	__u64 number = peek((void *)ctx[0], OFF(regs_arg[2])) - config.cookie;
-
-	if (bpf_get_current_pid_tgid() >> 32 == self.tgid && HAS(task_cg_list) && number - 1 < LISTED_CHILDREN)
-		list_child(ctx, number - 1);
-	return 0;
-}
-
-/* struct bpf_iter__task_vma { struct bpf_iter_meta *meta; struct task_struct *task; struct vm_area_struct *vma; }
- *
- * Every mapping of every task, since Linux 5.12: 3a7b35b899de, "bpf: Introduce task_vma bpf_iter". */
-SEC("kprobe/iter/task_vma")
-int task_vma(__u64 *ctx)
-{
-	struct scratch *s = scratch_slot(ITER_SCRATCH);
-	void *task = (void *)ctx[1], *mapping = (void *)ctx[2];
-
-	if (s && task && mapping)
-		list_file(ctx, number_of(s, task), file_of_mapping(number_of(s, mapping)), KIND_MAPPED);
-	return 0;
-}
-
-/* struct bpf_iter__task { struct bpf_iter_meta *meta; struct task_struct *task; }
- *
- * The program of every task, where the kernel has no iterator over mappings. Since Linux 5.8, like the next one. */
-SEC("kprobe/iter/task")
-int task(__u64 *ctx)
-{
-	struct scratch *s = scratch_slot(ITER_SCRATCH);
-	void *task = (void *)ctx[1];
-
-	if (s && task)
-		list_file(ctx, number_of(s, task), program_of(number_of(s, task)), KIND_EXECUTED);
-	return 0;
-}
-
-/* struct bpf_iter__task_file { struct bpf_iter_meta *meta; struct task_struct *task; u32 fd; struct file *file; }
- *
- * Every open file of every task, since Linux 5.8: eaaacd23910f, "bpf: Add task and task/file iterator targets". */
-SEC("kprobe/iter/task_file")
-int task_file(__u64 *ctx)
-{
-	struct scratch *s = scratch_slot(ITER_SCRATCH);
-	void *task = (void *)ctx[1], *file = (void *)ctx[3];
-
-	if (!s || !task || !file)
-		return 0;
-	__u64 number = number_of(s, file), mode = peek((void *)number, OFF(file_mode));
-	/* FMODE_READ and FMODE_WRITE are 1 and 2. */
-	__u32 kinds = (mode & 3) * KIND_READ;
-
-	list_file(ctx, number_of(s, task), path_ref_at((void *)number + OFF(file_path)), kinds ? kinds : KIND_LOOKED_AT);
 	return 0;
 }

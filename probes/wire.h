@@ -152,6 +152,10 @@ struct offsets {
 	__u32 kernfs_parent;
 	__u32 kernfs_name;
 	__u32 filename_name;
+	__u32 open_flag;
+	__u32 lookup_flags;
+	__u32 nameidata_name;
+	__u32 nameidata_dfd;
 	__u32 request_opcode; /* OFFSET_NONE, like request_result, where io_uring cannot be traced */
 	__u32 request_result;
 	__u32 request_flags; /* OFFSET_NONE before Linux 5.17 */
@@ -181,7 +185,8 @@ struct config {
 	__u16 late_id;
 	__u32 mode_backing; /* FMODE_BACKING of file.f_mode, another bit since Linux 6.14 */
 	__u32 features; /* enum feature */
-	__u32 pad;
+	__u16 other_id; /* a row of `counts` for names that no system call of the table looks up */
+	__u16 pad;
 };
 
 /* How many containers have a number. Those that find no number share the last one. */
@@ -211,6 +216,7 @@ enum outcome {
 	OUTCOME_UNREADABLE, /* lost: the path could not be read from the process */
 	OUTCOME_UNTRACED,   /* lost: a ring of io_uring, on a kernel where requests cannot be traced */
 	OUTCOME_TOO_LONG,   /* lost: a record has no room for the depth of a directory or the length of a path */
+	OUTCOME_PREEMPTED,  /* lost: the kernel skipped a program; user space counts these */
 	OUTCOMES,
 };
 
@@ -322,6 +328,7 @@ enum record_flag {
 	RECORD_OWN_VIEW = 1 << 10, /* the process is in snoop's own mount namespace, and in no chroot */
 	RECORD_OTHER_MNTNS = 1 << 11, /* by a process in another mount namespace than the container's first process */
 	RECORD_OTHER_ROOT = 1 << 12,  /* by one whose namespace has another root directory: the names are not the container's */
+	RECORD_IN_REAL = 1 << 13, /* the real part is the directory that holds the last name of the requested path */
 	RECORD_BASE_REMOVED = 1 << 14, /* the directory that the path is relative to was removed */
 	RECORD_NO_ROOT = 1 << 15, /* the process's root directory has no name in its mount namespace */
 };

@@ -10,7 +10,7 @@ mod docs;
 #[cfg(test)]
 mod tests;
 
-use crate::bpf::hooks::Buffer;
+use crate::bpf::hooks::{Buffer, Rung};
 use crate::error::{Error, Result};
 use crate::export::{self, Export};
 use crate::http::Address;
@@ -18,6 +18,7 @@ use crate::image::closure::{Closure, Format};
 use crate::image::unused::{Output, Unused};
 use crate::log::Level;
 use crate::path::Excludes;
+use crate::preflight::Choices;
 use crate::report::file::Destination;
 use crate::report::metadata::Metadata;
 use crate::report::schema::field;
@@ -168,8 +169,7 @@ pub struct Config {
     pub metrics_addr: Option<Address>,
     pub log_level: Level,
     pub max_unique_files: usize,
-    /// `None` chooses the best buffer that the kernel has.
-    pub buffer: Option<Buffer>,
+    pub choices: Choices,
     /// Whether to resume the existing report.
     pub resume: bool,
     pub metadata: Metadata,
@@ -521,6 +521,10 @@ fn config(values: &Values, cgroups: OsString, environment: Environment) -> Resul
         "auto" => Some(None),
         name => Buffer::parse(name).map(Some),
     })?;
+    let hooks = values.one_of("hooks", "a kind of hooks", |name| match name {
+        "auto" => Some(None),
+        name => Rung::parse(name).map(Some),
+    })?;
     let resume = values.parsed("resume", "a boolean", "true or false", values::boolean)?;
     let log_level = values.one_of("log-level", "a level", Level::parse)?;
     let metrics_addr = metrics_addr(values)?;
@@ -536,7 +540,7 @@ fn config(values: &Values, cgroups: OsString, environment: Environment) -> Resul
         metrics_addr,
         log_level,
         max_unique_files: max_unique_files as usize,
-        buffer,
+        choices: Choices { buffer, hooks },
         resume,
         metadata: metadata(values, environment)?,
     })

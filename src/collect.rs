@@ -197,7 +197,11 @@ impl Collector {
         }
         self.tally.received(result.row);
         if let Some(bytes) = request {
-            self.access(&Record::decode(&bytes).expect("it was decoded before it was kept"));
+            let mut request = Record::decode(&bytes).expect("it was decoded before it was kept");
+            if result.kinds != 0 {
+                request.kinds = result.kinds;
+            }
+            self.access(&request);
         }
     }
 
@@ -403,6 +407,7 @@ impl Collector {
     pub fn snapshot<'a>(
         &'a self,
         metadata: &'a Metadata,
+        hooks: &'static str,
         started_at: &'a str,
         counts: &Counts,
     ) -> Snapshot<'a> {
@@ -420,6 +425,7 @@ impl Collector {
         let missing = gaps.iter().filter(|(_, n)| *n > 0);
         Snapshot {
             metadata,
+            hooks,
             started_at,
             updated_at,
             novelty: Novelty {
@@ -475,7 +481,7 @@ mod tests {
 
     fn written(collector: &Collector, metadata: &Metadata) -> Value {
         let counts = Counts::default();
-        let snapshot = collector.snapshot(metadata, golden::STARTED_AT, &counts);
+        let snapshot = collector.snapshot(metadata, "syscall", golden::STARTED_AT, &counts);
         let mut report = Vec::new();
         snapshot.write(&mut report).unwrap();
         serde_json::from_slice(&report).unwrap()

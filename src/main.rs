@@ -54,7 +54,7 @@ fn trace(config: Config, command: Option<Vec<OsString>>) -> Result<u8> {
     log::set_level(config.log_level);
     config.report.check()?;
     let facts = preflight::facts::look(Path::new("/"));
-    let plan = preflight::plan(&facts, config.buffer)?;
+    let plan = preflight::plan(&facts, config.choices)?;
     let signals = start::receive_signals()?;
     let selection = Selection::find(&config.cgroups, command, plan.cgroup_mount())?;
     let loaded = Loaded::load(&config, plan)?;

@@ -6,12 +6,16 @@ pub mod check;
 pub mod facts;
 
 use crate::bpf::features::{self, KernelFeatures, Quirks};
-use crate::bpf::hooks::Buffer;
+use crate::bpf::hooks::{Buffer, Rung};
 use crate::bpf::layout::{self, Layout};
+use crate::bpf::probe::Probe;
+use crate::bpf::settings::Settings;
 use crate::error::{Error, Result};
+use crate::path::Excludes;
 use crate::sys::capabilities::{CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN};
 use crate::sys::confinement::Guest;
 use facts::{BTF, Btf, Facts};
+use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -20,8 +24,29 @@ use std::path::{Path, PathBuf};
 pub struct Plan {
     pub quirks: Quirks,
     pub buffer: Buffer,
+    pub hooks: Hooks,
     /// The mount point below which cgroups can be found and created. Tracing snoop's own pod does not need it.
     pub cgroup_mount: Option<PathBuf>,
+}
+
+/// Which hooks to use.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hooks {
+    pub rung: Rung,
+    /// Why not the resolver.
+    pub why: Option<String>,
+    /// Whether the user asked for this rung, so that no other one will do.
+    is_wanted: bool,
+}
+
+impl fmt::Display for Hooks {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let why = self
+            .why
+            .as_ref()
+            .map_or(String::new(), |why| format!(" ({why})"));
+        write!(f, "{}{why}", self.rung)
+    }
 }
 
 impl Plan {
@@ -39,18 +64,25 @@ impl Plan {
     }
 }
 
-/// Decides what to do on a host with these facts. `wanted` is the buffer that the user chose.
+/// What the user chose; `None` is the best that the kernel has.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Choices {
+    pub buffer: Option<Buffer>,
+    pub hooks: Option<Rung>,
+}
+
+/// Decides what to do on a host with these facts.
 ///
 /// # Errors
 ///
 /// The host cannot be traced. The message says what is missing and what to do.
-pub fn plan(facts: &Facts, wanted: Option<Buffer>) -> Result<Plan> {
+pub fn plan(facts: &Facts, choices: Choices) -> Result<Plan> {
     if let Some(why) = facts.confinement.forbids() {
         return Err(Error::failed(why));
     }
     require_types(facts)?;
     let features = facts.features.unwrap_or(KernelFeatures::ALL);
-    let buffer = choose_buffer(features.ring, wanted)?;
+    let buffer = choose_buffer(features.ring, choices.buffer)?;
     require_capabilities(facts)?;
     let quirks = Quirks::of(&features);
     // Under lockdown Linux 5.4 loads the programs, but they read only zeroes.
@@ -60,6 +92,7 @@ pub fn plan(facts: &Facts, wanted: Option<Buffer>) -> Result<Plan> {
     Ok(Plan {
         quirks,
         buffer,
+        hooks: choose_hooks(facts, &features, buffer, choices.hooks)?,
         cgroup_mount: facts.cgroup_mount.clone(),
     })
 }
@@ -94,6 +127,91 @@ fn choose_buffer(has_ring: bool, wanted: Option<Buffer>) -> Result<Buffer> {
         (None, true) => Ok(Buffer::Ring),
         (None, false) => Ok(Buffer::Perf),
     }
+}
+
+/// Returns the hooks that the user chose, or the best ones with which nothing is missed.
+fn choose_hooks(
+    facts: &Facts,
+    features: &KernelFeatures,
+    buffer: Buffer,
+    wanted: Option<Rung>,
+) -> Result<Hooks> {
+    let is_wanted = wanted.is_some();
+    let syscall = |why: String| Hooks {
+        rung: Rung::Syscall,
+        why: Some(why),
+        is_wanted,
+    };
+    let unable = resolver_lacks(facts, features, buffer);
+    match (wanted, unable) {
+        (Some(Rung::Syscall), _) => Ok(syscall("as -hooks says".into())),
+        (Some(Rung::Resolver), Some(why)) => Err(Error::usage(format!(
+            "-hooks=resolver: {why}; leave the flag out"
+        ))),
+        (None, Some(why)) => Ok(syscall(why.into())),
+        (None, None) if facts.preemptible != Some(false) => Ok(syscall(
+            "on a preemptible kernel the resolver's hooks can miss accesses".into(),
+        )),
+        (_, None) => Ok(Hooks {
+            rung: Rung::Resolver,
+            why: None,
+            is_wanted,
+        }),
+    }
+}
+
+/// Returns what the hooks of the resolver need and the host lacks.
+fn resolver_lacks(
+    facts: &Facts,
+    features: &KernelFeatures,
+    buffer: Buffer,
+) -> Option<&'static str> {
+    if buffer == Buffer::Perf {
+        Some("the resolver's hooks need the ring buffer")
+    } else if !features.typed || !features.finds_registers {
+        Some("this kernel's BPF is older than that of Linux 5.15, which the resolver's hooks need")
+    } else if facts.lockdown.as_deref() == Some("confidentiality") {
+        Some(features::LOCKED_DOWN)
+    } else {
+        None
+    }
+}
+
+/// The programs, which are loaded and attached, and what they need.
+pub struct Attached {
+    pub probe: Probe,
+    /// The map that holds the records.
+    pub records: bpf_sys::direct::Map,
+    pub layout: Layout,
+}
+
+/// Loads and attaches the programs of the plan. Nothing is traced before they are told what. Where the kernel refuses the
+/// resolver's programs, those of system calls take their place, and the plan is changed.
+pub fn attach(plan: &mut Plan, excludes: &Excludes) -> Result<Attached> {
+    let layout = layout(plan.buffer)?;
+    let start = |rung| -> Result<_> {
+        let (mut probe, records) = Probe::load(&Settings {
+            layout: &layout,
+            quirks: plan.quirks,
+            rung,
+            buffer: plan.buffer,
+            excludes,
+        })?;
+        probe.attach()?;
+        Ok((probe, records))
+    };
+    let mut started = start(plan.hooks.rung);
+    if let (Err(e), Rung::Resolver, false) = (&started, plan.hooks.rung, plan.hooks.is_wanted) {
+        let why = e.to_string().lines().next().map(str::to_string);
+        started = start(Rung::Syscall);
+        (plan.hooks.rung, plan.hooks.why) = (Rung::Syscall, why);
+    }
+    let (probe, records) = started?;
+    Ok(Attached {
+        probe,
+        records,
+        layout,
+    })
 }
 
 /// Fails if the process lacks a capability that is needed to load the programs.
@@ -150,6 +268,7 @@ mod tests {
             btf: Btf::Found,
             features: Some(KernelFeatures::ALL),
             lockdown: Some("none".into()),
+            preemptible: Some(false),
             cgroup_mount: Some("/sys/fs/cgroup".into()),
             confinement: Confinement {
                 user_namespace: Some(false),
@@ -170,6 +289,7 @@ mod tests {
                 ring: false,
                 typed: false,
                 locks_memory: true,
+                finds_registers: false,
                 backing_is_bit_24: false,
             }),
             ..able()
@@ -182,17 +302,24 @@ mod tests {
         facts
     }
 
+    fn buffered(buffer: Option<Buffer>) -> Choices {
+        Choices {
+            buffer,
+            ..Choices::default()
+        }
+    }
+
     fn refused(change: impl Fn(&mut Facts)) -> String {
         let mut facts = able();
         change(&mut facts);
-        let error = plan(&facts, None).unwrap_err();
+        let error = plan(&facts, Choices::default()).unwrap_err();
         assert_eq!(error.status, FAILED);
         error.to_string()
     }
 
     #[test]
     fn an_able_host_gets_a_plan() {
-        let planned = plan(&able(), None).unwrap();
+        let planned = plan(&able(), Choices::default()).unwrap();
         assert_eq!(planned.buffer, Buffer::Ring);
         let quirks = Quirks {
             typed: true,
@@ -205,12 +332,18 @@ mod tests {
 
     #[test]
     fn each_feature_decides_one_thing() {
-        let planned = |facts: &Facts| plan(facts, None).unwrap();
+        let planned = |facts: &Facts| plan(facts, Choices::default()).unwrap();
         let able = planned(&able());
+        let perf = planned(&without(|f| f.ring = false));
         assert_eq!(
-            planned(&without(|f| f.ring = false)),
+            (perf.buffer, perf.hooks.rung),
+            (Buffer::Perf, Rung::Syscall)
+        );
+        assert_eq!(
+            perf,
             Plan {
                 buffer: Buffer::Perf,
+                hooks: perf.hooks.clone(),
                 ..able.clone()
             }
         );
@@ -232,14 +365,17 @@ mod tests {
         let mut facts = able();
         // Distributions backport features to old versions.
         facts.kernel = Some((4, 18));
-        assert_eq!(plan(&facts, None).unwrap(), plan(&able(), None).unwrap());
+        assert_eq!(
+            plan(&facts, Choices::default()).unwrap(),
+            plan(&able(), Choices::default()).unwrap()
+        );
     }
 
     #[test]
     fn only_some_selections_need_a_cgroup_mount() {
         let mut facts = able();
         facts.cgroup_mount = None;
-        let planned = plan(&facts, None).unwrap();
+        let planned = plan(&facts, Choices::default()).unwrap();
         let said = planned.cgroup_mount().unwrap_err().to_string();
         assert!(said.contains("mount -t cgroup2"), "{said}");
     }
@@ -300,23 +436,26 @@ mod tests {
         assert!(message.contains("guest kernel"), "{message}");
         let mut facts = able();
         facts.confinement.guest = Some(Guest::Kata);
-        assert_eq!(plan(&facts, None).unwrap(), plan(&able(), None).unwrap());
+        assert_eq!(
+            plan(&facts, Choices::default()).unwrap(),
+            plan(&able(), Choices::default()).unwrap()
+        );
     }
 
     #[test]
     fn root_needs_no_other_capability() {
         let mut facts = able();
         facts.capabilities = Some(CAP_SYS_ADMIN);
-        assert!(plan(&facts, None).is_ok());
+        assert!(plan(&facts, Choices::default()).is_ok());
         facts.last_capability = Some(37);
-        assert!(plan(&facts, None).is_ok());
+        assert!(plan(&facts, Choices::default()).is_ok());
     }
 
     #[test]
     fn under_lockdown_only_kernels_with_typed_pointers_can_be_traced() {
         let locked = |mut facts: Facts, wanted| {
             facts.lockdown = Some("confidentiality".into());
-            plan(&facts, wanted)
+            plan(&facts, buffered(wanted))
         };
         assert!(locked(able(), None).is_ok());
         let untyped = without(|f| f.typed = false);
@@ -329,7 +468,7 @@ mod tests {
         }
         let mut facts = old();
         facts.lockdown = Some("integrity".into());
-        assert!(plan(&facts, None).is_ok());
+        assert!(plan(&facts, Choices::default()).is_ok());
     }
 
     /// Hides one fact of an able host at a time.
@@ -346,13 +485,50 @@ mod tests {
         for hide in cases {
             let mut facts = able();
             hide(&mut facts);
-            assert_eq!(plan(&facts, None).unwrap(), plan(&able(), None).unwrap());
+            assert_eq!(
+                plan(&facts, Choices::default()).unwrap(),
+                plan(&able(), Choices::default()).unwrap()
+            );
+        }
+    }
+
+    #[test]
+    fn the_resolver_is_hooked_where_it_misses_nothing() {
+        let hooks = |facts: &Facts, hooks| {
+            let choices = Choices {
+                hooks,
+                ..Choices::default()
+            };
+            plan(facts, choices).map(|plan| plan.hooks)
+        };
+        assert_eq!(hooks(&able(), None).unwrap().rung, Rung::Resolver);
+        let chosen = hooks(&able(), Some(Rung::Syscall)).unwrap();
+        assert_eq!(chosen.to_string(), "syscall (as -hooks says)");
+        for preemptible in [None, Some(true)] {
+            let facts = Facts {
+                preemptible,
+                ..able()
+            };
+            let chosen = hooks(&facts, None).unwrap();
+            assert_eq!(chosen.rung, Rung::Syscall);
+            assert!(chosen.why.unwrap().contains("preemptible"));
+            let chosen = hooks(&facts, Some(Rung::Resolver)).unwrap();
+            assert_eq!((chosen.rung, chosen.why), (Rung::Resolver, None));
+        }
+        for (facts, what) in [
+            (old(), "need the ring buffer"),
+            (without(|f| f.finds_registers = false), "Linux 5.15"),
+        ] {
+            assert!(hooks(&facts, None).unwrap().why.unwrap().contains(what));
+            let error = hooks(&facts, Some(Rung::Resolver)).unwrap_err();
+            assert_eq!(error.status, crate::error::USAGE);
+            assert!(error.to_string().contains(what), "{error}");
         }
     }
 
     #[test]
     fn only_new_kernels_have_a_ring_but_all_have_perf_buffers() {
-        let buffer = |facts: &Facts, wanted| plan(facts, wanted).map(|plan| plan.buffer);
+        let buffer = |facts: &Facts, wanted| plan(facts, buffered(wanted)).map(|plan| plan.buffer);
         assert_eq!(buffer(&old(), None).unwrap(), Buffer::Perf);
         assert_eq!(buffer(&able(), None).unwrap(), Buffer::Ring);
         assert_eq!(buffer(&able(), Some(Buffer::Perf)).unwrap(), Buffer::Perf);

@@ -31,6 +31,8 @@ use std::time::SystemTime;
 /// The content of a report at one point in time.
 pub struct Snapshot<'a> {
     pub metadata: &'a Metadata,
+    /// Where the accesses were seen.
+    pub hooks: &'static str,
     /// When the first run covered by the report began, in RFC 3339.
     pub started_at: &'a str,
     pub updated_at: SystemTime,
@@ -54,6 +56,7 @@ impl Snapshot<'_> {
     pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let mut head = vec![(field::SCHEMA, SCHEMA.into())];
         head.extend(self.metadata.fields());
+        head.push((field::HOOKS, self.hooks.into()));
         head.push((field::STARTED_AT, self.started_at.into()));
         head.push((field::LAST_UPDATED_AT, rfc3339(self.updated_at).into()));
         head.extend(self.novelty.to_fields());

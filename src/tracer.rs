@@ -15,6 +15,7 @@ use crate::collect::Collector;
 use crate::error::{FAILED, Result, cannot};
 use crate::http::Server;
 use crate::log::{self, Level};
+use crate::preflight::Hooks;
 use crate::ring::Records;
 use crate::sys::epoll::{Epoll, Interest};
 use crate::sys::signals::{self, SignalFd};
@@ -66,6 +67,7 @@ const EPOCH: Duration = Duration::from_secs(EPOCH_SECONDS);
 /// The state of the loop. [`start`] creates it.
 struct Tracer {
     config: Config,
+    hooks: Hooks,
     /// When this process began to trace.
     started_at: SystemTime,
     /// When the first run began that the report covers.
@@ -95,6 +97,7 @@ impl Tracer {
         let started_at = SystemTime::now();
         Tracer {
             config,
+            hooks: loaded.plan.hooks,
             started_at,
             first_started_at: rfc3339(started_at),
             probe: loaded.probe,

@@ -428,7 +428,7 @@ fn a_report_on_standard_output() {
 #[test]
 fn an_error_contains_the_verifiers_log() {
     use snoop::bpf::features::{KernelFeatures, Quirks};
-    use snoop::bpf::hooks::Buffer;
+    use snoop::bpf::hooks::{Buffer, Rung};
     use snoop::bpf::settings::Settings;
     use snoop::{bpf::probe, path::Excludes, preflight};
     let mut layout = preflight::layout(Buffer::Ring).unwrap();
@@ -436,6 +436,7 @@ fn an_error_contains_the_verifiers_log() {
     layout.offsets.task_fs = 1 << 20;
     let excludes = Excludes::default();
     let settings = Settings {
+        rung: Rung::Syscall,
         buffer: Buffer::Ring,
         layout: &layout,
         quirks: Quirks::of(&KernelFeatures::ALL),

@@ -8,7 +8,7 @@ use common::{
 };
 use snoop::bpf::btf::{self, Member};
 use snoop::bpf::features::Feature;
-use snoop::bpf::hooks::Buffer;
+use snoop::bpf::hooks::{Buffer, Rung};
 use snoop::bpf::layout;
 use snoop::bpf::probe::Probe;
 use snoop::bpf::settings::Settings;
@@ -16,7 +16,7 @@ use snoop::bpf::syscalls;
 use snoop::bpf::wire::{Outcome, Record, Target};
 use snoop::collect::access_paths::AccessPaths;
 use snoop::path::Excludes;
-use snoop::preflight;
+use snoop::preflight::{self, Choices, Plan};
 use snoop::ring::Records;
 use std::collections::BTreeSet;
 use std::env;
@@ -28,11 +28,13 @@ use std::path::Path;
 use std::process::Command;
 
 /// Syscalls of the table that a test cannot make, because they change the whole machine or the kernel no longer has
-/// them. `interpreter` and `loader` stand for the files that the kernel opens for exec.
-const NOT_CALLED: [&str; 7] = [
+/// them. `interpreter` and `loader` stand for the files that the kernel opens for exec, `other` for what the resolver's hooks
+/// see of no syscall.
+const NOT_CALLED: [&str; 8] = [
     "acct",
     "interpreter",
     "loader",
+    "other",
     "quotactl",
     "swapoff",
     "swapon",
@@ -292,16 +294,26 @@ fn probe_on(cgroup: &TestCgroup) -> (Probe, Records<bpf_sys::direct::Map>) {
     probe_on_kernel(cgroup, &fs::read("/sys/kernel/btf/vmlinux").unwrap())
 }
 
+fn plan(buffer: Option<Buffer>) -> Plan {
+    let facts = preflight::facts::look(Path::new("/"));
+    let choices = Choices {
+        buffer,
+        ..Choices::default()
+    };
+    preflight::plan(&facts, choices).unwrap()
+}
+
 /// Like [`probe_on`], with type information that differs from the kernel's.
 fn probe_on_kernel(cgroup: &TestCgroup, btf: &[u8]) -> (Probe, Records<bpf_sys::direct::Map>) {
     let wanted = env::var("SNOOP_BUFFER").ok();
     let wanted = wanted.and_then(|name| Buffer::parse(&name));
-    let plan = preflight::plan(&preflight::facts::look(Path::new("/")), wanted).unwrap();
+    let plan = plan(wanted);
     let layout = layout::layout(&mut Cursor::new(btf), plan.buffer).unwrap();
     let excludes = Excludes::default();
     let settings = Settings {
         layout: &layout,
         quirks: plan.quirks,
+        rung: Rung::Syscall,
         buffer: plan.buffer,
         excludes: &excludes,
     };
@@ -315,8 +327,7 @@ fn probe_on_kernel(cgroup: &TestCgroup, btf: &[u8]) -> (Probe, Records<bpf_sys::
 /// As on Linux 5.4 under lockdown=confidentiality, the programs load but read zeroes.
 #[test]
 fn programs_that_read_zeroes_are_noticed() {
-    let plan =
-        preflight::plan(&preflight::facts::look(Path::new("/")), Some(Buffer::Perf)).unwrap();
+    let plan = plan(Some(Buffer::Perf));
     let mut layout = preflight::layout(plan.buffer).unwrap();
     // This pointer is null outside file system code.
     let null = Member {
@@ -329,6 +340,7 @@ fn programs_that_read_zeroes_are_noticed() {
     let (mut probe, _records) = Probe::load(&Settings {
         layout: &layout,
         quirks: plan.quirks,
+        rung: Rung::Syscall,
         buffer: plan.buffer,
         excludes: &Excludes::default(),
     })

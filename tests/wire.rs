@@ -5,7 +5,7 @@
 use object::{Object, ObjectSection};
 use snoop::bpf::btf::{self, Member};
 use snoop::bpf::features::Feature;
-use snoop::bpf::hooks::{self, Buffer};
+use snoop::bpf::hooks::Tail;
 use snoop::bpf::offsets::{OFFSET_NONE, Offsets};
 use snoop::bpf::wire::{
     self, CgroupPath, Config, Container, Control, Exclude, Expected, ExpectedBelow, Outcome,
@@ -39,7 +39,7 @@ fn structures() {
         "row" Row { path, dir, kind, id }
         "request" Request { path, dir, how, kind, id }
         "exclude" Exclude { word, mask }
-        "config" Config { table, request, exclude, seed, cookie, off, typed, exec_id, script_interp_id, elf_interp_id, late_id, mode_backing, features, pad }
+        "config" Config { table, request, exclude, seed, cookie, off, typed, exec_id, script_interp_id, elf_interp_id, late_id, mode_backing, features, other_id, pad }
         "control" Control { generation, epoch, attached, listed }
         "container" Container { id, path_sent, pad, mntns, root }
         "cgroup_path" CgroupPath { parent, name }
@@ -98,17 +98,9 @@ fn constants() {
     equal("CONTAINERS", wire::CONTAINERS);
     equal("sizeof(struct counts)", size_of::<wire::Counts>());
     equal("PARTS", wire::PARTS);
-    equal("TAILS", wire::TAILS);
-    for tails in hooks::tails(Buffer::Ring) {
-        let index = |stage: &str| {
-            let mut programs = tails.programs.iter();
-            programs
-                .position(|program| program.ends_with(stage))
-                .unwrap()
-        };
-        equal("TAIL_DEDUP", index("/dedup"));
-        equal("TAIL_SEND", index("/send"));
-    }
+    equal("TAILS", Tail::Send as usize + 1);
+    equal("TAIL_DEDUP", Tail::Dedup as usize);
+    equal("TAIL_SEND", Tail::Send as usize);
     equal(
         "FEATURE_KERNEL_MEMORY",
         Feature::KernelMemory.bit() as usize,
@@ -136,6 +128,7 @@ fn constants() {
     equal("RECORD_CGROUP_REMOVED", wire::RECORD_CGROUP_REMOVED.into());
     equal("RECORD_OTHER_MNTNS", wire::RECORD_OTHER_MNTNS.into());
     equal("RECORD_OTHER_ROOT", wire::RECORD_OTHER_ROOT.into());
+    equal("RECORD_IN_REAL", wire::RECORD_IN_REAL.into());
     equal("RECORD_BASE_REMOVED", wire::RECORD_BASE_REMOVED.into());
     equal("RECORD_NO_ROOT", wire::RECORD_NO_ROOT.into());
     equal("RECORD_LATE", wire::RECORD_LATE.into());
@@ -166,6 +159,7 @@ fn constants() {
     equal("KIND_MAPPED", wire::KIND_MAPPED.into());
     equal("OUTCOME_UNTRACED", Outcome::Untraced as usize);
     equal("OUTCOME_TOO_LONG", Outcome::TooLong as usize);
+    equal("OUTCOME_PREEMPTED", Outcome::Preempted as usize);
     equal("OUTCOMES", wire::OUTCOMES);
 
     let mut compiler = Command::new("cc")

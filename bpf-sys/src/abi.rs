@@ -197,6 +197,7 @@ pub const bpf_prog_type_BPF_PROG_TYPE_SK_LOOKUP: bpf_prog_type = 30;
 pub const bpf_attach_type_BPF_SK_SKB_STREAM_PARSER: bpf_attach_type = 4;
 pub const bpf_attach_type_BPF_SK_SKB_STREAM_VERDICT: bpf_attach_type = 5;
 pub const bpf_attach_type_BPF_TRACE_RAW_TP: bpf_attach_type = 23;
+pub const bpf_attach_type_BPF_TRACE_FEXIT: bpf_attach_type = 25;
 pub const bpf_attach_type_BPF_TRACE_ITER: bpf_attach_type = 28;
 pub const bpf_attach_type_BPF_SK_LOOKUP: bpf_attach_type = 36;
 

@@ -3,6 +3,7 @@
 
 use crate::abi::*;
 pub use crate::cpus::possible_cpus;
+use crate::libbpf::bpf_obj_get_info_by_fd;
 use crate::notes;
 pub use crate::notes::{Failure, clear_notes, set_attach_id, take_failure};
 use crate::syscall::{Command, ElemAttr, bpf, owned};
@@ -118,6 +119,20 @@ pub fn raw_tracepoint_open(program: BorrowedFd, name: Option<&CStr>) -> io::Resu
     // SAFETY: RAW_TRACEPOINT_OPEN's attribute; the name is null or a NUL-terminated string. The result
     // is a new descriptor that nobody else owns.
     unsafe { owned(bpf(Command::RawTracepointOpen, &mut attr)) }
+}
+
+/// Returns how often the kernel skipped a program because it had not ended yet on the same CPU. Linux 5.12.
+pub fn recursion_misses(program: BorrowedFd) -> io::Result<u64> {
+    /// The words of `struct bpf_prog_info` up to `recursion_misses`, which is the last one.
+    const WORDS: usize = 27;
+    let mut info = [0u64; WORDS];
+    let mut len = size_of_val(&info) as u32;
+    // SAFETY: the array has the room that `len` says.
+    match unsafe { bpf_obj_get_info_by_fd(program.as_raw_fd(), info.as_mut_ptr().cast(), &mut len) }
+    {
+        0 => Ok(info[WORDS - 1]),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Runs an iterator's program on everything it iterates over; what it prints is dropped. Linux 5.8.

@@ -99,8 +99,8 @@ struct ProgLoadAttr {
 /// Loads a program as its section name says.
 ///
 /// redbpf knows no BTF raw tracepoints. snoop's programs are therefore in sections named `kprobe/HOOK/TARGET`, of which redbpf
-/// passes on `HOOK/TARGET` as the name. Here `tp_btf/...` becomes a program of type TRACING for BPF_TRACE_RAW_TP, and
-/// `iter/...` one for BPF_TRACE_ITER; each is attached to the kernel type that was announced with
+/// passes on `HOOK/TARGET` as the name. Here `tp_btf/...` becomes a program of type TRACING for BPF_TRACE_RAW_TP,
+/// `fexit/...` one for BPF_TRACE_FEXIT, and `iter/...` one for BPF_TRACE_ITER; each is attached to the kernel type that was announced with
 /// [`set_attach_id`](crate::direct::set_attach_id). `raw_tp/...` becomes the program of a plain raw tracepoint. Programs with
 /// other names are loaded as redbpf asks.
 ///
@@ -133,6 +133,7 @@ pub unsafe fn bpf_load_program_xattr(
     };
     match hook {
         "tp_btf" => trace(bpf_attach_type_BPF_TRACE_RAW_TP),
+        "fexit" => trace(bpf_attach_type_BPF_TRACE_FEXIT),
         "iter" => trace(bpf_attach_type_BPF_TRACE_ITER),
         "raw_tp" => load.prog_type = bpf_prog_type_BPF_PROG_TYPE_RAW_TRACEPOINT,
         _ => (),

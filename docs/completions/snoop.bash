@@ -4,6 +4,7 @@ _snoop() {
 	local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]} flags
 	case "$command $before" in
 	*" -buffer") mapfile -t COMPREPLY < <(compgen -W "auto ring perf" -- "$word") && return ;;
+	*" -hooks") mapfile -t COMPREPLY < <(compgen -W "auto resolver syscall" -- "$word") && return ;;
 	*" -log-level") mapfile -t COMPREPLY < <(compgen -W "debug info warn error" -- "$word") && return ;;
 	"closure -format") mapfile -t COMPREPLY < <(compgen -W "paths absolute" -- "$word") && return ;;
 	"export -format") mapfile -t COMPREPLY < <(compgen -W "estargz nydus nydus-v1 soci overlaybd paths creport kubescape intoto dockerfile apparmor" -- "$word") && return ;;
@@ -12,7 +13,7 @@ _snoop() {
 	*" -report") mapfile -t COMPREPLY < <(compgen -f -- "$word") && return ;;
 	esac
 	case $command in
-	run) flags="-report -resume -interval -exclude -max-unique-files -buffer -metrics-addr -log-level -container-id -image -image-digest -pod-name -namespace -labels" ;;
+	run) flags="-report -resume -interval -exclude -max-unique-files -buffer -hooks -metrics-addr -log-level -container-id -image -image-digest -pod-name -namespace -labels" ;;
 	health) flags="-metrics-addr" ;;
 	closure) flags="-root -0 -format -runtime" ;;
 	unused) flags="-root -paths -json" ;;
@@ -22,7 +23,7 @@ _snoop() {
 	export) flags="-format -root -o -any-image" ;;
 	check) flags= ;;
 	help) mapfile -t COMPREPLY < <(compgen -W "run check health closure unused slim merge diff export help" -- "$word") && return ;;
-	*) flags="-cgroup -cgroups -report -resume -interval -exclude -max-unique-files -buffer -metrics-addr -log-level -container-id -image -image-digest -pod-name -namespace -labels" ;;
+	*) flags="-cgroup -cgroups -report -resume -interval -exclude -max-unique-files -buffer -hooks -metrics-addr -log-level -container-id -image -image-digest -pod-name -namespace -labels" ;;
 	esac
 	case $word in
 	-*) mapfile -t COMPREPLY < <(compgen -W "$flags -help -version" -- "$word") ;;

@@ -239,6 +239,18 @@ pub static FLAGS: &[Flag] = &[
         verbs: &[TRACE, RUN],
     },
     Flag {
+        name: "hooks",
+        value: "NAME",
+        kind: Kind::OneOf(&["auto", "resolver", "syscall"]),
+        default: "auto",
+        run_default: None,
+        summary: "where snoop sees accesses: `resolver`, `syscall`, or `auto` for the better one that misses nothing",
+        details: "`resolver` hooks the kernel's functions that look names up, on Linux 5.15 and newer; `syscall` hooks the end of \
+            every system call",
+        section: Section::Output,
+        verbs: &[TRACE, RUN],
+    },
+    Flag {
         name: "metrics-addr",
         value: "ADDRESS",
         kind: Kind::Text,

@@ -240,6 +240,10 @@ fn describe(bytes: &[u8]) -> String {
             "request {opcode}: paths {paths:?}, dirs {dirs:?}, how {how}"
         ));
     }
+    match &layout.resolver {
+        Ok(hooks) => lines.extend(hooks.iter().map(|(program, _)| program.to_string())),
+        Err(why) => lines.push(format!("no resolver: {why}")),
+    }
     for lost in &layout.lost {
         lines.push(format!("lost {}: {}", lost.feature.name(), lost.why));
     }
@@ -376,6 +380,34 @@ fn requests_are_traced_from_end_to_end_or_not_at_all() {
             assert_eq!(id.is_some(), !hook.is_for_requests());
         }
     }
+}
+
+#[test]
+fn another_function_takes_the_place_of_one_that_is_missing() {
+    let programs = |btf: Reduced| {
+        let resolver = btf.layout(Buffer::Ring).unwrap().resolver;
+        resolver.map(|hooks| {
+            hooks
+                .into_iter()
+                .map(|(program, _)| program)
+                .collect::<Vec<_>>()
+        })
+    };
+    let whole = programs(fixture("6.1")).unwrap();
+    assert!(whole.contains(&"fexit/parent") && !whole.contains(&"fexit/filename_parent"));
+    let without_one = fixture("6.1").without_type("path_parentat");
+    let other = programs(without_one.clone()).unwrap();
+    assert_eq!(other.len(), whole.len());
+    assert!(other.contains(&"fexit/filename_parent"));
+    let without_both = without_one.without_type("__filename_parentat");
+    assert_eq!(
+        programs(without_both),
+        Err("this kernel has no function path_parentat or __filename_parentat".into())
+    );
+    let error = programs(fixture("6.1").without_member("nameidata", "dfd"));
+    assert_eq!(error, Err("this kernel has no nameidata.dfd".into()));
+    let error = programs(fixture("6.1").without_member("dentry", "d_hash")).unwrap_err();
+    assert!(error.contains("it has no dentry.d_hash"), "{error}");
 }
 
 #[test]

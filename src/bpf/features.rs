@@ -53,6 +53,8 @@ pub struct KernelFeatures {
     pub typed: bool,
     /// BPF objects count against RLIMIT_MEMLOCK. Before Linux 5.11.
     pub locks_memory: bool,
+    /// Programs can find the registers of the current system call from everywhere in it. Since Linux 5.15.
+    pub finds_registers: bool,
     /// FMODE_BACKING of include/linux/fs.h is bit 24, not 25. Since Linux 6.14.
     pub backing_is_bit_24: bool,
 }
@@ -63,11 +65,12 @@ impl KernelFeatures {
         ring: true,
         typed: true,
         locks_memory: false,
+        finds_registers: true,
         backing_is_bit_24: true,
     };
 
     /// The names that tell, in the order in which [`KernelFeatures::read`] takes them.
-    pub(super) const NAMES: [&str; 6] = [
+    pub(super) const NAMES: [&str; 7] = [
         // 457f44363a88, "bpf: Implement BPF ring buffer and verifier support for it"
         "BPF_MAP_TYPE_RINGBUF",
         // e8c423fb31fa, "bpf: Add typecast to raw_tracepoints to help BTF generation"
@@ -79,6 +82,8 @@ impl KernelFeatures {
         "BPF_FUNC_get_current_task_btf",
         // Until 80ee81e0403c, "bpf: Eliminate rlimit-based memory accounting infra for bpf maps"
         "bpf_map_memory",
+        // dd6e10fbd9fb, "bpf: Add bpf_task_pt_regs() helper"
+        "BPF_FUNC_task_pt_regs",
         // ebe559609d78, "fs: get rid of __FMODE_NONOTIFY kludge". The commit behind it, a94204f4d48e, moved the
         // bit and has left no name that stayed.
         "dentry_open_nonotify",
@@ -93,6 +98,7 @@ impl KernelFeatures {
             keeps_bounds,
             typed,
             locks_memory,
+            finds_registers,
             nonotify,
         ] = known[..]
         else {
@@ -102,6 +108,7 @@ impl KernelFeatures {
             ring: ring && typed_tracepoints && keeps_bounds,
             typed,
             locks_memory,
+            finds_registers,
             backing_is_bit_24: nonotify,
         })
     }

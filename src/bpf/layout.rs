@@ -3,7 +3,7 @@
 
 use crate::bpf::btf::{self, Member};
 use crate::bpf::features::{Feature, Unavailable};
-use crate::bpf::hooks::{Buffer, HOOKS, ITERATORS};
+use crate::bpf::hooks::{Buffer, FunctionHook, HOOKS, ITERATORS, RESOLVER};
 use crate::bpf::offsets::{self, MEMBERS, OFFSET_NONE, Offsets};
 use crate::bpf::syscalls;
 use crate::bpf::wire::{ARG_NONE, REQUESTS, Request};
@@ -106,6 +106,8 @@ pub struct Layout {
     pub hook_ids: [Option<u32>; HOOKS.len()],
     /// How to read requests of io_uring, where they can be traced.
     pub requests: Option<[Request; REQUESTS]>,
+    /// The programs of the resolver's rung, with the BTF ids of the functions that they run behind; or what is missing.
+    pub resolver: Result<Vec<(&'static str, u32)>, String>,
     /// The BTF id of each of [`ITERATORS`] that the kernel has.
     pub iterator_ids: [Option<u32>; ITERATORS.len()],
     /// What the programs cannot do on this kernel.
@@ -117,7 +119,8 @@ pub fn layout<R: Read + Seek>(input: &mut R, buffer: Buffer) -> Result<Layout, S
     let found = btf::find(input, &members(), &type_names())
         .map_err(|e| format!("its type information cannot be used: {e}"))?;
     let (of_offsets, of_requests) = found.members.split_at(MEMBERS.len());
-    let (hooks, iterators) = found.types.split_at(HOOKS.len());
+    let (hooks, others) = found.types.split_at(HOOKS.len());
+    let (iterators, functions) = others.split_at(ITERATORS.len());
 
     let (mut offsets, mut lost) =
         offsets::assemble(of_offsets).map_err(|member| format!("it has no {member}"))?;
@@ -141,16 +144,57 @@ pub fn layout<R: Read + Seek>(input: &mut R, buffer: Buffer) -> Result<Layout, S
         offsets,
         hook_ids: hook_ids(hooks, buffer, requests.is_some())?,
         requests,
+        resolver: resolver(functions, &offsets, &lost),
         iterator_ids: std::array::from_fn(|i| iterators[i]),
         lost,
     })
 }
 
-/// The types that [`layout`] asks for: those of the hooks, then those of the iterators.
+/// The types that [`layout`] asks for: those of the hooks, of the iterators, and of the resolver's functions.
 pub(super) fn type_names() -> Vec<&'static str> {
     let hooks = HOOKS.iter().map(|hook| hook.btf_type);
     let iterators = ITERATORS.iter().map(|iterator| iterator.function);
-    hooks.chain(iterators).collect()
+    let functions = functions().map(|hook| hook.function);
+    hooks.chain(iterators).chain(functions).collect()
+}
+
+fn functions() -> impl Iterator<Item = &'static FunctionHook> {
+    RESOLVER.iter().flat_map(|group| *group)
+}
+
+/// Chooses the function of each group that is to be hooked. The error says what the kernel lacks.
+fn resolver(
+    found: &[Option<u32>],
+    offsets: &Offsets,
+    lost: &[Unavailable],
+) -> Result<Vec<(&'static str, u32)>, String> {
+    if let Some(lost) = lost.iter().find(|lost| lost.feature == Feature::Paths) {
+        return Err(format!("this kernel cannot be read: {}", lost.why));
+    }
+    let members = [
+        (offsets.open_flag, "open_flags.open_flag"),
+        (offsets.lookup_flags, "open_flags.lookup_flags"),
+        (offsets.nameidata_name, "nameidata.name"),
+        (offsets.nameidata_dfd, "nameidata.dfd"),
+    ];
+    if let Some((_, name)) = members.iter().find(|(offset, _)| *offset == OFFSET_NONE) {
+        return Err(format!("this kernel has no {name}"));
+    }
+    let mut found = found.iter();
+    let mut chosen = Vec::new();
+    for group in RESOLVER {
+        // Each group takes as many answers as it has names.
+        let ids: Vec<_> = found.by_ref().take(group.len()).collect();
+        let hook = group
+            .iter()
+            .zip(ids)
+            .find_map(|(hook, id)| Some((hook.program, (*id)?)));
+        let names: Vec<_> = group.iter().map(|hook| hook.function).collect();
+        chosen.push(
+            hook.ok_or_else(|| format!("this kernel has no function {}", names.join(" or ")))?,
+        );
+    }
+    Ok(chosen)
 }
 
 /// The members that [`layout`] asks for: those of the offsets, then those of the requests.

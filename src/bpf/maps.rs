@@ -22,8 +22,9 @@ pub(crate) struct Maps {
     targets: Map,
     expected_cgroups: Map,
     expected_below: Map,
-    interp_waits: Map,
-    pending_interps: Map,
+    /// The processes whose ELF interpreter's name was not read yet, and how many there are. Only system calls' hooks have
+    /// to wait for it.
+    interps: Option<(Map, Map)>,
 }
 
 /// The programs' counters, as they keep them: by row, and by the number of a container.
@@ -54,8 +55,8 @@ impl Maps {
             targets: take("targets")?,
             expected_cgroups: take("expected_cgroups")?,
             expected_below: take("expected_below")?,
-            interp_waits: take("interp_waits")?,
-            pending_interps: take(".data.pending_interps")?,
+            interps: direct::take_map("interp_waits")
+                .zip(direct::take_map(".data.pending_interps")),
         })
     }
 
@@ -147,21 +148,27 @@ impl Maps {
 
     /// Returns the processes whose ELF interpreter's name was not read yet.
     pub(crate) fn interp_waits(&self) -> Vec<[u8; 4]> {
-        keys(&self.interp_waits)
+        self.interps
+            .iter()
+            .flat_map(|(waits, _)| keys(waits))
+            .collect()
     }
 
     /// Ends the wait for a process's ELF interpreter. Returns false if it has ended already.
     pub(crate) fn end_interp_wait(&self, process: &[u8; 4]) -> bool {
-        self.interp_waits.delete(process).is_ok()
+        let waits = self.interps.as_ref();
+        waits.is_some_and(|(waits, _)| waits.delete(process).is_ok())
     }
 
     /// Sets the number of waits to 0, of which there seem to be none, so that the programs stop looking for them.
     pub(crate) fn reset_interp_waits(&self) -> io::Result<()> {
-        self.pending_interps.update(&FIRST, &0u64.to_ne_bytes())?;
-        if self.interp_waits.next_key(None, &mut [0; 4]) {
+        let Some((waits, pending)) = &self.interps else {
+            return Ok(());
+        };
+        pending.update(&FIRST, &0u64.to_ne_bytes())?;
+        if waits.next_key(None, &mut [0; 4]) {
             // One came meanwhile. A number that is too high does no harm until the next minute.
-            self.pending_interps
-                .update(&FIRST, &(1u64 << 32).to_ne_bytes())?;
+            pending.update(&FIRST, &(1u64 << 32).to_ne_bytes())?;
         }
         Ok(())
     }

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The compiled programs, which are part of this binary.
 
-use crate::bpf::hooks::Buffer;
+use crate::bpf::hooks::{Buffer, Rung};
 use crate::bpf::lz4;
 use crate::bpf::maps::number_at_start;
 
 /// The compiled programs, packed by build.rs.
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/snoop.bpf.o.lz4"));
+static RESOLVER_OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/resolver.bpf.o.lz4"));
 static LEGACY_OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/snoop.legacy.bpf.o.lz4"));
 
 /// An unpacked object.
@@ -17,11 +18,12 @@ pub(crate) struct Object {
 }
 
 impl Object {
-    /// Returns the programs that send their records through this buffer.
-    pub(crate) fn of(buffer: Buffer) -> Object {
-        Object::unpack(match buffer {
-            Buffer::Ring => OBJECT,
-            Buffer::Perf => LEGACY_OBJECT,
+    /// Returns the programs of a rung that send their records through this buffer.
+    pub(crate) fn of(rung: Rung, buffer: Buffer) -> Object {
+        Object::unpack(match (rung, buffer) {
+            (Rung::Resolver, _) => RESOLVER_OBJECT,
+            (Rung::Syscall, Buffer::Ring) => OBJECT,
+            (Rung::Syscall, Buffer::Perf) => LEGACY_OBJECT,
         })
     }
 

@@ -218,6 +218,10 @@ offsets_with! {
     kernfs_parent = kernfs_node.parent | __parent; // __parent since Linux 6.15
     kernfs_name = kernfs_node.name;
     filename_name = filename.name;
+    open_flag: optional = open_flags.open_flag; // this one and the next three are for the resolver's hooks
+    lookup_flags: optional = open_flags.lookup_flags;
+    nameidata_name: optional = nameidata.name;
+    nameidata_dfd: optional = nameidata.dfd;
     request_opcode: optional = io_kiocb.opcode;
     request_result: optional = io_kiocb.cqe, io_cqe.res; // since Linux 5.19
     request_flags: optional = io_kiocb.flags;

@@ -3,7 +3,7 @@
 
 use crate::bpf::counts::Counts;
 use crate::bpf::features::{self, Feature, Unavailable};
-use crate::bpf::hooks::{self, BpfIter, Buffer, HOOKS, Hook};
+use crate::bpf::hooks::{self, BpfIter, Buffer, HOOKS, Hook, Rung, Tails};
 use crate::bpf::maps::{self, Counters, FIRST, Maps, number_at_start};
 use crate::bpf::object::Object;
 use crate::bpf::offsets::OFFSET_NONE;
@@ -32,6 +32,7 @@ pub struct Probe {
     /// Maps of programs. They are kept open, because the kernel empties such a map when its last descriptor is closed.
     _prog_arrays: Vec<Map>,
     links: Vec<OwnedFd>,
+    rung: Rung,
     maps: Maps,
     /// How many entries of `expected_below` are in use.
     expected: u32,
@@ -54,9 +55,13 @@ impl Probe {
     /// Loads the programs; nothing is traced yet. Also returns the map that holds the records. Where the kernel refuses reads of
     /// its memory, the programs do without them if anything is left to see.
     pub fn load(settings: &Settings) -> Result<(Probe, Map)> {
-        let lost = &settings.layout.lost;
+        let lost = match settings.rung {
+            // The resolver's layout has all that its programs need.
+            Rung::Resolver => &Vec::new(),
+            Rung::Syscall => &settings.layout.lost,
+        };
         Probe::load_without(settings, lost.clone()).or_else(|refusal| {
-            if !refusal.forbids_reads() {
+            if !refusal.forbids_reads() || settings.rung == Rung::Resolver {
                 return Err(refusal.into_error());
             }
             if !settings.quirks.bears_lockdown(settings.buffer) {
@@ -81,17 +86,17 @@ impl Probe {
     fn load_all(settings: &Settings, lost: Vec<Unavailable>) -> Loaded<(Probe, Map)> {
         let features = settings::features_without(&lost);
         let config = settings::config(settings, features)?;
-        let wanted = wanted(settings, features);
-        announce(&wanted, settings.buffer);
+        let wanted = wanted(settings, features)?;
+        announce(&wanted, settings);
         // On every kernel, perf buffers count against this limit.
         if settings.quirks.locks_memory || settings.buffer == Buffer::Perf {
             // If it cannot be lifted, it may be high enough.
             let _ = sys::limits::lift_memory_lock();
         }
-        let object = Object::of(settings.buffer);
+        let object = Object::of(settings.rung, settings.buffer);
         let mut module = Module::parse(object.bytes()).map_err(Refusal::of)?;
         configure(&config, settings.buffer)?;
-        let prog_arrays = load_tails(&mut module, settings.buffer)?;
+        let prog_arrays = load_tails(&mut module, settings, &wanted)?;
         let mut programs = Vec::new();
         for (hook, _) in wanted {
             programs.push((hook, load_program(&mut module, hook)?));
@@ -101,6 +106,7 @@ impl Probe {
             module: Some(module),
             _prog_arrays: prog_arrays,
             links: Vec::new(),
+            rung: settings.rung,
             maps: Maps::take()?,
             expected: 0,
             lists_children: settings.layout.offsets.task_cg_list != OFFSET_NONE,
@@ -266,7 +272,10 @@ impl Probe {
 
     /// Makes the call that the programs recognise, and returns what they write then.
     fn ask(&self) -> io::Result<Vec<u8>> {
-        sys::process::own_call(self.cookie);
+        match self.rung {
+            Rung::Resolver => sys::process::own_lookup(self.cookie),
+            Rung::Syscall => sys::process::own_call(self.cookie),
+        }
         self.maps.self_info()
     }
 
@@ -344,6 +353,19 @@ impl Probe {
             .map_err(|e| refused("update the settings of the BPF programs", e))
     }
 
+    /// Returns how often the kernel skipped a program, because it had interrupted another run of it.
+    fn skipped_runs(&self) -> io::Result<u64> {
+        let of = |(name, program): &(&str, OwnedFd)| match hooks::raw_tracepoint(name) {
+            // Tracepoints are not interrupted.
+            Some(_) => Ok(0),
+            None => direct::recursion_misses(program.as_fd()),
+        };
+        match self.rung {
+            Rung::Resolver => self.programs.iter().map(of).sum(),
+            Rung::Syscall => Ok(0),
+        }
+    }
+
     /// Returns what the programs have counted so far.
     pub fn counts(&self) -> Result<Counts> {
         self.read_counts()
@@ -353,6 +375,7 @@ impl Probe {
     fn read_counts(&self) -> io::Result<Counts> {
         let Counters { mut rows, events } = self.maps.counters()?;
         rows[syscalls::ELF_INTERP_ID as usize][Outcome::Unreadable as usize] += self.given_up;
+        rows[syscalls::OTHER_ID as usize][Outcome::Preempted as usize] = self.skipped_runs()?;
         let of = |(number, id)| {
             let number = number as usize;
             (id, events[number] - self.released[number])
@@ -363,22 +386,46 @@ impl Probe {
 }
 
 /// Returns the programs that are to be attached, with the BTF id of each hook.
-fn wanted(settings: &Settings, features: u32) -> Vec<(&'static str, u32)> {
+fn wanted(settings: &Settings, features: u32) -> Result<Vec<(&'static str, u32)>> {
     let traces_requests = settings::traces_requests(settings, features);
     let hooks = HOOKS.iter().zip(settings.layout.hook_ids);
     let hooks = hooks.filter(|(hook, _)| traces_requests || !hook.is_for_requests());
+    let hooks = hooks.filter(|(hook, _)| hook.is_on(settings.rung));
     let program = |hook: &'static Hook| hook.program(settings.buffer);
-    hooks
+    let mut wanted: Vec<_> = hooks
         .filter_map(|(hook, id)| Some((program(hook), id?)))
-        .collect()
+        .collect();
+    if settings.rung == Rung::Resolver {
+        let resolver = settings.layout.resolver.clone();
+        wanted.extend(resolver.map_err(Error::failed)?);
+    }
+    Ok(wanted)
+}
+
+/// Returns the tails that go on with the work of these hooks.
+fn tails_of<'a>(
+    settings: &Settings,
+    wanted: &'a [(&'static str, u32)],
+) -> impl Iterator<Item = &'static Tails> + use<'a> {
+    let is_wanted = |program: &str| {
+        let hook = hooks::hook_of(program);
+        wanted.iter().any(|(wanted, _)| *wanted == hook)
+    };
+    let tails = hooks::tails(settings.rung, settings.buffer).iter();
+    // A plain raw tracepoint's tails are for all hooks of that type.
+    tails.filter(move |tails| {
+        let mut programs = tails.programs.iter();
+        programs.any(|(_, program)| program.starts_with("raw_tp/") || is_wanted(program))
+    })
 }
 
 /// Tells bpf-sys which type of the kernel each program belongs to.
-fn announce(programs: &[(&'static str, u32)], buffer: Buffer) {
-    for (hook, id) in programs {
+fn announce(wanted: &[(&'static str, u32)], settings: &Settings) {
+    for (hook, id) in wanted {
         direct::set_attach_id(hook, *id);
-        let tails = hooks::tails(buffer).iter().flat_map(|tails| tails.programs);
-        for program in tails.filter(|program| program.starts_with(hook)) {
+        let tails = hooks::tails(settings.rung, settings.buffer).iter();
+        let programs = tails.flat_map(|tails| tails.programs);
+        for (_, program) in programs.filter(|(_, program)| hooks::hook_of(program) == *hook) {
             direct::set_attach_id(program, *id);
         }
     }
@@ -397,14 +444,21 @@ fn configure(config: &Config, buffer: Buffer) -> Result<()> {
 }
 
 /// Loads the programs that the hooks' programs go on with, and fills the maps that hold them.
-fn load_tails(module: &mut Module, buffer: Buffer) -> Loaded<Vec<Map>> {
+fn load_tails(
+    module: &mut Module,
+    settings: &Settings,
+    wanted: &[(&'static str, u32)],
+) -> Loaded<Vec<Map>> {
     let mut prog_arrays = Vec::new();
-    for tails in hooks::tails(buffer) {
+    for tails in tails_of(settings, wanted) {
         let prog_array = maps::take(tails.prog_array)?;
-        for (i, program) in (0u32..).zip(tails.programs) {
+        for (tail, program) in tails.programs {
             let program = load_program(module, program)?;
             prog_array
-                .update(&i.to_ne_bytes(), &program.as_raw_fd().to_ne_bytes())
+                .update(
+                    &(*tail as u32).to_ne_bytes(),
+                    &program.as_raw_fd().to_ne_bytes(),
+                )
                 .map_err(|e| refused("link the BPF programs", e))?;
         }
         prog_arrays.push(prog_array);

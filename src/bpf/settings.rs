@@ -2,7 +2,7 @@
 //! How the programs are to run, and the constants that this makes for them.
 
 use crate::bpf::features::{Feature, Quirks, Unavailable};
-use crate::bpf::hooks::Buffer;
+use crate::bpf::hooks::{Buffer, Rung};
 use crate::bpf::layout::Layout;
 use crate::bpf::syscalls;
 use crate::bpf::wire::{Config, EXCLUDE_WORDS, EXCLUDES, Exclude, REQUESTS, Request};
@@ -13,6 +13,7 @@ use crate::sys;
 pub struct Settings<'a> {
     pub layout: &'a Layout,
     pub quirks: Quirks,
+    pub rung: Rung,
     pub buffer: Buffer,
     pub excludes: &'a Excludes,
 }
@@ -42,6 +43,7 @@ pub(crate) fn config(settings: &Settings, features: u32) -> Result<Config> {
         typed: settings.quirks.typed.into(),
         mode_backing: settings.quirks.mode_backing,
         features,
+        other_id: syscalls::OTHER_ID,
         pad: 0,
         seed: random()?,
         cookie: random()?,

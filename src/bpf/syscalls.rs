@@ -345,15 +345,18 @@ const TABLE32_HERE: &[(u16, &str, &str)] = &[
 /// From this number on, a number means the same call on every architecture (since Linux 5.1).
 const SAME_EVERYWHERE: usize = 424;
 
-/// The names of rows that are no syscall: the `#!` interpreter and the ELF interpreter, which the kernel itself opens at exec,
-/// and what was open or mapped already when tracing began.
-const NO_SYSCALL: [&str; 3] = ["interpreter", "loader", "late"];
+/// The names of rows that are no syscall: the `#!` interpreter and the ELF interpreter, which the kernel itself opens at exec;
+/// what was open or mapped already when tracing began; and what the kernel looks up for no syscall of the table, such as for a
+/// request of io_uring.
+const NO_SYSCALL: [&str; 4] = ["interpreter", "loader", "late", "other"];
 
 pub const SCRIPT_INTERP_ID: u16 = SYSCALLS.len() as u16 + 1;
 pub const ELF_INTERP_ID: u16 = SYSCALLS.len() as u16 + 2;
 pub const LATE_ID: u16 = SYSCALLS.len() as u16 + 3;
 
-const _: () = assert!((LATE_ID as usize) < ROWS);
+pub const OTHER_ID: u16 = SYSCALLS.len() as u16 + 4;
+
+const _: () = assert!((OTHER_ID as usize) < ROWS);
 
 /// Returns the row of a syscall. Row 0 is not the row of any.
 pub fn id_of(name: &str) -> Option<u16> {

@@ -18,8 +18,6 @@ pub const CGROUP_DEPTH: usize = 24;
 pub const CGROUP_NAME_BYTES: usize = 256;
 pub const EXPECTED_BELOW: usize = 64;
 pub const LISTED_CHILDREN: u64 = 512;
-/// How many programs `enum tail` has.
-pub const TAILS: usize = 2;
 pub const PARTS: usize = 4;
 pub const FS_NAME_BYTES: usize = 16;
 /// How many bits of a key choose its bucket.
@@ -66,6 +64,7 @@ pub const RECORD_COMPLETE: u16 = 1 << 9;
 pub const RECORD_OWN_VIEW: u16 = 1 << 10;
 pub const RECORD_OTHER_MNTNS: u16 = 1 << 11;
 pub const RECORD_OTHER_ROOT: u16 = 1 << 12;
+pub const RECORD_IN_REAL: u16 = 1 << 13;
 pub const RECORD_BASE_REMOVED: u16 = 1 << 14;
 pub const RECORD_NO_ROOT: u16 = 1 << 15;
 
@@ -111,7 +110,8 @@ pub struct Config {
     pub late_id: u16,
     pub mode_backing: u32,
     pub features: u32,
-    pub pad: u32,
+    pub other_id: u16,
+    pub pad: u16,
 }
 
 #[repr(C)]
@@ -187,9 +187,10 @@ pub enum Outcome {
     Unreadable,
     Untraced,
     TooLong,
+    Preempted,
 }
 
-pub const OUTCOMES: usize = Outcome::TooLong as usize + 1;
+pub const OUTCOMES: usize = Outcome::Preempted as usize + 1;
 
 #[repr(C)]
 pub struct Counts {
@@ -224,8 +225,8 @@ const _: () = assert!(
             + size_of::<[Exclude; EXCLUDES]>()
             + 2 * size_of::<u64>()
             + size_of::<Offsets>()
-            + 4 * size_of::<u32>()
-            + 4 * size_of::<u16>()
+            + 3 * size_of::<u32>()
+            + 6 * size_of::<u16>()
 );
 
 /// A structure of integers without padding.

@@ -4,7 +4,7 @@
 use crate::bpf::syscalls;
 use crate::bpf::wire::{
     RECORD_BASE_REMOVED, RECORD_CHDIR, RECORD_HAS_BASE, RECORD_HAS_REAL, RECORD_IN_BASE,
-    RECORD_NO_ROOT, RECORD_OWN_VIEW, RECORD_REAL_ONLY, Record,
+    RECORD_IN_REAL, RECORD_NO_ROOT, RECORD_OWN_VIEW, RECORD_REAL_ONLY, Record,
 };
 use crate::path::{is_below, path_from_leaf, push};
 
@@ -33,6 +33,34 @@ pub type Resolve<'a> = &'a dyn Fn(&[u8]) -> Option<Vec<u8>>;
 /// Returns whether the text of a relative path leads out of the directory that the path is relative to.
 fn climbs(path: &[u8]) -> bool {
     path.split(|b| *b == b'/').any(|name| name == b"..")
+}
+
+/// Returns the names behind the last `..` of a path, each with a slash before it.
+fn behind_dots(path: &[u8]) -> Vec<u8> {
+    let names: Vec<_> = path.split(|b| *b == b'/').collect();
+    let dots = names.iter().rposition(|name| *name == b"..");
+    let behind = &names[dots.map_or(0, |at| at + 1)..];
+    let mut path = Vec::new();
+    for name in behind.iter().filter(|name| !matches!(**name, b"" | b".")) {
+        push(&mut path, name);
+    }
+    path
+}
+
+/// Appends the last name of a requested path to the real path of the directory that holds it. Returns false if that is not
+/// the name of a file.
+fn push_last(directory: &mut Vec<u8>, requested: &[u8]) -> bool {
+    let mut names = requested.rsplit(|b| *b == b'/');
+    match names.find(|name| !name.is_empty()) {
+        None | Some(b"." | b"..") => false,
+        Some(name) => {
+            if directory == b"/" {
+                directory.clear();
+            }
+            push(directory, name);
+            true
+        }
+    }
 }
 
 impl AccessPaths {
@@ -83,6 +111,9 @@ impl AccessPaths {
         if self.has_real {
             path_from_leaf(record.real, &mut self.paths.real);
             path_from_leaf(record.mount, &mut self.paths.mount);
+            if record.has(RECORD_IN_REAL) {
+                self.has_real = push_last(&mut self.paths.real, record.requested);
+            }
         }
         if record.has(RECORD_REAL_ONLY) {
             // The kernel opens a file by a handle, and does not always know its name.
@@ -93,8 +124,13 @@ impl AccessPaths {
         if is_removed && !climbs(record.requested) {
             return false;
         }
-        self.has_requested = self.join_requested(record, resolve);
-        !self.has_requested
+        let is_resolved = self.join_requested(record, resolve);
+        // If the real path ends with the names behind the last `..`, there was no symlink among them: it is the path. The text
+        // may name something that nobody used.
+        let is_real = !self.crossed.is_empty() && self.has_real;
+        self.has_requested =
+            is_resolved && !(is_real && self.paths.real.ends_with(&behind_dots(record.requested)));
+        !is_resolved
     }
 
     /// Makes the requested path absolute. Returns false if the directory that it is relative to is unknown.
@@ -291,6 +327,17 @@ mod tests {
         assert_eq!(names(view, "/../x/.."), ["/x", "/"]);
         // Files in another mount namespace are not visible to snoop.
         assert_eq!(names(0, "/a/link/../x"), ["/a/link", "/a/x"]);
+        // But the real path is known of what was found.
+        let found = |requested: &str, real: &str| {
+            let paths = AccessPaths::of(&record(RECORD_HAS_REAL, requested, "", "", real));
+            let paths = paths
+                .paths()
+                .map(|path| String::from_utf8_lossy(path).into_owned());
+            paths.collect::<Vec<_>>()
+        };
+        assert_eq!(found("/a/link/../x/./y", "y/x/b/"), ["/a/link", "/b/x/y"]);
+        assert_eq!(found("/a/link/..", "b/"), ["/a/link", "/b"]);
+        assert_eq!(found("/a/d/../link", "c/b/"), ["/a/d", "/a/link", "/b/c"]);
     }
 
     #[test]
@@ -338,6 +385,23 @@ mod tests {
         // But a file above the directory may exist.
         assert!(is_unresolved("../x"));
         assert_eq!(paths.paths().count(), 0);
+    }
+
+    /// The real part is the directory in which a name was made, moved or removed.
+    #[test]
+    fn a_name_is_appended_to_the_directory_that_holds_it() {
+        let flags = RECORD_HAS_REAL | RECORD_IN_REAL;
+        let real = |requested: &str, directory: &str| {
+            let paths = AccessPaths::of(&record(flags, requested, "", "", directory));
+            paths
+                .real()
+                .map(|real| String::from_utf8(real.to_vec()).unwrap())
+        };
+        assert_eq!(real("/link/new//", "b/a/").unwrap(), "/a/b/new");
+        assert_eq!(real("/new", "").unwrap(), "/new");
+        for no_name in ["/", "/link/.", "/link/.."] {
+            assert_eq!(real(no_name, "b/a/"), None);
+        }
     }
 
     #[test]

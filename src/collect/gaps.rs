@@ -11,6 +11,7 @@ pub enum Gap {
     Unreadable,
     IoUring,
     TooLong,
+    Preempted,
     Unresolved,
     OtherRoot,
     Malformed,
@@ -90,6 +91,13 @@ pub const TABLE: [Row; GAPS] = [
         Combine::Sum,
         "accesses",
         "The path was too long, or its directories were nested too deep.",
+    ),
+    row(
+        Gap::Preempted,
+        "preempted",
+        Combine::Sum,
+        "runs",
+        "The kernel skipped a program, because it had interrupted another run of it. Some of these runs were for traced processes.",
     ),
     row(
         Gap::Unresolved,

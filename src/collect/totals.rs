@@ -109,12 +109,13 @@ impl Tally {
     }
 
     /// Returns the number of accesses that are missing from the report, by reason.
-    pub fn lost(&self, counts: &Counts) -> [(Gap, u64); 7] {
+    pub fn lost(&self, counts: &Counts) -> [(Gap, u64); 8] {
         [
             (Gap::BufferFull, counts.sum(Outcome::Full)),
             (Gap::Unreadable, counts.sum(Outcome::Unreadable)),
             (Gap::IoUring, counts.sum(Outcome::Untraced)),
             (Gap::TooLong, counts.sum(Outcome::TooLong)),
+            (Gap::Preempted, counts.sum(Outcome::Preempted)),
             (Gap::Unresolved, self.unresolved),
             (Gap::OtherRoot, self.other_root),
             (Gap::Malformed, self.malformed),

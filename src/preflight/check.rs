@@ -2,9 +2,7 @@
 //! `snoop check`: reports what the host can do, and tries it.
 
 use super::facts::{Btf, Facts, look};
-use super::{Plan, layout, plan};
-use crate::bpf::probe::Probe;
-use crate::bpf::settings::Settings;
+use super::{Attached, Choices, Plan, attach, plan};
 use crate::cgroup::{self, Pod, TempCgroup};
 use crate::error::{FAILED, Result};
 use crate::path::Excludes;
@@ -52,17 +50,9 @@ pub fn check() -> (String, u8) {
 /// Takes all steps up to the tracing itself. Adds a line for each step that worked and for each way to use snoop.
 /// Returns whether at least one of these ways works.
 fn try_all(facts: &Facts, lines: &mut Vec<(&str, String)>) -> Result<bool> {
-    let plan = plan(facts, None)?;
-    let layout = layout(plan.buffer)?;
-    lines.push(("structures", "known".into()));
-    let (mut probe, _ring) = Probe::load(&Settings {
-        layout: &layout,
-        quirks: plan.quirks,
-        buffer: plan.buffer,
-        excludes: &Excludes::default(),
-    })?;
-    lines.push(("programs", "loaded".into()));
-    probe.attach()?;
+    let mut plan = plan(facts, Choices::default())?;
+    let Attached { probe, .. } = attach(&mut plan, &Excludes::default())?;
+    lines.push(("hooks", plan.hooks.to_string()));
     lines.push(("attached", probe.programs().collect::<Vec<_>>().join(", ")));
     let own = probe.own_cgroups()?;
     let shown = |pod: Pod| String::from_utf8_lossy(&pod.cgroup.path).into_owned();

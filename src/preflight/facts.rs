@@ -22,6 +22,8 @@ pub struct Facts {
     pub features: Option<KernelFeatures>,
     /// The mode of the kernel's lockdown: none, integrity or confidentiality.
     pub lockdown: Option<String>,
+    /// Whether the kernel lets one process interrupt another inside the kernel.
+    pub preemptible: Option<bool>,
     /// Where cgroup v2 is mounted.
     pub cgroup_mount: Option<PathBuf>,
     pub confinement: Confinement,
@@ -54,8 +56,29 @@ pub fn look(root: &Path) -> Facts {
             .ok()
             .and_then(|mut file| KernelFeatures::read(&mut file).ok()),
         lockdown: text("sys/kernel/security/lockdown").and_then(|s| chosen(&s)),
+        preemptible: look_for_preemption(&text),
         cgroup_mount: cgroup::find_mount(&mountinfo),
         confinement: Confinement::look(root),
+    }
+}
+
+/// Finds out whether the kernel is preemptible. One that was built with PREEMPT_DYNAMIC may or may not be: its command line or
+/// debugfs says so.
+fn look_for_preemption(text: &dyn Fn(&str) -> Option<String>) -> Option<bool> {
+    let version = text("proc/sys/kernel/version")?;
+    let model = version.split(' ').find(|word| word.starts_with("PREEMPT"));
+    match model {
+        None => Some(false),
+        Some("PREEMPT_DYNAMIC") => {
+            let shown = text("sys/kernel/debug/sched/preempt").and_then(|s| between(&s, '(', ')'));
+            let line = text("proc/cmdline").unwrap_or_default();
+            let mut given = line
+                .split_whitespace()
+                .filter_map(|word| word.strip_prefix("preempt="));
+            let mode = shown.or(given.next_back().map(str::to_string))?;
+            Some(!matches!(&mode[..], "none" | "voluntary"))
+        }
+        Some(_) => Some(true),
     }
 }
 
@@ -88,8 +111,12 @@ fn capabilities(status: &str) -> Option<u64> {
 
 /// Returns the word in brackets: `none [integrity] confidentiality`.
 fn chosen(words: &str) -> Option<String> {
-    let (_, rest) = words.split_once('[')?;
-    Some(rest.split_once(']')?.0.to_string())
+    between(words, '[', ']')
+}
+
+fn between(words: &str, open: char, close: char) -> Option<String> {
+    let (_, rest) = words.split_once(open)?;
+    Some(rest.split_once(close)?.0.to_string())
 }
 
 #[cfg(test)]
@@ -120,6 +147,32 @@ mod tests {
         fs::remove_file(kernel.join("btf/vmlinux")).unwrap();
         fs::write(kernel.join("btf/vmlinux"), "x").unwrap();
         assert_eq!(look_for_btf(root.path()), Btf::Found);
+    }
+
+    #[test]
+    fn a_kernel_that_is_preemptible() {
+        let looked = |version: &str, line: &str, debug: Option<&str>| {
+            look_for_preemption(&|path: &str| match path {
+                "proc/sys/kernel/version" => Some(version.into()),
+                "proc/cmdline" => Some(line.into()),
+                _ => debug.map(str::to_string),
+            })
+        };
+        let dynamic = "#1 SMP PREEMPT_DYNAMIC Debian 6.1.176-1";
+        assert_eq!(
+            looked("#1 SMP Debian 5.10.223-1", "quiet", None),
+            Some(false)
+        );
+        assert_eq!(looked("#1 SMP PREEMPT_RT Debian", "", None), Some(true));
+        assert_eq!(looked(dynamic, "quiet", None), None);
+        assert_eq!(
+            looked(dynamic, "preempt=full preempt=none", None),
+            Some(false)
+        );
+        assert_eq!(looked(dynamic, "preempt=lazy", None), Some(true));
+        let debug = Some("none (voluntary) full\n");
+        assert_eq!(looked(dynamic, "preempt=full", debug), Some(false));
+        assert_eq!(look_for_preemption(&|_| None), None);
     }
 
     #[test]

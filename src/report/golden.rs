@@ -146,6 +146,7 @@ impl Sample {
         let containers = self.entries.iter().zip(&self.sets);
         Snapshot {
             metadata: &self.metadata,
+            hooks: "syscall",
             started_at: STARTED_AT,
             updated_at: UNIX_EPOCH + Duration::from_secs(1_768_473_060),
             novelty: Novelty {

@@ -78,6 +78,7 @@ fields! {
     POD_UID = "pod_uid", Text of [Report]: "The value of `POD_UID`.";
     NODE_NAME = "node_name", Text of [Report]: "The value of `NODE_NAME`.";
     LABELS = "labels", Map of [Report]: "The value of `-labels`.";
+    HOOKS = "hooks", Text of [Report]: "Where snoop saw the accesses: `resolver` or `syscall`, as `-hooks` explains.";
     STARTED_AT = "started_at", Time of [Report, Container]: "When the first run covered by the report began; when the container made its first access. Omitted for a container if it is unknown.";
     LAST_UPDATED_AT = "last_updated_at", Time of [Report]: "When the report was written.";
     LAST_NEW_FILE_AT = "last_new_file_at", Time of [Report, Container]: "When a file was used that had not been used before. Omitted if it is unknown.";

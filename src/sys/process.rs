@@ -30,6 +30,24 @@ pub fn start_in_cgroup(command: &mut Command, procs: OwnedFd) {
     unsafe { command.pre_exec(join) };
 }
 
+/// Makes the look-up by which the programs at the resolver's hooks recognise snoop: "/" relative to a descriptor that cannot
+/// exist. The path is absolute, so that the kernel does not look at the descriptor.
+pub fn own_lookup(cookie: u64) {
+    let directory = cookie as i32 | i32::MIN;
+    let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: the path ends with a NUL, and the structure has room for what the call writes. If a filter refuses the
+    // call, the programs do not answer, which the caller notices.
+    unsafe {
+        libc::syscall(
+            libc::SYS_newfstatat,
+            directory,
+            c"/".as_ptr(),
+            stat.as_mut_ptr(),
+            0,
+        )
+    };
+}
+
 /// Makes the call by which the BPF programs recognise snoop: getcpu(2) with a cookie as the third argument, which the
 /// kernel does not use.
 pub fn own_call(cookie: u64) {

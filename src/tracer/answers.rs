@@ -95,7 +95,7 @@ impl Tracer {
         let lost: String = lost
             .map(|lost| format!("; without {}: {}", lost.feature.name(), lost.why))
             .collect();
-        Response::text(200, &format!("ok{lost}"))
+        Response::text(200, &format!("ok{lost}; hooks: {}", self.hooks))
     }
 
     /// Returns the current report: the updated file, or a copy in memory if the file cannot be written.

@@ -116,8 +116,12 @@ impl Tracer {
     }
 
     pub(super) fn snapshot(&self, counts: &Counts) -> Snapshot<'_> {
-        self.collector
-            .snapshot(&self.config.metadata, &self.first_started_at, counts)
+        self.collector.snapshot(
+            &self.config.metadata,
+            self.hooks.rung.name(),
+            &self.first_started_at,
+            counts,
+        )
     }
 
     /// Writes the final report and logs a summary of it.

@@ -7,15 +7,13 @@ use crate::args::Config;
 use crate::bpf::features::Feature;
 use crate::bpf::hooks::ITERATORS;
 use crate::bpf::probe::Probe;
-use crate::bpf::settings::Settings;
-use crate::bpf::syscalls;
 use crate::bpf::wire::RING_BYTES;
 use crate::cgroup::selection::{Scope, Selection};
 use crate::collect::Collector;
 use crate::error::{Result, cannot};
 use crate::http::Server;
 use crate::log;
-use crate::preflight::{self, Plan};
+use crate::preflight::{self, Attached as Programs, Plan};
 use crate::report::file::Destination;
 use crate::report::previous;
 use crate::ring::Records;
@@ -34,25 +32,23 @@ pub fn receive_signals() -> Result<SignalFd> {
 /// The ids of [`ITERATORS`] in the kernel's type information. An iterator that the kernel lacks has none.
 type IteratorIds = [Option<u32>; ITERATORS.len()];
 
-/// The programs are loaded and the listener is open. Nothing is traced yet.
+/// The programs are attached and the listener is open. Nothing is traced yet.
 pub struct Loaded {
     pub(super) probe: Probe,
     pub(super) records: Records<bpf_sys::direct::Map>,
     pub(super) server: Option<Server>,
     iterator_ids: IteratorIds,
-    plan: Plan,
+    pub(super) plan: Plan,
 }
 
 impl Loaded {
-    pub fn load(config: &Config, plan: Plan) -> Result<Loaded> {
-        let layout = preflight::layout(plan.buffer)?;
-        let (probe, map) = Probe::load(&Settings {
-            layout: &layout,
-            quirks: plan.quirks,
-            buffer: plan.buffer,
-            excludes: &config.excludes,
-        })?;
-        let records = Records::open(map, plan.buffer)?;
+    pub fn load(config: &Config, mut plan: Plan) -> Result<Loaded> {
+        let Programs {
+            probe,
+            records,
+            layout,
+        } = preflight::attach(&mut plan, &config.excludes)?;
+        let records = Records::open(records, plan.buffer)?;
         let listen = |address| Server::listen(address, FIRST_CONNECTION);
         Ok(Loaded {
             probe,
@@ -65,15 +61,14 @@ impl Loaded {
 
     /// Starts to trace the selection, and starts the command if there is one.
     pub fn attach(mut self, config: Config, selection: Selection) -> Result<Attached> {
-        self.probe.attach()?;
         let scope = selection.apply(&mut self.probe)?;
         let clock = KernelClock {
             monotonic: self.probe.now()?,
             wall: SystemTime::now(),
         };
         log::info(format_args!(
-            "attached: {} syscalls and exec; {} of {} MiB; tracing {}; listening on {}",
-            syscalls::counted_rows().count(),
+            "attached: hooks {}; {} of {} MiB; tracing {}; listening on {}",
+            self.plan.hooks,
             self.plan.buffer,
             RING_BYTES >> 20,
             scope.label,
@@ -112,7 +107,7 @@ impl Loaded {
     }
 }
 
-/// The programs are attached, and records arrive.
+/// The programs trace, and records arrive.
 pub struct Attached {
     tracer: Tracer,
     scope: Scope,

@@ -64,6 +64,7 @@ names BPF_FUNC_redirect_peer && ring=1 || ring=
 names BPF_FUNC_get_current_task_btf && typed=1 || typed=
 names bpf_map_memory && locks_memory=1 || locks_memory=
 names bpf_iter_task_file && iterators=1 || iterators=
+names BPF_FUNC_task_pt_regs && resolver=1 || resolver=
 [ "$(cat /proc/sys/kernel/cap_last_cap)" -ge 39 ] && has_bpf=1 || has_bpf=
 seconds() { cut -d. -f1 /proc/uptime; }
 begin=$(seconds)
@@ -129,8 +130,44 @@ all_of() { # BUFFER
 	has /tmp/d/three && says '"complete": true'
 	verdict "a cgroup made again ($1)" $?
 }
+# What only the resolver's hooks can see or leave alone.
+resolver() {
+	mkdir -p /tmp/real/sub
+	ln -s real /tmp/link
+	echo x >/tmp/real/file
+	printf '#!/tmp/link/sh\n' >/tmp/real/script
+	cp /bin/busybox /tmp/real/sh
+	chmod 755 /tmp/real/script
+	snoop run -report=$report -- sh -c 'stat /tmp/link/file; /tmp/link/script; mkdir /tmp/link/sub/new; rm /tmp/none
+		mv /tmp/link/sub/new /tmp/link/moved; rmdir /tmp/none2' >/tmp/log 2>&1
+	has /tmp/link/file /tmp/real/file /tmp/link/script /tmp/real/script /tmp/link/sh /tmp/real/sh /tmp/real/sub/new \
+		/tmp/link/moved /tmp/real/moved && ! grep -q none $report && says '"complete": true' && says '"hooks": "resolver"'
+	verdict "real paths of all that was looked at, made and moved" $?
+
+	snoop run -report=$report -- sh -c 'cd /tmp/link/sub; read x <../file; cd /; mv /tmp/link /tmp/other; ln -s d /tmp/link
+		stat /tmp/link/two; ls -d /tmp/other/sub/..' >/tmp/log 2>&1
+	has /tmp/real/file /tmp/link/sub /tmp/real/sub /tmp/link/two /tmp/d/two /tmp/other && says '"complete": true'
+	verdict "a link that is switched" $?
+	rm -rf /tmp/real /tmp/link /tmp/other
+
+	echo 1 >/proc/sys/kernel/bpf_stats_enabled
+	start -cgroup=/c
+	runs() { cat /proc/$snoop/fdinfo/* | sed -n 's/^run_cnt:.//p' | awk '{ n += $1 } END { print n }'; }
+	of() { # CALLS IN: how often the programs run meanwhile
+		before=$(runs) && enter "$2" static calls "$1" && echo $(($(runs) - before))
+	}
+	for cgroup in $cgroups $cgroups/c; do
+		few=$(of 0 $cgroup) many=$(of 250000 $cgroup)
+		# What starts the program, and what snoop itself does meanwhile, looks names up.
+		[ "$few" -gt 0 ] && [ $((many - few)) -lt 100 ] || echo "in $cgroup: $few runs, $many with the calls" | tee -a /tmp/wrong
+	done
+	stop && [ ! -e /tmp/wrong ]
+	verdict "no program runs for 1,000,000 calls that take no path, traced or not" $?
+	echo 0 >/proc/sys/kernel/bpf_stats_enabled
+}
+
 for buffer in ring perf; do
-	export SNOOP_BUFFER=$buffer
+	export SNOOP_BUFFER=$buffer SNOOP_HOOKS=syscall
 	if [ $buffer = ring ] && [ -z "$ring" ]; then
 		snoop run -report=$report -- true >/tmp/log 2>&1
 		[ $? = 2 ] && logs "-buffer=ring: this kernel's BPF is older than that of Linux 5.10.*leave the flag out"
@@ -140,6 +177,29 @@ for buffer in ring perf; do
 	fi
 done
 unset SNOOP_BUFFER
+export SNOOP_HOOKS=resolver
+if [ "$resolver" ]; then
+	all_of "the resolver's hooks"
+	resolver
+else
+	snoop run -report=$report -- true >/tmp/log 2>&1
+	[ $? = 2 ] && logs "-hooks=resolver: .*leave the flag out"
+	verdict "no hooks of the resolver, which is said" $?
+fi
+unset SNOOP_HOOKS
+mount -t debugfs none /sys/kernel/debug
+start -cgroup=/c
+stop
+hooks=syscall
+if [ "$resolver" ]; then
+	case $(uname -v) in
+	*PREEMPT_DYNAMIC*) grep -qE '\((none|voluntary)\)' /sys/kernel/debug/sched/preempt && hooks=resolver ;;
+	*PREEMPT*) ;;
+	*) hooks=resolver ;;
+	esac
+fi
+logs "attached: hooks $hooks"
+verdict "the hooks that suit" $?
 start -cgroup=/c
 stop
 if [ "$ring" ]; then logs "attached: .*; ring buffer of"; else logs "attached: .*; perf buffers of"; fi

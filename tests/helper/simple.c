@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* What a program of any architecture does: "opens N DIR" opens DIR/0-0 to DIR/0-(N-1), "fails N" asks N times for a file
- * that is not there. */
+ * that is not there, and "calls N" makes N of each of four calls that take no path. */
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,14 @@
 
 int main(int argc, char **argv)
 {
+	if (argc == 3 && !strcmp(argv[1], "calls")) {
+		char byte = 0;
+		int ends[2], failed = pipe(ends);
+
+		for (int i = 0; i < atoi(argv[2]); i++)
+			failed |= getppid() < 0 || write(ends[1], &byte, 1) != 1 || poll(0, 0, 0) || read(ends[0], &byte, 1) != 1;
+		return failed != 0;
+	}
 	int opens = argc == 4 && !strcmp(argv[1], "opens");
 	char path[4096];
 
