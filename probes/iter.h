@@ -8,17 +8,14 @@
 
 #define ITER_STEPS 100
 
-/* Sends a record of a file without a requested path, unless it is known. The container is in s->verdict. */
-static __always_inline void list_real(void *ctx, struct scratch *s, __u64 task, struct path_ref file, __u32 row,
+/* Sends a record of a file without a requested path. Returns 0 if the file is known. The container is in s->verdict. */
+static __always_inline int list_real(void *ctx, struct scratch *s, __u64 task, struct path_ref file, __u32 row,
 				      __u32 kinds)
 {
 	__u64 key = finish(hash_path_ref(file, ~mix(config.seed + kinds, s->verdict.container)));
 
-	if (is_known(key)) {
-		if (row != config.late_id)
-			count(s->verdict.number, row, OUTCOME_DUPLICATE);
-		return;
-	}
+	if (is_known(key))
+		return 0;
 	s->access = (struct access){ .row = row, .flags = RECORD_REAL_ONLY };
 	if (is_older(task))
 		s->access.flags |= RECORD_LATE;
@@ -38,7 +35,8 @@ static __always_inline void list_real(void *ctx, struct scratch *s, __u64 task, 
 	if (walk_on(s, mntns_of(task), ITER_STEPS))
 		finish_record(ctx, s, node_of(task), mntns_of(task));
 	else
-		count(s->verdict.number, row, OUTCOME_TOO_LONG);
+		count(s->verdict.number, s->access.row, OUTCOME_TOO_LONG);
+	return 1;
 }
 
 /* Sends a record of a file that a task uses, if the task is older than the tracing. Neither has a type here. */

@@ -299,8 +299,8 @@ static __always_inline void file_access(void *ctx, struct scratch *s, struct ver
 	s->verdict = *verdict;
 	if (is_runtime_process(&s->verdict, 0))
 		count(s->verdict.number, row, OUTCOME_EXCLUDED);
-	else
-		list_real(ctx, s, bpf_get_current_task(), path_ref_at((void *)file + OFF(file_path)), row, kinds);
+	else if (!list_real(ctx, s, bpf_get_current_task(), path_ref_at((void *)file + OFF(file_path)), row, kinds))
+		count(s->verdict.number, row, OUTCOME_DUPLICATE);
 }
 
 /* struct file *do_file_open_root(const struct path *root, const char *name, const struct open_flags *op)
