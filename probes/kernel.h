@@ -95,12 +95,36 @@ static __always_inline __u64 select(__u64 mask, __u64 then, __u64 otherwise)
 #define OFF(member) (config.off.member)
 #define HAS(member) (OFF(member) != OFFSET_NONE)
 
+/* bpf_rdonly_cast() with the type 0 makes any number an address for plain loads. Such a load takes a tenth of the time of a
+ * helper's call, and likewise gives 0 where there is no memory. The kernel can do it since Linux 6.17. Elsewhere the verifier
+ * does not look at the call, because it cannot be reached. */
+#ifdef SNOOP_LEGACY
+#define PLAIN_LOADS 0
+#else
+#define PLAIN_LOADS (config.plain_loads)
+#endif
+static const __u64 *(*const rdonly_cast)(const void *address, __u32 type) = (void *)RDONLY_CAST;
+
+/* Copies longs from an address without a type; zeroes if they cannot be read. `count` is a constant. */
+static __always_inline void peek_all(__u64 *to, __u32 count, const void *from)
+{
+	if (PLAIN_LOADS) {
+		const __u64 *at = rdonly_cast(from, 0);
+
+#pragma unroll
+		for (__u32 i = 0; i < count; i++)
+			to[i] = at[i];
+	} else {
+		bpf_probe_read_kernel(to, count * sizeof(*to), from);
+	}
+}
+
 /* Reads a pointer or long at `p + off`, for a `p` without a type; 0 if it cannot be read. */
 static __always_inline __u64 peek(const void *p, __u32 off)
 {
 	__u64 value = 0;
 
-	bpf_probe_read_kernel(&value, sizeof(value), p + off);
+	peek_all(&value, 1, p + off);
 	return value;
 }
 
@@ -161,7 +185,7 @@ static __always_inline struct path_ref path_ref_at(const void *path)
 	struct path_ref ref = {};
 
 	if (ENABLED(FEATURE_NAMES))
-		bpf_probe_read_kernel(&ref, sizeof(ref), path + OFF(path_mnt));
+		peek_all((__u64 *)&ref, 2, path + OFF(path_mnt));
 	return ref;
 }
 
@@ -177,7 +201,7 @@ static __always_inline struct dentry_link link_of(const void *dentry)
 {
 	struct dentry_link link = {};
 
-	bpf_probe_read_kernel(&link, sizeof(link), dentry + OFF(dentry_parent));
+	peek_all((__u64 *)&link, 3, dentry + OFF(dentry_parent));
 	return link;
 }
 
@@ -192,7 +216,7 @@ static __always_inline struct mount_link mount_link_of(__u64 mount)
 {
 	struct mount_link link = {};
 
-	bpf_probe_read_kernel(&link, sizeof(link), (void *)mount + OFF(mount_parent));
+	peek_all((__u64 *)&link, 3, (void *)mount + OFF(mount_parent));
 	return link;
 }
 

@@ -186,8 +186,11 @@ struct config {
 	__u32 mode_backing; /* FMODE_BACKING of file.f_mode, another bit since Linux 6.14 */
 	__u32 features; /* enum feature */
 	__u16 other_id; /* a row of `counts` for names that no system call of the table looks up */
-	__u16 pad;
+	__u16 plain_loads; /* 1 if plain loads read any address of the kernel; see kernel.h */
 };
+
+/* No helper has this number. The loader replaces its calls by calls of the kernel's bpf_rdonly_cast(). */
+#define RDONLY_CAST 0x534e
 
 /* How many containers have a number. Those that find no number share the last one. */
 #define CONTAINERS 1024

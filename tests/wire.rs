@@ -39,7 +39,7 @@ fn structures() {
         "row" Row { path, dir, kind, id }
         "request" Request { path, dir, how, kind, id }
         "exclude" Exclude { word, mask }
-        "config" Config { table, request, exclude, seed, cookie, off, typed, exec_id, script_interp_id, elf_interp_id, late_id, mode_backing, features, other_id, pad }
+        "config" Config { table, request, exclude, seed, cookie, off, typed, exec_id, script_interp_id, elf_interp_id, late_id, mode_backing, features, other_id, plain_loads }
         "control" Control { generation, epoch, attached, listed }
         "container" Container { id, path_sent, pad, mntns, root }
         "cgroup_path" CgroupPath { parent, name }
@@ -149,6 +149,7 @@ fn constants() {
     equal("ROW_REBINDS", wire::ROW_REBINDS.into());
     equal("ROW_LINK", wire::ROW_LINK.into());
     equal("ROW_PIVOT", wire::ROW_PIVOT.into());
+    equal("RDONLY_CAST", wire::RDONLY_CAST as usize);
     equal("ROW_WRITES", wire::ROW_WRITES.into());
     equal("ROW_FLAGS", wire::ROW_FLAGS.into());
     equal("REQUEST_KIND_SHIFT", wire::REQUEST_KIND_SHIFT as usize);

@@ -3,6 +3,11 @@
 
 use libc::{c_char, c_void};
 
+/// The code of a call: BPF_JMP | BPF_CALL.
+const BPF_CALL: u8 = 0x85;
+/// The source register of a call of one of the kernel's functions, since Linux 5.13.
+const BPF_PSEUDO_KFUNC_CALL: u8 = 2;
+
 /// One instruction: `linux/bpf.h`, `struct bpf_insn`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -15,6 +20,26 @@ pub struct bpf_insn {
 }
 
 impl bpf_insn {
+    /// Returns whether this calls the helper with that number.
+    pub fn calls_helper(&self, number: i32) -> bool {
+        self.code == BPF_CALL && self.regs >> 4 == 0 && self.imm == number
+    }
+
+    /// Returns the call of the kernel's function with that BTF id.
+    pub fn call_of_function(btf_id: u32) -> bpf_insn {
+        let mut call = bpf_insn {
+            code: BPF_CALL,
+            imm: btf_id as i32,
+            ..Default::default()
+        };
+        call.set_src_reg(BPF_PSEUDO_KFUNC_CALL);
+        call
+    }
+
+    pub fn set_dst_reg(&mut self, reg: u8) {
+        self.regs = self.regs & 0xf0 | reg;
+    }
+
     pub fn set_src_reg(&mut self, reg: u8) {
         self.regs = self.regs & 0x0f | reg << 4;
     }

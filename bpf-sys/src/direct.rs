@@ -3,14 +3,14 @@
 
 use crate::abi::*;
 pub use crate::cpus::possible_cpus;
-use crate::libbpf::bpf_obj_get_info_by_fd;
+use crate::libbpf::{bpf_load_program_xattr, bpf_obj_get_info_by_fd};
 use crate::notes;
-pub use crate::notes::{Failure, clear_notes, set_attach_id, take_failure};
+pub use crate::notes::{Failure, clear_notes, set_attach_id, set_function, take_failure};
 use crate::syscall::{Command, ElemAttr, bpf, owned};
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// A map, with the sizes that it was created with, so that no call can read or write past a slice.
 pub struct Map {
@@ -99,6 +99,46 @@ impl Map {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
         }
+    }
+}
+
+/// Returns whether the kernel lets programs read any address through bpf_rdonly_cast(), the function with that BTF id. It has
+/// to know casts to no type: f2362a57aeff, "bpf: allow void* cast using bpf_rdonly_cast()", Linux 6.17.
+pub fn casts_to_no_type(rdonly_cast: u32) -> bool {
+    let instruction = |code, register, imm| {
+        let mut instruction = bpf_insn::default();
+        (instruction.code, instruction.imm) = (code, imm);
+        instruction.set_dst_reg(register);
+        instruction
+    };
+    const MOVE_IMMEDIATE: u8 = 0xb7;
+    const LOAD_LONG: u8 = 0x79;
+    const EXIT: u8 = 0x95;
+    // r1 = 0; r2 = 0; r0 = bpf_rdonly_cast(r1, r2); r0 = *(u64 *)r0; exit
+    let code = [
+        instruction(MOVE_IMMEDIATE, 1, 0),
+        instruction(MOVE_IMMEDIATE, 2, 0),
+        bpf_insn::call_of_function(rdonly_cast),
+        instruction(LOAD_LONG, 0, 0),
+        instruction(EXIT, 0, 0),
+    ];
+    let attr = bpf_load_program_attr {
+        prog_type: 0,
+        expected_attach_type: 0,
+        name: c"raw_tp/cast".as_ptr(),
+        insns: code.as_ptr(),
+        insns_cnt: code.len() as u64,
+        license: c"GPL".as_ptr(),
+        __bindgen_anon_1: version_or_target { kern_version: 0 },
+        __bindgen_anon_2: index_or_id { prog_ifindex: 0 },
+        log_level: 0,
+    };
+    // SAFETY: the strings and the instructions are alive during the call, and there is no log. The descriptor is new.
+    unsafe {
+        let fd = bpf_load_program_xattr(&attr, std::ptr::null_mut(), 0);
+        let program = (fd >= 0).then(|| OwnedFd::from_raw_fd(fd));
+        take_failure();
+        program.is_some()
     }
 }
 

@@ -8,7 +8,9 @@ use crate::cpus::possible_cpus;
 use crate::notes;
 use crate::syscall::{Command, ElemAttr, bpf};
 use libc::{c_char, c_int, c_void};
+use std::borrow::Cow;
 use std::ffi::CStr;
+use std::slice;
 
 const NAME_LEN: usize = 16;
 
@@ -104,6 +106,8 @@ struct ProgLoadAttr {
 /// [`set_attach_id`](crate::direct::set_attach_id). `raw_tp/...` becomes the program of a plain raw tracepoint. Programs with
 /// other names are loaded as redbpf asks.
 ///
+/// Calls of the helper that [`set_function`](crate::direct::set_function) names become calls of a function of the kernel.
+///
 /// # Safety
 /// `attr` must hold valid pointers, and `log` must have room for `log_size` bytes or be null.
 pub unsafe fn bpf_load_program_xattr(
@@ -114,10 +118,13 @@ pub unsafe fn bpf_load_program_xattr(
     // SAFETY: the caller vouches for the name.
     let section = unsafe { CStr::from_ptr(attr.name) }.to_string_lossy();
     let (hook, target) = section.split_once('/').unwrap_or(("", &section));
+    // SAFETY: the caller vouches for the instructions.
+    let code = unsafe { slice::from_raw_parts(attr.insns, attr.insns_cnt as usize) };
+    let code = with_function(code);
     let mut load = ProgLoadAttr {
         prog_type: attr.prog_type,
-        insn_cnt: attr.insns_cnt as u32,
-        insns: attr.insns as u64,
+        insn_cnt: code.len() as u32,
+        insns: code.as_ptr() as u64,
         license: attr.license as u64,
         log_level: attr.log_level,
         log_size: log_size as u32,
@@ -155,6 +162,19 @@ pub unsafe fn bpf_load_program_xattr(
         notes::remember_failure(format!("program {section}"), text);
     }
     fd
+}
+
+/// Replaces the calls that [`set_function`](crate::direct::set_function) names. Without it the calls are in code that is
+/// never reached, which the verifier does not look at.
+fn with_function(code: &[bpf_insn]) -> Cow<'_, [bpf_insn]> {
+    let mut code = Cow::Borrowed(code);
+    if let Some((helper, btf_id)) = notes::function() {
+        let is_it = |instruction: &&mut bpf_insn| instruction.calls_helper(helper);
+        for call in code.to_mut().iter_mut().filter(is_it) {
+            *call = bpf_insn::call_of_function(btf_id);
+        }
+    }
+    code
 }
 
 /// # Safety

@@ -12,6 +12,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 struct Notes {
     maps: Vec<NotedMap>,
     attach_ids: Vec<(String, u32)>,
+    function: Option<(i32, u32)>,
     failure: Option<Failure>,
 }
 
@@ -87,6 +88,16 @@ pub(crate) fn attach_id(program: &str) -> u32 {
         let known = notes.attach_ids.iter().rev().find(|(p, _)| p == program);
         known.map_or(0, |(_, id)| *id)
     })
+}
+
+/// Announces that calls of the helper with that number are to become calls of the kernel's function with that BTF id. redbpf
+/// would take a call of a function by its name for the use of a map. Call it before the programs are loaded.
+pub fn set_function(helper: i32, btf_id: u32) {
+    NOTES.with_borrow_mut(|notes| notes.function = Some((helper, btf_id)));
+}
+
+pub(crate) fn function() -> Option<(i32, u32)> {
+    NOTES.with_borrow(|notes| notes.function)
 }
 
 /// Notes a map that was just created. Returns false if its descriptor cannot be duplicated.

@@ -110,6 +110,8 @@ pub struct Layout {
     pub resolver: Result<Vec<(&'static str, u32)>, String>,
     /// The BTF id of each of [`ITERATORS`] that the kernel has.
     pub iterator_ids: [Option<u32>; ITERATORS.len()],
+    /// The BTF id of the function by which programs read any address with plain loads, if the kernel has it.
+    pub rdonly_cast: Option<u32>,
     /// What the programs cannot do on this kernel.
     pub lost: Vec<Unavailable>,
 }
@@ -146,16 +148,21 @@ pub fn layout<R: Read + Seek>(input: &mut R, buffer: Buffer) -> Result<Layout, S
         requests,
         resolver: resolver(functions, &offsets, &lost),
         iterator_ids: std::array::from_fn(|i| iterators[i]),
+        rdonly_cast: *found.types.last().expect("an answer for each type"),
         lost,
     })
 }
 
-/// The types that [`layout`] asks for: those of the hooks, of the iterators, and of the resolver's functions.
+/// Since Linux 6.2: a35b9af4ec2c, "bpf: Add a kfunc for generic type cast".
+const RDONLY_CAST: &str = "bpf_rdonly_cast";
+
+/// The types that [`layout`] asks for: those of the hooks, of the iterators, of the resolver's functions, and of the cast.
 pub(super) fn type_names() -> Vec<&'static str> {
     let hooks = HOOKS.iter().map(|hook| hook.btf_type);
     let iterators = ITERATORS.iter().map(|iterator| iterator.function);
     let functions = functions().map(|hook| hook.function);
-    hooks.chain(iterators).chain(functions).collect()
+    let all = hooks.chain(iterators).chain(functions);
+    all.chain([RDONLY_CAST]).collect()
 }
 
 fn functions() -> impl Iterator<Item = &'static FunctionHook> {

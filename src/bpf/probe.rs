@@ -12,7 +12,7 @@ use crate::bpf::settings::{self, Settings};
 use crate::bpf::syscalls;
 use crate::bpf::wire::{
     CGROUP_DEPTH, CGROUP_NAME_BYTES, CONTAINERS, Config, Control, EXPECTED_BELOW, Expected,
-    LISTED_CHILDREN, Outcome, Plain, SelfInfo, Target, until_nul,
+    LISTED_CHILDREN, Outcome, Plain, RDONLY_CAST, SelfInfo, Target, until_nul,
 };
 use crate::error::{Error, Result};
 use crate::sys;
@@ -88,6 +88,13 @@ impl Probe {
         let config = settings::config(settings, features)?;
         let wanted = wanted(settings, features)?;
         announce(&wanted, settings);
+        if let Some(function) = settings
+            .layout
+            .rdonly_cast
+            .filter(|_| config.plain_loads == 1)
+        {
+            direct::set_function(RDONLY_CAST, function);
+        }
         // On every kernel, perf buffers count against this limit.
         if settings.quirks.locks_memory || settings.buffer == Buffer::Perf {
             // If it cannot be lifted, it may be high enough.

@@ -9,6 +9,7 @@ use crate::bpf::wire::{Config, EXCLUDE_WORDS, EXCLUDES, Exclude, REQUESTS, Reque
 use crate::error::{Result, cannot};
 use crate::path::Excludes;
 use crate::sys;
+use bpf_sys::direct;
 
 pub struct Settings<'a> {
     pub layout: &'a Layout,
@@ -31,6 +32,10 @@ pub(crate) fn traces_requests(settings: &Settings, features: u32) -> bool {
 
 /// Returns what the programs take as constants. The seed and the cookie are new each time.
 pub(crate) fn config(settings: &Settings, features: u32) -> Result<Config> {
+    let plain_loads = settings
+        .layout
+        .rdonly_cast
+        .is_some_and(direct::casts_to_no_type);
     let random = || sys::random::random().map_err(|e| cannot("get random bytes", e));
     Ok(Config {
         table: syscalls::by_number(traces_requests(settings, features)),
@@ -44,7 +49,7 @@ pub(crate) fn config(settings: &Settings, features: u32) -> Result<Config> {
         mode_backing: settings.quirks.mode_backing,
         features,
         other_id: syscalls::OTHER_ID,
-        pad: 0,
+        plain_loads: plain_loads.into(),
         seed: random()?,
         cookie: random()?,
         exec_id: syscalls::id_of("execve").expect("execve is in the table"),

@@ -14,6 +14,7 @@ pub const EXCLUDE_WORDS: usize = 4;
 pub const ARG_NONE: u8 = 0xff;
 pub const CONTAINERS: usize = 1024;
 pub const ROWS: usize = 160;
+pub const RDONLY_CAST: i32 = 0x534e;
 pub const CGROUP_DEPTH: usize = 24;
 pub const CGROUP_NAME_BYTES: usize = 256;
 pub const EXPECTED_BELOW: usize = 64;
@@ -111,7 +112,7 @@ pub struct Config {
     pub mode_backing: u32,
     pub features: u32,
     pub other_id: u16,
-    pub pad: u16,
+    pub plain_loads: u16,
 }
 
 #[repr(C)]
