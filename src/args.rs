@@ -13,6 +13,7 @@ mod tests;
 use crate::bpf::hooks::{Buffer, Rung};
 use crate::error::{Error, Result};
 use crate::export::{self, Export};
+use crate::files::kinds::Kinds;
 use crate::http::Address;
 use crate::image::closure::{Closure, Format};
 use crate::image::unused::{Output, Unused};
@@ -350,6 +351,13 @@ fn image_words(verb: &'static Verb, flags: Words, reports: &Words) -> Result<(Va
     Ok((values, root))
 }
 
+/// Returns the kinds of use that count.
+fn kinds(values: &Values) -> Result<Kinds> {
+    let parse = |letters: &str| Kinds::parse(letters).filter(|kinds| *kinds != Kinds::UNKNOWN);
+    let letters = "some of the letters l, r, w, x and m, such as rwxm";
+    values.parsed("kinds", "a list of kinds", letters, parse)
+}
+
 fn closure(verb: &'static Verb, flags: Words, reports: Words, _: Environment) -> Result<Command> {
     let (values, root) = image_words(verb, flags, &reports)?;
     let format = values.one_of("format", "a format", Format::parse)?;
@@ -369,6 +377,7 @@ fn closure(verb: &'static Verb, flags: Words, reports: Words, _: Environment) ->
         root,
         reports,
         format,
+        kinds: kinds(&values)?,
         with_runtime,
     }))
 }
@@ -384,6 +393,7 @@ fn unused(verb: &'static Verb, flags: Words, reports: Words, _: Environment) -> 
         root,
         reports,
         form,
+        kinds: kinds(&values)?,
     }))
 }
 
@@ -418,6 +428,7 @@ fn slim(verb: &'static Verb, flags: Words, words: Words, _: Environment) -> Resu
         platform: text("platform")?,
         keep: values.all("keep").map(OsString::from).collect(),
         keep_from: values.all("keep-from").map(PathBuf::from).collect(),
+        kinds: kinds(&values)?,
         takes_incomplete: values.is_given("incomplete"),
         takes_other_image: values.is_given("any-image"),
         is_squashed: values.is_given("squash"),

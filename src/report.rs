@@ -4,6 +4,7 @@
 //! The arrays of files are written name by name. Everything small, and every name with an unusual byte, goes through
 //! serde_json.
 
+pub mod choice;
 pub mod detail;
 pub mod file;
 #[cfg(test)]

@@ -21,6 +21,7 @@ use crate::archive::digest::{Digest, Hashing};
 use crate::archive::invalid;
 use crate::archive::tar::{Kind, Reader, Skip};
 use crate::error::{Error, Result};
+use crate::files::kinds::Kinds;
 use crate::image::closure;
 use crate::report::reader::FileLists;
 use crate::sys::replace;
@@ -54,6 +55,8 @@ pub struct Slim {
     /// Paths and patterns of what stays too.
     pub keep: Vec<OsString>,
     pub keep_from: Vec<PathBuf>,
+    /// The kinds of use that count.
+    pub kinds: Kinds,
     /// Take reports that say that they lack something.
     pub takes_incomplete: bool,
     /// Take reports that name another image.
@@ -72,7 +75,7 @@ const CONTENTS_MAX: u64 = 128 << 20;
 
 impl Slim {
     pub fn run(&self) -> Result<()> {
-        let listed = FileLists::read(&self.reports)?;
+        let listed = FileLists::read(&self.reports, self.kinds)?;
         self.check_complete(&listed)?;
         let patterns = keep::patterns(&self.keep, &self.keep_from)?;
         // What does not fit into memory goes to the disk that has to hold the image.

@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::reports::container;
 use common::snoop;
 use serde_json::{Value, json};
 use std::fs;
@@ -135,6 +136,44 @@ fn colons_in_an_include_list_are_warned_of() {
     assert_eq!(
         printed(tool("closure", &root, &[report])),
         "etc\netc/File::Spec.3pm\n"
+    );
+}
+
+/// What was only looked at is left out if the user says so, and snoop says how much that is.
+#[test]
+fn the_kinds_of_use_that_count_are_chosen() {
+    let (_keep, root, report) = image();
+    let uses = [
+        ("/bin/app", "x", json!(2)),
+        ("/usr/bin/other", "l", json!(1)),
+        ("/usr/share/doc/app/README", "lr", json!(3)),
+    ];
+    fs::write(
+        &report,
+        common::reports::report("web-0", &[container("web", &uses)]).to_string(),
+    )
+    .unwrap();
+    let report = report.to_str().unwrap();
+    let output = tool("closure", &root, &["-runtime=false", "-kinds=rwxm", report]);
+    let listed = String::from_utf8(output.stdout).unwrap();
+    assert!(listed.contains("usr/bin/app\n") && listed.contains("README\n"));
+    assert!(!listed.contains("usr/bin/other"), "{listed}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    let expected = [
+        "snoop: -kinds=rwxm leaves out 1 of 3 files, which were used in other ways only",
+        "snoop: a program may only ask whether a file exists, and fail without it: -kinds=l and the other letters keep such files",
+    ];
+    assert_eq!(said.lines().collect::<Vec<_>>(), expected);
+    let all = printed(tool("closure", &root, &["-runtime=false", report]));
+    assert!(all.contains("usr/bin/other\n"));
+
+    let output = tool("unused", &root, &["-paths", "-kinds=x", report]);
+    let unused = String::from_utf8(output.stdout).unwrap();
+    assert!(unused.contains("/usr/bin/other\n") && unused.contains("/usr/share/doc/app/README\n"));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.starts_with("snoop: -kinds=x leaves out 2 of 3 files"),
+        "{said}"
     );
 }
 

@@ -364,6 +364,34 @@ fn what_the_user_says_counts() {
     assert_eq!(layers_of(&again), layers_of(&image));
 }
 
+/// What was only looked at goes if the user says so, and snoop says how much that is.
+#[test]
+fn a_file_that_was_only_looked_at_can_go() {
+    let work = Work::new();
+    let layers = stack();
+    let members = docker_members(&layers, &config(&layers));
+    work.write("app.tar", &archive(&members));
+    let uses = [
+        ("/bin/tool", "x", json!(1)),
+        ("/lib/libx.so.1", "l", json!(2)),
+    ];
+    let report = common::reports::report("web-0", &[common::reports::container("web", &uses)]);
+    work.write("report.json", report.to_string().as_bytes());
+    for (kinds, stays) in [("lrwxm", true), ("rwxm", false)] {
+        let flag = format!("-kinds={kinds}");
+        let output = work.slim(&[&flag, "-any-image", "app.tar", "report.json"]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{said}");
+        let note =
+            "snoop: -kinds=rwxm leaves out 1 of 2 files, which were used in other ways only\n";
+        assert_eq!(said.contains(note), !stays, "{said}");
+        let (small, _) = layers_of(&fs::read(work.path("out.tar")).unwrap());
+        let seen = seen(&small);
+        assert!(seen.contains_key("bin/tool"));
+        assert_eq!(seen.contains_key("lib/libx.so.1"), stays);
+    }
+}
+
 #[test]
 fn several_images_are_chosen_from() {
     let work = Work::new();

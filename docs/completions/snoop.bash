@@ -8,16 +8,16 @@ _snoop() {
 	*" -log-level") mapfile -t COMPREPLY < <(compgen -W "debug info warn error" -- "$word") && return ;;
 	"closure -format") mapfile -t COMPREPLY < <(compgen -W "paths absolute" -- "$word") && return ;;
 	"export -format") mapfile -t COMPREPLY < <(compgen -W "estargz nydus nydus-v1 soci overlaybd paths creport kubescape intoto dockerfile apparmor" -- "$word") && return ;;
-	*" -cgroup" | *" -cgroups" | *" -interval" | *" -exclude" | *" -max-unique-files" | *" -metrics-addr" | *" -container-id" | *" -image" | *" -image-digest" | *" -pod-name" | *" -namespace" | *" -labels" | *" -tag" | *" -platform" | *" -keep" | *" -max-size") return ;;
+	*" -cgroup" | *" -cgroups" | *" -interval" | *" -exclude" | *" -max-unique-files" | *" -metrics-addr" | *" -container-id" | *" -image" | *" -image-digest" | *" -pod-name" | *" -namespace" | *" -labels" | *" -kinds" | *" -tag" | *" -platform" | *" -keep" | *" -max-size") return ;;
 	*" -root") mapfile -t COMPREPLY < <(compgen -d -- "$word") && return ;;
 	*" -report") mapfile -t COMPREPLY < <(compgen -f -- "$word") && return ;;
 	esac
 	case $command in
 	run) flags="-report -resume -interval -exclude -max-unique-files -buffer -hooks -metrics-addr -log-level -container-id -image -image-digest -pod-name -namespace -labels" ;;
 	health) flags="-metrics-addr" ;;
-	closure) flags="-root -0 -format -runtime" ;;
-	unused) flags="-root -paths -json" ;;
-	slim) flags="-o -tag -image -platform -keep -keep-from -incomplete -any-image -squash -max-size -sbom -json" ;;
+	closure) flags="-root -kinds -0 -format -runtime" ;;
+	unused) flags="-root -kinds -paths -json" ;;
+	slim) flags="-o -tag -image -platform -keep -keep-from -kinds -incomplete -any-image -squash -max-size -sbom -json" ;;
 	merge) flags="-o -any-image" ;;
 	diff) flags="-json" ;;
 	export) flags="-format -root -o -any-image" ;;

@@ -129,6 +129,22 @@ const fn slim(
     }
 }
 
+/// Returns the row of the flag that chooses files by how they were used.
+const fn kinds(section: Section, verbs: &'static [&'static str]) -> Flag {
+    Flag {
+        name: "kinds",
+        value: "LETTERS",
+        kind: Kind::Text,
+        default: "lrwxm",
+        run_default: None,
+        summary: "the kinds of use that count: `l` looked at, `r` read, `w` written, `x` executed, `m` mapped as a program or library",
+        details: "`-kinds=rwxm` leaves out what was only looked at. That may break a program that only asks whether a file exists. A \
+            file counts if nothing says how it was used, as in reports of schema 1",
+        section,
+        verbs,
+    }
+}
+
 /// Returns the row of a flag whose value is only copied into the report.
 const fn metadata(name: &'static str, value: &'static str, summary: &'static str) -> Flag {
     Flag {
@@ -301,6 +317,7 @@ pub static FLAGS: &[Flag] = &[
         section: Section::Images,
         verbs: &[CLOSURE, UNUSED],
     },
+    kinds(Section::Images, &[CLOSURE, UNUSED]),
     Flag {
         name: "0",
         value: "",
@@ -401,6 +418,7 @@ pub static FLAGS: &[Flag] = &[
         "also keep the paths and patterns in this file, one per line; may be given several times",
         "A line that begins with `#` is a comment",
     ),
+    kinds(Section::Slim, &[SLIM]),
     slim(
         "incomplete",
         "",

@@ -393,6 +393,7 @@ fn commands_for_images() {
         root: "/d".into(),
         reports: vec!["a".into(), "b".into()],
         format: Format::Nul,
+        kinds: Kinds::EVERY,
         with_runtime: true,
     };
     assert_eq!(parsed(&words, &[]).unwrap(), Command::Closure(expected));
@@ -400,8 +401,9 @@ fn commands_for_images() {
         root: "/d".into(),
         reports: vec!["-".into()],
         form: Output::Json,
+        kinds: Kinds::READ.and(Kinds::EXECUTED),
     };
-    let words = ["unused", "--root=/d", "-json", "-"];
+    let words = ["unused", "--root=/d", "-json", "-kinds=xr", "-"];
     assert_eq!(parsed(&words, &[]).unwrap(), Command::Unused(expected));
     for (words, part) in [
         (
@@ -424,6 +426,14 @@ fn commands_for_images() {
         (
             &["closure", "-paths", "r"],
             "-paths: unknown flag; snoop closure -help",
+        ),
+        (
+            &["unused", "-root=/d", "-kinds=", "r"],
+            "-kinds=: not a list of kinds; give some of the letters l, r, w, x and m, such as rwxm",
+        ),
+        (
+            &["closure", "-root=/d", "-kinds=rz", "r"],
+            "-kinds=rz: not a list of kinds",
         ),
         (
             &["unused", "-root=/d", "-json=1", "r"],
@@ -459,6 +469,7 @@ fn an_image_and_its_reports() {
         tag: Some("x:1".into()),
         keep: vec!["/a".into(), "/b*".into()],
         keep_from: vec!["f".into()],
+        kinds: Kinds::EVERY,
         is_squashed: true,
         max_size: 2048,
         ..Slim::default()

@@ -7,7 +7,6 @@ use crate::export::{Used, in_order, is_utf8, retain};
 use crate::files::kinds::Kinds;
 use crate::image::{Image, Node, View, closure, runtime};
 use crate::report::reader::{FileLists, Paths};
-use crate::report::schema::{decode_name, field};
 use crate::reports::several::Several;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
@@ -43,15 +42,9 @@ pub fn text(several: &Several, image: Option<&mut Image>) -> Result<Vec<u8>> {
 
 /// Returns every path that the image needs for the files, as `snoop closure` lists them.
 fn needed(several: &Several, files: &HashMap<Vec<u8>, Kinds>, image: &mut Image) -> Result<Paths> {
-    let mut listed = FileLists {
-        files: files.keys().cloned().collect(),
-        ..FileLists::default()
-    };
+    let mut listed = FileLists::of(files.keys().cloned().collect());
     for container in several.groups.iter().flat_map(|group| &group.entries) {
-        listed.late |= container[field::ATTACHED_LATE] == true;
-        let mounts = container[field::MOUNTS].as_array().into_iter().flatten();
-        let points = mounts.filter_map(|mount| decode_name(mount[field::POINT].as_str()?));
-        listed.mounts.extend(points);
+        listed.add_container(container);
     }
     let mut needed = closure::needed(image, &listed)?;
     needed.extend(runtime::needed(image, &listed.mounts)?);

@@ -14,6 +14,7 @@ impl Kinds {
     pub const EXECUTED: Kinds = Kinds(KIND_EXECUTED);
     pub const MAPPED: Kinds = Kinds(KIND_MAPPED);
     pub const UNKNOWN: Kinds = Kinds(0);
+    pub const EVERY: Kinds = Kinds((1 << Kinds::BITS) - 1);
 
     /// The number of kinds. Each is one of the lowest bits.
     pub const BITS: u32 = Kinds::ALL.len() as u32;

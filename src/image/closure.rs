@@ -2,6 +2,7 @@
 //! `snoop closure`: every path that an image needs for what reports list.
 
 use crate::error::{Error, Result, cannot};
+use crate::files::kinds::Kinds;
 use crate::image::{End, Image, Paths, View, runtime};
 use crate::report::reader::FileLists;
 use crate::report::schema::encode_name;
@@ -14,6 +15,8 @@ pub struct Closure {
     pub root: PathBuf,
     pub reports: Vec<OsString>,
     pub format: Format,
+    /// The kinds of use that count.
+    pub kinds: Kinds,
     /// Add what a container runtime reads and mounts by itself.
     pub with_runtime: bool,
 }
@@ -50,6 +53,9 @@ pub fn warn(message: impl std::fmt::Display) {
 pub fn needed(image: &mut impl View, listed: &FileLists) -> Result<Paths> {
     for (report, missing) in &listed.incomplete {
         warn(format_args!("{report} is not complete: {missing}"));
+    }
+    for note in &listed.notes {
+        warn(note);
     }
     let mut needed = Paths::default();
     // Every directory has a root, so finding `/` there does not say whose root it is.
@@ -123,7 +129,7 @@ fn warn_of_colons(paths: &[&[u8]]) {
 impl Closure {
     /// Prints the paths, each behind its parent directory.
     pub fn print(&self, out: &mut impl Write) -> Result<()> {
-        let listed = FileLists::read(&self.reports)?;
+        let listed = FileLists::read(&self.reports, self.kinds)?;
         let mut image = Image::open(&self.root)?;
         let mut needed = needed(&mut image, &listed)?;
         if self.with_runtime {

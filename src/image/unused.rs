@@ -2,6 +2,7 @@
 //! `snoop unused`: lists what is in an image but in no report.
 
 use crate::error::{Result, cannot};
+use crate::files::kinds::Kinds;
 use crate::image::closure;
 use crate::image::packages::{self, Package};
 use crate::image::{Entry, Image, Paths, View};
@@ -19,6 +20,8 @@ pub struct Unused {
     pub root: PathBuf,
     pub reports: Vec<OsString>,
     pub form: Output,
+    /// The kinds of use that count.
+    pub kinds: Kinds,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,7 +70,7 @@ const SHOWN: usize = 15;
 
 impl Unused {
     pub fn print(&self, out: &mut impl Write) -> Result<()> {
-        let listed = FileLists::read(&self.reports)?;
+        let listed = FileLists::read(&self.reports, self.kinds)?;
         let mut image = Image::open(&self.root)?;
         let needed = closure::needed(&mut image, &listed)?;
         let entries = image.entries()?;

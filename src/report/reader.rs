@@ -4,7 +4,9 @@
 
 use crate::archive::digest::{Digest, Hashing};
 use crate::error::{Error, Result};
-use crate::report::scan::{self, Column, Element, Owner};
+use crate::files::kinds::Kinds;
+use crate::report::choice::Choice;
+use crate::report::detail::Detailed;
 use crate::report::schema::{SCHEMA, decode_name, field};
 use serde_json::Value;
 use std::collections::HashSet;
@@ -19,7 +21,11 @@ pub type Paths = HashSet<Vec<u8>>;
 /// The combined content of several reports.
 #[derive(Default)]
 pub struct FileLists {
+    /// The files that count.
     pub files: Paths,
+    choice: Choice,
+    /// What the choice leaves out, for people.
+    pub notes: Vec<String>,
     /// The mount points of the containers.
     pub mounts: Paths,
     /// Whether a container was already running when tracing began. Of the files that it had open then, only the real
@@ -34,8 +40,16 @@ pub struct FileLists {
 }
 
 impl FileLists {
-    /// Reads reports by name; `-` is standard input.
-    pub fn read(names: &[impl AsRef<OsStr>]) -> Result<FileLists> {
+    /// Returns lists of files that were read before.
+    pub fn of(files: Paths) -> FileLists {
+        FileLists {
+            files,
+            ..FileLists::default()
+        }
+    }
+
+    /// Reads reports by name; `-` is standard input. Files that were used in none of the `wanted` ways do not count.
+    pub fn read(names: &[impl AsRef<OsStr>], wanted: Kinds) -> Result<FileLists> {
         let mut listed = FileLists::default();
         for name in names {
             let name = name.as_ref();
@@ -46,31 +60,35 @@ impl FileLists {
                 listed.incomplete.push((shown, missing));
             }
         }
+        listed.choose(wanted);
         Ok(listed)
     }
 
-    /// Adds a report's files. Returns what the report says is missing. The error says why this is not a report.
+    /// Adds a report. Returns what the report says is missing. The error says why this is not a report.
     pub fn add(&mut self, report: &mut dyn Read) -> std::result::Result<Option<String>, String> {
-        let mut add = |of, element: Element| {
-            if let (Owner::All, Element::File(path)) = (of, element) {
-                self.files.insert(path.into());
-            }
-        };
-        let scanned = scan::scan(report, &mut add)?;
-        let report = self::report(scanned.head.as_bytes())?;
-        if scanned.len(Owner::All, Column::Files).is_none() {
-            return Err("it has no list of files".into());
-        }
-        for container in report[field::CONTAINERS].as_array().into_iter().flatten() {
-            self.late |= container[field::ATTACHED_LATE] == true;
-            let mounts = container[field::MOUNTS].as_array().into_iter().flatten();
-            let points = mounts.filter_map(|mount| decode_name(mount[field::POINT].as_str()?));
-            self.mounts.extend(points);
-        }
-        let image = report[field::IMAGE_DIGEST].as_str();
+        let report = Detailed::read(report, &mut self.choice.tree)?;
+        self.choice.add(&report);
+        let head = report.head;
+        let containers = head[field::CONTAINERS].as_array().into_iter().flatten();
+        containers.for_each(|container| self.add_container(container));
+        let image = head[field::IMAGE_DIGEST].as_str();
         self.image_digests.push(image.map(String::from));
-        let complete = report[field::COMPLETE] == true;
-        Ok((!complete).then(|| report[field::MISSING].to_string()))
+        let complete = head[field::COMPLETE] == true;
+        Ok((!complete).then(|| head[field::MISSING].to_string()))
+    }
+
+    /// Adds what a report says about a container, except its files.
+    pub fn add_container(&mut self, container: &Value) {
+        self.late |= container[field::ATTACHED_LATE] == true;
+        let mounts = container[field::MOUNTS].as_array().into_iter().flatten();
+        let points = mounts.filter_map(|mount| decode_name(mount[field::POINT].as_str()?));
+        self.mounts.extend(points);
+    }
+
+    /// Chooses the files that count, when all reports are added.
+    pub fn choose(&mut self, wanted: Kinds) {
+        let choice = std::mem::take(&mut self.choice);
+        (self.files, self.notes) = choice.choose(wanted);
     }
 }
 
@@ -173,6 +191,7 @@ mod tests {
             listed.add(&mut &part[..]),
             Ok(Some(r#"{"buffer_full":3}"#.into()))
         );
+        listed.choose(Kinds::EVERY);
         let mut files: Vec<_> = listed.files.into_iter().collect();
         files.sort();
         assert_eq!(files, [&b"/"[..], b"/a", b"/b", b"/c\xff"]);
