@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::files::kinds::Kinds;
 use crate::files::path_tree::PathTree;
 use crate::image::Image;
-use crate::image::closure::warn;
+use crate::log;
 use crate::report::detail::{Use, combine};
 use crate::report::output;
 use crate::report::reader::Paths;
@@ -112,7 +112,7 @@ impl Export {
         for (name, head) in self.reports.iter().zip(&several.heads) {
             if head[field::COMPLETE] != true {
                 let missing = &head[field::MISSING];
-                warn(format_args!(
+                log::tell(format_args!(
                     "{} is not complete: {missing}",
                     name.display()
                 ));
@@ -192,7 +192,7 @@ fn retain(files: &mut Vec<Used>, has_place: impl Fn(&[u8]) -> bool) {
     if let Some(first) = without.first() {
         let (count, name) = (without.len(), encode_name(&first.path));
         let names = if count == 1 { "name has" } else { "names have" };
-        warn(format_args!(
+        log::tell(format_args!(
             "{count} {names} no place in this format, which leaves files out: {}",
             name.escape_debug()
         ));

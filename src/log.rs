@@ -44,6 +44,12 @@ pub fn set_level(level: Level) {
     LEVEL.store(level as u8, Ordering::Relaxed);
 }
 
+/// Tells the user of a command something in one line, which is no part of its result. Nobody is told if nothing reads standard
+/// error.
+pub fn tell(message: impl Display) {
+    let _ = writeln!(io::stderr(), "snoop: {message}");
+}
+
 /// Returns whether messages of this level are written. Check it before building a costly message.
 pub fn is_on(level: Level) -> bool {
     level as u8 >= LEVEL.load(Ordering::Relaxed)

@@ -155,6 +155,46 @@ fn a_merged_report_is_a_report() {
     assert!(said.starts_with("snoop: one report, with 5 files, cannot tell"));
 }
 
+/// What snoop itself has written keeps its kinds, times and order.
+#[test]
+fn a_traced_report_is_merged_without_a_loss() {
+    let reports = Reports::new();
+    for name in ["one", "two"] {
+        let report = format!("-report={name}");
+        let words = ["run", &report, "-image=app:1", "cat", "/etc/hostname"];
+        assert!(reports.snoop(&words).status.success());
+    }
+    let traced = fs::read(reports.0.path().join("one")).unwrap();
+    let traced: Value = serde_json::from_slice(&traced).unwrap();
+    let (merged, _) = reports.merged(&["one"]);
+    for key in [
+        "files",
+        "total_events",
+        "complete",
+        "missing",
+        "started_at",
+        "image",
+    ] {
+        assert_eq!(merged[key], traced[key], "{key}");
+    }
+    for key in [
+        "files",
+        "kinds",
+        "first_use_ms",
+        "name",
+        "mounts",
+        "last_new_file_at",
+    ] {
+        let (is, was) = (&merged["containers"][0][key], &traced["containers"][0][key]);
+        assert!(is == was && !is.is_null(), "{key}: {is} was {was}");
+    }
+    let (both, said) = reports.merged(&["one", "two"]);
+    assert_eq!(both["files"], traced["files"]);
+    assert!(said.contains("a chance of 0 % (0 of 2)"), "{said}");
+    let output = reports.snoop(&["diff", "one", "two"]);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(0), 0));
+}
+
 #[test]
 fn the_chance_of_a_new_file_is_estimated() {
     let (_, said) = pods().merged(&["a", "b", "c"]);
@@ -162,6 +202,7 @@ fn the_chance_of_a_new_file_is_estimated() {
         "snoop: 3 reports list 5 files; 2 of these are in one report only\n",
         "lists: a chance of 67 % (2 of 3), and 0.7 such files on average\n",
         "only looked at: a chance of 33 % (1 of 3), and 0.3 such files on average\n",
+        "snoop: 2 of 3 reports are incomplete: ",
         "the method (Good-Turing): ",
         "it assumes that the next pod runs the same image",
     ] {

@@ -246,13 +246,8 @@ fn dashed(names: impl Iterator<Item = &'static str>) -> String {
         .join(" ")
 }
 
-fn bash() -> String {
-    let mut by_verb = String::new();
-    for verb in VERBS[1..].iter().filter(|verb| verb.name != "check") {
-        let names = dashed(flags::of(verb.name).map(|flag| flag.name));
-        by_verb += &format!("\t{}) flags=\"{names}\" ;;\n", verb.name);
-    }
-    let tracing = dashed(flags::of(TRACE).map(|flag| flag.name));
+/// Returns what bash completes after a flag that takes a value.
+fn bash_values() -> String {
     let mut values = String::new();
     let mut others = Vec::new();
     for flag in FLAGS {
@@ -278,14 +273,24 @@ fn bash() -> String {
     }
     let texts: Vec<_> = others.iter().map(|name| format!("*\" -{name}\"")).collect();
     let texts = texts.join(" | ");
+    format!("{values}\t{texts}) return ;;\n")
+}
+
+fn bash() -> String {
+    let mut by_verb = String::new();
+    for verb in VERBS[1..].iter().filter(|verb| verb.name != "check") {
+        let names = dashed(flags::of(verb.name).map(|flag| flag.name));
+        by_verb += &format!("\t{}) flags=\"{names}\" ;;\n", verb.name);
+    }
+    let tracing = dashed(flags::of(TRACE).map(|flag| flag.name));
+    let values = bash_values();
     format!(
         "# Completion of snoop for bash. Made by `make docs`.
 
 _snoop() {{
 	local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD - 1]}} command=${{COMP_WORDS[1]}} flags
 	case \"$command $before\" in
-{values}\t{texts}) return ;;
-	*\" -root\") mapfile -t COMPREPLY < <(compgen -d -- \"$word\") && return ;;
+{values}	*\" -root\") mapfile -t COMPREPLY < <(compgen -d -- \"$word\") && return ;;
 	*\" -report\") mapfile -t COMPREPLY < <(compgen -f -- \"$word\") && return ;;
 	esac
 	case $command in

@@ -3,7 +3,7 @@
 
 use crate::export::{Used, in_order};
 use crate::files::kinds::Kinds;
-use crate::image::closure::warn;
+use crate::log;
 use crate::report::schema::field;
 use crate::reports::several::Several;
 
@@ -31,7 +31,7 @@ pub fn text(several: &Several) -> Vec<u8> {
         .filter(|file| file.kinds == Kinds::UNKNOWN)
         .count();
     if unknown > 0 {
-        warn(format_args!(
+        log::tell(format_args!(
             "nothing says how {unknown} of {} files were used: the profile allows everything with them",
             files.len()
         ));

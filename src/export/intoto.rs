@@ -11,24 +11,11 @@ use serde_json::{Value, json};
 use std::fs::File;
 use std::io;
 
-pub fn text(several: &Several, mut image: Option<&mut Image>) -> Result<Vec<u8>> {
-    let mut files = in_order(several);
-    retain(&mut files, is_utf8);
-    let mut accesses = Vec::new();
-    for file in &files {
-        let digest = match &mut image {
-            Some(image) => digest(image, &file.path)?,
-            None => None,
-        };
-        accesses.push(access(file, digest));
-    }
+pub fn text(several: &Several, root: Option<&mut Image>) -> Result<Vec<u8>> {
     let first = |key: &str| several.heads.iter().find_map(|head| head[key].as_str());
     let times = |key: &str| {
-        several
-            .heads
-            .iter()
-            .filter_map(|head| head[key].as_str())
-            .collect::<Vec<_>>()
+        let times = several.heads.iter().map(|head| head[key].as_str());
+        times.collect::<Option<Vec<_>>>().unwrap_or_default()
     };
     let (image, digest) = (
         first(field::IMAGE).unwrap_or("image"),
@@ -39,6 +26,7 @@ pub fn text(several: &Several, mut image: Option<&mut Image>) -> Result<Vec<u8>>
     let digest = digest.ok_or_else(|| {
         Error::failed("the statement is about an image, and no report has an image_digest; trace with -image-digest")
     })?;
+    let accesses = accesses(several, root)?;
     let (kind, event) = process(several);
     let statement = json!({
         "_type": "https://in-toto.io/Statement/v1",
@@ -59,6 +47,20 @@ pub fn text(several: &Several, mut image: Option<&mut Image>) -> Result<Vec<u8>>
         },
     });
     Ok(format!("{statement:#}\n").into_bytes())
+}
+
+/// Returns the descriptors of all files.
+fn accesses(several: &Several, mut root: Option<&mut Image>) -> Result<Vec<Value>> {
+    let mut files = in_order(several);
+    retain(&mut files, is_utf8);
+    let accesses = files.iter().map(|file| {
+        let digest = match &mut root {
+            Some(root) => digest(root, &file.path)?,
+            None => None,
+        };
+        Ok(access(file, digest))
+    });
+    accesses.collect()
 }
 
 /// Returns the type of what was traced, and its names.

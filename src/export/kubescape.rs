@@ -19,17 +19,8 @@ pub fn text(several: &Several) -> Vec<u8> {
         json!({"name": group.name, "execs": execs.collect::<Value>(), "opens": opens.collect::<Value>()})
     });
     let spec = json!({"containers": containers.collect::<Value>()});
-    let pods: Vec<_> = several
-        .heads
-        .iter()
-        .map(|head| &head[field::POD_NAME])
-        .collect();
-    let mut metadata =
-        json!({"name": pods[0].as_str().filter(|_| pods.len() == 1).unwrap_or("snoop")});
-    let namespaces = several.heads.iter().map(|head| &head[field::NAMESPACE]);
-    if let Some(namespace) = several.heads[0][field::NAMESPACE].as_str()
-        && namespaces.into_iter().all(|other| other == namespace)
-    {
+    let mut metadata = json!({"name": shared(several, field::POD_NAME).unwrap_or("snoop")});
+    if let Some(namespace) = shared(several, field::NAMESPACE) {
         metadata["namespace"] = namespace.into();
     }
     let profile = json!({
@@ -39,6 +30,13 @@ pub fn text(several: &Several) -> Vec<u8> {
         "spec": spec,
     });
     format!("{profile:#}\n").into_bytes()
+}
+
+/// Returns the value of a field that is the same in all reports.
+fn shared<'a>(several: &'a Several, key: &str) -> Option<&'a str> {
+    let mut values = several.heads.iter().map(|head| head[key].as_str());
+    let first = values.next()?;
+    first.filter(|_| values.all(|value| value == first))
 }
 
 fn text_of(file: &Used) -> Value {

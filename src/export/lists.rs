@@ -5,8 +5,9 @@
 use crate::error::Result;
 use crate::export::{Format, Used, directories, in_order, is_utf8, retain};
 use crate::files::kinds::Kinds;
-use crate::image::closure::{check_lines, warn};
+use crate::image::closure::check_lines;
 use crate::image::{Image, Node, View};
+use crate::log;
 use crate::report::reader::Paths;
 use crate::reports::several::Several;
 use serde_json::{Value, json};
@@ -24,7 +25,7 @@ pub fn text(format: Format, several: &Several, image: Option<&mut Image>) -> Res
     }
     match image {
         Some(image) => files = in_image(files, image, is_prefetched)?,
-        None if is_prefetched => warn(
+        None if is_prefetched => log::tell(
             "without -root, files that the image does not have are listed too, and directories in which nothing was used",
         ),
         None => (),
@@ -69,7 +70,7 @@ fn in_image(files: Vec<Used>, image: &mut Image, without_directories: bool) -> R
         }
     }
     if missing > 0 {
-        warn(format_args!(
+        log::tell(format_args!(
             "{missing} of {all} files are not in the image and are left out"
         ));
     }

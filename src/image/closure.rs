@@ -4,6 +4,7 @@
 use crate::error::{Error, Result, cannot};
 use crate::files::kinds::Kinds;
 use crate::image::{End, Image, Paths, View, runtime};
+use crate::log;
 use crate::report::reader::FileLists;
 use crate::report::schema::encode_name;
 use std::ffi::OsString;
@@ -43,19 +44,13 @@ impl Format {
     }
 }
 
-/// Tells the user what makes the result doubtful.
-pub fn warn(message: impl std::fmt::Display) {
-    // Nobody is left to be told when standard error is gone.
-    let _ = writeln!(io::stderr(), "snoop: {message}");
-}
-
 /// Returns what the reports' files need in the image. Says on standard error what makes the result doubtful.
 pub fn needed(image: &mut impl View, listed: &FileLists) -> Result<Paths> {
     for (report, missing) in &listed.incomplete {
-        warn(format_args!("{report} is not complete: {missing}"));
+        log::tell(format_args!("{report} is not complete: {missing}"));
     }
     for note in &listed.notes {
-        warn(note);
+        log::tell(note);
     }
     let mut needed = Paths::default();
     // Every directory has a root, so finding `/` there does not say whose root it is.
@@ -66,7 +61,7 @@ pub fn needed(image: &mut impl View, listed: &FileLists) -> Result<Paths> {
         match image.follow(path, &mut needed)? {
             End::Exists => found += counts,
             End::Missing => (),
-            End::Loop => warn(format_args!(
+            End::Loop => log::tell(format_args!(
                 "{}: too many levels of symbolic links",
                 encode_name(path)
             )),
@@ -76,7 +71,7 @@ pub fn needed(image: &mut impl View, listed: &FileLists) -> Result<Paths> {
         add_names(image, &mut needed)?;
     }
     if found == 0 && looked_for > 0 {
-        warn("none of the listed files is there: are the reports those of this image?");
+        log::tell("none of the listed files is there: are the reports those of this image?");
     }
     Ok(needed)
 }
@@ -121,7 +116,7 @@ fn warn_of_colons(paths: &[&[u8]]) {
         1 => ("path holds", "it"),
         _ => ("paths hold", "them"),
     };
-    warn(format_args!(
+    log::tell(format_args!(
         "{with_colon} {paths} a colon: SlimToolkit and mint drop {them}; give them snoop export -format=creport"
     ));
 }

@@ -74,7 +74,7 @@ impl Estimate {
 
 /// Returns what to tell people: the estimates for all files and for those that come from the image, each on a line, then
 /// the method and what it assumes.
-pub fn text(all: &Estimate, of_image: &Estimate) -> Vec<String> {
+pub fn text(all: &Estimate, of_image: &Estimate, incomplete: usize) -> Vec<String> {
     let (n, files, alone) = (all.reports, all.files, all.alone);
     if n == 1 {
         return vec![format!(
@@ -93,10 +93,15 @@ pub fn text(all: &Estimate, of_image: &Estimate) -> Vec<String> {
         ),
     ];
     if of_image.with_alone == 0 {
+        // What never happened in n tries is, with a confidence of 95 %, no more likely than this.
+        let bound = 100.0 * (1.0 - 0.05_f64.powf(1.0 / f64::from(n)));
         lines.push(format!(
-            "0 % is what was seen, not a promise: {n} reports could look like this with a chance of up to {:.0} %",
-            // What was never seen in n tries is, with 95 % confidence, no more likely than this.
-            100.0 * (1.0 - 0.05_f64.powf(1.0 / f64::from(n)))
+            "0 % is what was seen, not a promise: after {n} reports the chance may still be up to {bound:.0} %"
+        ));
+    }
+    if incomplete > 0 {
+        lines.push(format!(
+            "{incomplete} of {n} reports are incomplete: files that they lack are not counted, so the chance is higher"
         ));
     }
     lines.push(
@@ -145,7 +150,7 @@ mod tests {
     #[test]
     fn one_report_cannot_tell() {
         let one = spread(&[&[1, 2]]).estimate(|_| true);
-        let said = text(&one, &one);
+        let said = text(&one, &one, 0);
         assert!(said[0].starts_with("one report, with 2 files, cannot tell"));
         assert_eq!(said.len(), 1);
     }
@@ -153,8 +158,9 @@ mod tests {
     #[test]
     fn nothing_alone_is_no_promise() {
         let four = spread(&[&[1], &[1], &[1], &[1]]).estimate(|_| true);
-        let said = text(&four, &four).join("\n");
+        let said = text(&four, &four, 3).join("\n");
         assert!(said.contains("a chance of 0 % (0 of 4)"), "{said}");
-        assert!(said.contains("up to 53 %"), "{said}");
+        assert!(said.contains("may still be up to 53 %"), "{said}");
+        assert!(said.contains("3 of 4 reports are incomplete"), "{said}");
     }
 }

@@ -4,6 +4,7 @@
 use crate::error::{Error, Result};
 use crate::files::kinds::Kinds;
 use crate::files::path_tree::{Id, PathTree};
+use crate::log;
 use crate::report::detail::{self, Use};
 use crate::report::merged::MergedReport;
 use crate::report::output;
@@ -12,7 +13,6 @@ use crate::reports::estimate;
 use crate::reports::several::{Group, Several};
 use serde_json::{Map, Value};
 use std::ffi::OsString;
-use std::io::{self, Write};
 
 #[derive(Debug, PartialEq)]
 pub struct Merge {
@@ -49,6 +49,8 @@ impl Merge {
             !kinds.has(Kinds::WRITTEN) && kinds != Kinds::LOOKED_AT
         };
         let (all, of_image) = (spread.estimate(|_| true), spread.estimate(of_image));
+        let incomplete = heads.iter().filter(|head| head[field::COMPLETE] != true);
+        let incomplete = incomplete.count();
         let report = MergedReport {
             head,
             tree: &tree,
@@ -57,9 +59,8 @@ impl Merge {
             missing,
         };
         output::write(&self.output, |out| report.write(out))?;
-        for line in estimate::text(&all, &of_image) {
-            // Nobody is left to be told when standard error is gone.
-            let _ = writeln!(io::stderr(), "snoop: {line}");
+        for line in estimate::text(&all, &of_image, incomplete) {
+            log::tell(line);
         }
         Ok(())
     }

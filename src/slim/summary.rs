@@ -3,6 +3,7 @@
 
 use crate::error::{Result, cannot};
 use crate::image::unused::{Size, human};
+use crate::log;
 use crate::report::schema::encode_name;
 use crate::slim::input::Found;
 use crate::slim::keep::{Keep, Why};
@@ -83,8 +84,7 @@ impl Summary {
     /// Prints it on standard output, unless the image is there. Doubts go to standard error.
     pub fn tell(&self, is_json: bool, has_image_on_stdout: bool) -> Result<()> {
         for note in &self.notes {
-            // Nobody is left to be told when standard error is gone.
-            let _ = writeln!(io::stderr(), "snoop: {note}");
+            log::tell(note);
         }
         let text = match is_json {
             true => format!("{:#}\n", self.as_json()),

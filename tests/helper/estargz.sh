@@ -9,7 +9,7 @@ cat >"$directory/config.toml" <<END
 version = 2
 root = "$directory/root"
 state = "$directory/state"
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
+disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]
 [grpc]
 address = "$directory/socket"
 END
