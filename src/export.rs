@@ -185,16 +185,19 @@ fn directories<'a>(paths: impl Iterator<Item = &'a [u8]>) -> Paths {
     directories
 }
 
-/// Leaves out the files whose names the format has no place for, and says how many these are.
+/// Leaves out the files whose names the format has no place for, and says how many these are, and which is the first.
 fn retain(files: &mut Vec<Used>, has_place: impl Fn(&[u8]) -> bool) {
     let without = files.extract_if(.., |file| !has_place(&file.path));
     let without: Vec<_> = without.collect();
     if let Some(first) = without.first() {
-        let (count, name) = (without.len(), encode_name(&first.path));
-        let names = if count == 1 { "name has" } else { "names have" };
+        let (names, them) = match without.len() {
+            1 => ("1 name is".into(), "it"),
+            n => (format!("{n} names are"), "them"),
+        };
+        let first = encode_name(&first.path);
         log::tell(format_args!(
-            "{count} {names} no place in this format, which leaves files out: {}",
-            name.escape_debug()
+            "{names} left out, because the format has no place for {them}: {}",
+            first.escape_debug()
         ));
     }
 }

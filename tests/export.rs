@@ -157,7 +157,7 @@ fn lists_are_in_the_order_of_first_use() {
         assert_eq!(lines, PREFETCHED);
         let expected = [
             "snoop: 1 of 13 files are not in the image and are left out",
-            "snoop: 1 name has no place in this format, which leaves files out: /etc/new\\nline",
+            "snoop: 1 name is left out, because the format has no place for it: /etc/new\\nline",
         ];
         assert_eq!(said.lines().collect::<Vec<_>>(), expected);
     }
@@ -307,7 +307,7 @@ fn the_report_of_image_minifiers_has_flags_and_modes() {
         } else {
             assert_eq!(flags("/run/app.pid"), json!({"W": true}));
             assert!(
-                said.contains("1 name has no place in this format"),
+                said.contains("1 name is left out, because the format has no place for it: "),
                 "{said}"
             );
         }
@@ -522,7 +522,7 @@ fn doubts_are_told() {
     assert_eq!(lines, [""; 0]);
     for part in [
         "snoop: report.json is not complete: {\"buffer_full\":2}\n",
-        "snoop: 1 name has no place in this format, which leaves files out: /caf\\0e9\n",
+        "snoop: 1 name is left out, because the format has no place for it: /caf\\0e9\n",
     ] {
         assert!(said.contains(part), "{said}");
     }

@@ -249,6 +249,10 @@ fn other_images_and_the_same_report_are_refused() {
     let (merged, _) = reports.merged(&["-any-image", "a", "other"]);
     assert!(merged.get("image_digest").is_none() && merged["image"] == "app:1");
 
+    let digest = format!("registry/app@sha256:{}", "ab".repeat(32));
+    with("image_digest", json!(digest));
+    reports.merged(&["a", "other"]);
+
     // A digest says more than a name, and no name says nothing.
     with("image", json!("registry/app:1"));
     reports.merged(&["a", "other"]);

@@ -226,9 +226,10 @@ fn man() -> String {
     page += ".SH SIGNALS\nSIGHUP writes the report at once.\nSIGTERM and SIGINT write a final report and end snoop.\n\
         A second one ends snoop at once, without writing.\n";
     page += &format!(
-        ".SH EXIT STATUS\n{}\n.PP\n{}\n",
+        ".SH EXIT STATUS\n{}\n.PP\n{}\n.PP\n{}\n",
         roff(&help::STATUS.replace("Exit status: ", "")),
-        roff(help::RUN_STATUS)
+        roff(help::RUN_STATUS),
+        roff(help::DIFF_STATUS)
     );
     page
 }

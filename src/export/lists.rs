@@ -44,7 +44,7 @@ pub fn text(format: Format, several: &Several, image: Option<&mut Image>) -> Res
 
 /// Returns whether a path is a line that stays as it is when its reader removes whitespace at its ends.
 fn is_line(path: &[u8]) -> bool {
-    !path.contains(&b'\n') && !path.ends_with(b"\r") && path.trim_ascii_end().len() == path.len()
+    !path.contains(&b'\n') && path.trim_ascii_end() == path
 }
 
 /// Replaces each file by what its path leads through in the image: symlinks, and the file itself. What the image does not

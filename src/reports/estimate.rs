@@ -87,11 +87,13 @@ pub fn text(all: &Estimate, of_image: &Estimate, incomplete: usize) -> Vec<Strin
             "the next pod uses a file that no report lists: {}",
             all.share()
         ),
-        format!(
+    ];
+    if of_image.files < files {
+        lines.push(format!(
             "the same without files that were written or only looked at: {}",
             of_image.share()
-        ),
-    ];
+        ));
+    }
     if of_image.with_alone == 0 {
         // What never happened in n tries is, with a confidence of 95 %, no more likely than this.
         let bound = 100.0 * (1.0 - 0.05_f64.powf(1.0 / f64::from(n)));

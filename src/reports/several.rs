@@ -68,15 +68,16 @@ impl Several {
             let Some(before) = self.heads.iter().position(stated) else {
                 continue;
             };
-            if self.heads[before][key] == image {
+            let other = self.heads[before][key].as_str().unwrap_or_default();
+            // A digest may have a name in front, as Kubernetes writes it.
+            if image.rsplit('@').next() == other.rsplit('@').next() {
                 return Ok(());
             }
             let shown = |name: &OsStr| name.to_string_lossy().into_owned();
             return Err(Error::failed(format!(
-                "{} is the report of another image: its {key} is {image}, and that of {} is {}; -any-image takes it all the same",
+                "{} is the report of another image: its {key} is {image}, and that of {} is {other}; -any-image takes it all the same",
                 shown(&names[self.heads.len()]),
                 shown(&names[before]),
-                self.heads[before][key].as_str().unwrap_or_default(),
             )));
         }
         Ok(())
