@@ -25,8 +25,9 @@ use crate::report::metadata::Metadata;
 use crate::report::schema::field;
 use crate::reports::diff::Diff;
 use crate::reports::merge::Merge;
+use crate::show::Show;
 use crate::slim::Slim;
-use flags::{CLOSURE, DIFF, EXPORT, HEALTH, MERGE, RUN, SLIM, TRACE, UNUSED};
+use flags::{CLOSURE, DIFF, EXPORT, HEALTH, MERGE, RUN, SHOW, SLIM, TRACE, UNUSED};
 pub use help::help;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -56,7 +57,7 @@ type Words = Vec<OsString>;
 type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// All commands, in the order of the help. Tracing comes first.
-static VERBS: [Verb; 10] = [
+static VERBS: [Verb; 11] = [
     Verb {
         name: TRACE,
         arguments: "[flags]",
@@ -137,6 +138,14 @@ static VERBS: [Verb; 10] = [
         split: values::split,
         parse: export,
     },
+    Verb {
+        name: SHOW,
+        arguments: "[flags] REPORT",
+        summary: "show a report to people, as a tree of directories",
+        notes: &[help::REPORTS],
+        split: values::split,
+        parse: show,
+    },
 ];
 
 #[derive(Debug, PartialEq)]
@@ -157,6 +166,7 @@ pub enum Command {
     Merge(Merge),
     Diff(Diff),
     Export(Export),
+    Show(Show),
 }
 
 #[derive(Debug, PartialEq)]
@@ -494,6 +504,36 @@ fn export(verb: &'static Verb, flags: Words, reports: Words, _: Environment) -> 
         output: output.into(),
         takes_any_image: values.is_given("any-image"),
         reports,
+    }))
+}
+
+fn show(
+    verb: &'static Verb,
+    flags: Words,
+    reports: Words,
+    environment: Environment,
+) -> Result<Command> {
+    let values = Values::read(verb, flags, &|_| None)?;
+    let [report] = <[OsString; 1]>::try_from(reports).map_err(|_| {
+        let usage = verb.usage();
+        Error::usage(format!("show: give one report; write {usage}"))
+    })?;
+    let depth = values.parsed(
+        "depth",
+        "a number of levels",
+        "one such as 3",
+        |text| match text {
+            "" => Some(usize::MAX),
+            text => text.parse().ok(),
+        },
+    )?;
+    let root = values.get("root");
+    Ok(Command::Show(Show {
+        report,
+        root: (!root.is_empty()).then(|| root.into()),
+        depth,
+        // https://no-color.org
+        allows_colour: environment("NO_COLOR").is_none_or(|value| value.is_empty()),
     }))
 }
 

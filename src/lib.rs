@@ -52,6 +52,9 @@ pub mod image;
 /// `snoop export`: what reports list, in the formats of other programs.
 pub mod export;
 
+/// `snoop show`, which shows a report to people.
+pub mod show;
+
 /// `snoop slim`, which builds a small image from an image and its reports.
 pub mod slim;
 

@@ -1,7 +1,7 @@
 # Completion of snoop for fish. Made by `make docs`.
 
 complete -c snoop -f
-set -l commands run check health closure unused slim merge diff export help
+set -l commands run check health closure unused slim merge diff export show help
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a run -d 'trace a command, and exit with its status'
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a check -d 'say whether this host can be traced'
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a health -d 'ask the running snoop for its health: exit 0 if healthy, 1 if not'
@@ -11,9 +11,10 @@ complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a slim -d 'bui
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a merge -d 'make one report of the reports of many pods, and say whether they are enough'
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a diff -d 'list the files that only one of two reports lists, by kind of use'
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a export -d 'write what reports list in the format of another program'
+complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a show -d 'show a report to people, as a tree of directories'
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a help -d 'print the help'
 complete -c snoop -n "__fish_seen_subcommand_from help" -a "$commands"
-complete -c snoop -n "__fish_seen_subcommand_from closure unused slim merge diff export" -F
+complete -c snoop -n "__fish_seen_subcommand_from closure unused slim merge diff export show" -F
 complete -c snoop -n "__fish_seen_subcommand_from run" -a "(__fish_complete_subcommand)"
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -o cgroup -x -d 'the cgroup to trace, with all its descendants: a directory, a path as in /proc/PID/cgroup, @FILE to read the path from a file, or @parent for everything that runs beside snoop\'s container'
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -o cgroups -x -d 'several cgroups, separated by commas; @FILE may list one path per line'
@@ -77,5 +78,7 @@ complete -c snoop -n "__fish_seen_subcommand_from export" -o format -x -a 'estar
 complete -c snoop -n "__fish_seen_subcommand_from export" -o root -x -a '(__fish_complete_directories)' -d 'the directory into which the image was unpacked'
 complete -c snoop -n "__fish_seen_subcommand_from export" -o o -r -F -d 'where to write it; - is standard output'
 complete -c snoop -n "__fish_seen_subcommand_from export" -o any-image -d 'accept reports whose image_digest or image differ'
+complete -c snoop -n "__fish_seen_subcommand_from show" -o root -x -a '(__fish_complete_directories)' -d 'the directory into which the image was unpacked: show how many bytes of it are used'
+complete -c snoop -n "__fish_seen_subcommand_from show" -o depth -x -d 'show at most N levels of directories; the numbers count everything below'
 complete -c snoop -o help -d 'print the help'
 complete -c snoop -o version -d 'print the version'

@@ -23,6 +23,7 @@ const PAGES: &[Page] = &[
     ("docs/slim.md", slim),
     ("docs/merge.md", merge),
     ("docs/export.md", export),
+    ("docs/show.md", show),
     ("deploy/kubernetes/README.md", deploy_readme),
 ];
 
@@ -123,6 +124,11 @@ fn merge(text: &str) -> String {
     let text = with_table(text, head, &rows(&[Section::Merge]));
     let head = "| flag of `diff` | default | meaning |\n| --- | --- | --- |\n";
     with_table(&text, head, &rows(&[Section::Diff]))
+}
+
+fn show(text: &str) -> String {
+    let head = "| flag of `show` | default | meaning |\n| --- | --- | --- |\n";
+    with_table(text, head, &rows(&[Section::Show]))
 }
 
 /// Returns the one row for all flags whose values are only copied into the report.
@@ -410,7 +416,7 @@ fn fish() -> String {
     }
     page += "complete -c snoop -n \"not __fish_seen_subcommand_from $commands\" -a help -d 'print the help'\n\
         complete -c snoop -n \"__fish_seen_subcommand_from help\" -a \"$commands\"\n\
-        complete -c snoop -n \"__fish_seen_subcommand_from closure unused slim merge diff export\" -F\n\
+        complete -c snoop -n \"__fish_seen_subcommand_from closure unused slim merge diff export show\" -F\n\
         complete -c snoop -n \"__fish_seen_subcommand_from run\" -a \"(__fish_complete_subcommand)\"\n";
     for verb in &VERBS {
         let condition = match verb.name {

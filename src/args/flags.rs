@@ -35,6 +35,7 @@ pub enum Section {
     Merge,
     Diff,
     Export,
+    Show,
 }
 
 pub struct Flag {
@@ -107,6 +108,7 @@ pub const SLIM: &str = "slim";
 pub const MERGE: &str = "merge";
 pub const DIFF: &str = "diff";
 pub const EXPORT: &str = "export";
+pub const SHOW: &str = "show";
 
 /// Returns the row of a flag of `slim`.
 const fn slim(
@@ -531,6 +533,28 @@ pub static FLAGS: &[Flag] = &[
         details: "",
         section: Section::Export,
         verbs: &[EXPORT],
+    },
+    Flag {
+        name: "root",
+        value: "DIR",
+        kind: Kind::Directory,
+        default: "",
+        run_default: None,
+        summary: "the directory into which the image was unpacked: show how many bytes of it are used",
+        details: "",
+        section: Section::Show,
+        verbs: &[SHOW],
+    },
+    Flag {
+        name: "depth",
+        value: "N",
+        kind: Kind::Text,
+        default: "",
+        run_default: None,
+        summary: "show at most `N` levels of directories; the numbers count everything below",
+        details: "",
+        section: Section::Show,
+        verbs: &[SHOW],
     },
 ];
 

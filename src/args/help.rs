@@ -39,7 +39,7 @@ pub const IMAGES: &str = "IMAGE is what docker save or podman save writes, an OC
 standard input.";
 
 impl Section {
-    pub const ALL: [Section; 11] = [
+    pub const ALL: [Section; 12] = [
         Section::Cgroups,
         Section::Output,
         Section::Metadata,
@@ -51,6 +51,7 @@ impl Section {
         Section::Merge,
         Section::Diff,
         Section::Export,
+        Section::Show,
     ];
 
     pub fn title(self) -> &'static str {
@@ -66,6 +67,7 @@ impl Section {
             Section::Merge => "For merge",
             Section::Diff => "For diff",
             Section::Export => "For export",
+            Section::Show => "For show",
         }
     }
 }

@@ -35,6 +35,7 @@ fn minimal(verb: &str) -> &'static [&'static str] {
         MERGE => &["merge"],
         DIFF => &["diff", "q"],
         EXPORT => &["export", "-format=paths"],
+        SHOW => &["show"],
         _ => &["unused", "-root=/d"],
     }
 }
@@ -141,6 +142,7 @@ fn each_command_has_a_help_of_its_own() {
         ("merge", "-any-image", "-json"),
         ("diff", "-json", "-o"),
         ("export", "-format", "-json"),
+        ("show", "-depth N", "-json"),
     ] {
         let own = said(&["help", name]);
         assert!(own.contains(has) && !own.contains(lacks), "{own}");
@@ -151,7 +153,7 @@ fn each_command_has_a_help_of_its_own() {
     let said = refused(&["help", "chekc"]);
     assert_eq!(
         said,
-        "help chekc: no such command; give one of run, check, health, closure, unused, slim, merge, diff, export"
+        "help chekc: no such command; give one of run, check, health, closure, unused, slim, merge, diff, export, show"
     );
 }
 

@@ -47,10 +47,10 @@ impl Size {
 
 /// A directory or package, with the sizes of its used and of its unused files.
 #[derive(Default)]
-struct Share {
-    name: String,
-    used: Size,
-    unused: Size,
+pub struct Share {
+    pub name: String,
+    pub used: Size,
+    pub unused: Size,
 }
 
 /// The findings about an image.
@@ -121,26 +121,41 @@ fn findings(image: &mut Image, needed: &Paths, entries: &[Entry]) -> Result<Find
             directory.unused.add(*size);
         }
     }
-    let largest = |shares: &mut Vec<Share>| {
-        shares.sort_by(|a, b| (b.unused.bytes, &a.name).cmp(&(a.unused.bytes, &b.name)));
-    };
-    largest(&mut found.directories);
-    let by_path: HashMap<&[u8], Size> = entries
-        .iter()
-        .zip(&sizes)
-        .filter(|(entry, _)| !entry.metadata.is_dir())
-        .map(|(entry, size)| (entry.path.as_slice(), *size))
-        .collect();
-    for package in packages::installed(image) {
-        let share = share(image, needed, &by_path, &package)?;
-        found.packages.extend(share);
-    }
-    largest(&mut found.packages);
+    sort(&mut found.directories);
+    let installed = packages::installed(image);
+    found.packages = shares(image, needed, entries, &sizes, &installed)?;
+    found.packages.retain(|share| share.unused.files > 0);
     Ok(found)
 }
 
+/// Sorts by the unused bytes, the most first.
+fn sort(shares: &mut [Share]) {
+    shares.sort_by(|a, b| (b.unused.bytes, &a.name).cmp(&(a.unused.bytes, &b.name)));
+}
+
+/// Returns how much of each package is used and unused, the ones with the most unused bytes first.
+pub fn shares(
+    image: &mut Image,
+    needed: &Paths,
+    entries: &[Entry],
+    sizes: &[Size],
+    packages: &[Package],
+) -> Result<Vec<Share>> {
+    let files = entries.iter().zip(sizes);
+    let files: HashMap<&[u8], Size> = files
+        .filter(|(entry, _)| !entry.metadata.is_dir())
+        .map(|(entry, size)| (entry.path.as_slice(), *size))
+        .collect();
+    let shares = packages
+        .iter()
+        .map(|package| share(image, needed, &files, package));
+    let mut shares = shares.collect::<Result<Vec<_>>>()?;
+    sort(&mut shares);
+    Ok(shares)
+}
+
 /// Returns the size of each entry. The bytes of a file with several names count only for the first name.
-fn sizes(entries: &[Entry]) -> Vec<Size> {
+pub fn sizes(entries: &[Entry]) -> Vec<Size> {
     let mut several = HashSet::new();
     let size = |entry: &Entry| {
         let found = &entry.metadata;
@@ -157,13 +172,13 @@ fn sizes(entries: &[Entry]) -> Vec<Size> {
     entries.iter().map(size).collect()
 }
 
-/// Returns how much of a package is used and unused. `None` if all of it is used.
+/// Returns how much of a package is used and unused.
 fn share(
     image: &mut Image,
     needed: &Paths,
     files: &HashMap<&[u8], Size>,
     package: &Package,
-) -> Result<Option<Share>> {
+) -> Result<Share> {
     let mut share = Share {
         name: package.name.clone(),
         ..Share::default()
@@ -182,7 +197,7 @@ fn share(
         };
         part.add(*size);
     }
-    Ok((share.unused.files > 0).then_some(share))
+    Ok(share)
 }
 
 fn paths(found: &Findings, out: &mut impl Write) -> io::Result<()> {

@@ -68,13 +68,17 @@ impl FileLists {
     pub fn add(&mut self, report: &mut dyn Read) -> std::result::Result<Option<String>, String> {
         let report = Detailed::read(report, &mut self.choice.tree)?;
         self.choice.add(&report);
-        let head = report.head;
+        Ok(self.add_head(&report.head))
+    }
+
+    /// Adds what a report says beside its lists of files. Returns what it says is missing.
+    pub fn add_head(&mut self, head: &Value) -> Option<String> {
         let containers = head[field::CONTAINERS].as_array().into_iter().flatten();
         containers.for_each(|container| self.add_container(container));
         let image = head[field::IMAGE_DIGEST].as_str();
         self.image_digests.push(image.map(String::from));
         let complete = head[field::COMPLETE] == true;
-        Ok((!complete).then(|| head[field::MISSING].to_string()))
+        (!complete).then(|| head[field::MISSING].to_string())
     }
 
     /// Adds what a report says about a container, except its files.
