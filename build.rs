@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Compiles `probes/` with clang into OUT_DIR. If that cannot work, it says what is missing.
+//! Compiles `probes/` with clang into OUT_DIR, and makes one page of the parts in `src/show`. If that cannot work, it says what is
+//! missing.
 
+use miniz_oxide::deflate::compress_to_vec;
+use sha2::{Digest, Sha256};
 use std::env;
 use std::fs;
 use std::path::Path;
@@ -30,6 +33,7 @@ fn main() {
         }
     }
     let out = env::var("OUT_DIR").expect("cargo sets OUT_DIR");
+    make_page(Path::new(&out));
     let object = |name: &str| Path::new(&out).join(name);
     compile(&clang, SYSCALLS, &object("snoop.bpf.o"), &[]);
     compile(&clang, RESOLVER, &object("resolver.bpf.o"), &[]);
@@ -43,6 +47,53 @@ fn main() {
     let typed = object("snoop.debug.bpf.o");
     compile(&clang, SYSCALLS, &typed, &["-g", "-DSNOOP_TYPE_INFO"]);
     println!("cargo::rustc-env=SNOOP_DEBUG_OBJECT={}", typed.display());
+}
+
+/// Makes the page, compressed with gzip (RFC 1952), and the policy that lets a browser run only the page's own script.
+fn make_page(out: &Path) {
+    let read = |name: &str| {
+        let path = format!("src/show/page.{name}");
+        println!("cargo::rerun-if-changed={path}");
+        fs::read_to_string(&path).unwrap_or_else(|e| fail(&format!("cannot read {path}: {e}")))
+    };
+    let (style, script) = (read("css"), read("js"));
+    assert!(!script.contains("</script") && !script.contains("<!--"));
+    let digest = |text: &str| format!("'sha256-{}'", base64(&Sha256::digest(text)));
+    let policy = format!(
+        "default-src 'none'; script-src {}; style-src {}; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'",
+        digest(&script),
+        digest(&style)
+    );
+    println!("cargo::rustc-env=SNOOP_PAGE_POLICY={policy}");
+    let page = read("html")
+        .replace("{policy}", &policy)
+        .replace("{style}", &style)
+        .replace("{script}", &script);
+    let mut packed = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 255];
+    packed.extend(compress_to_vec(page.as_bytes(), 10));
+    packed.extend(crc32(page.as_bytes()).to_le_bytes());
+    packed.extend((page.len() as u32).to_le_bytes());
+    fs::write(out.join("page.html.gz"), packed).expect("OUT_DIR can be written");
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let group = |three: &[u8]| {
+        let byte = |at| u32::from(three.get(at).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        let digit = |at| match at <= three.len() {
+            true => char::from(DIGITS[(bits >> (18 - 6 * at)) as usize & 63]),
+            false => '=',
+        };
+        (0..4).map(digit).collect::<String>()
+    };
+    bytes.chunks(3).map(group).collect()
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    let step = |crc: u32| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg());
+    let add = |crc: u32, byte: &u8| (0..8).fold(crc ^ u32::from(*byte), |crc, _| step(crc));
+    !bytes.iter().fold(!0, add)
 }
 
 fn compiler(clang: &str) -> Command {

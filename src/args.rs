@@ -141,7 +141,7 @@ static VERBS: [Verb; 11] = [
     Verb {
         name: SHOW,
         arguments: "[flags] REPORT",
-        summary: "show a report to people, as a tree of directories",
+        summary: "show a report to people: as a tree of directories, or as a page for a browser",
         notes: &[help::REPORTS],
         split: values::split,
         parse: show,
@@ -527,9 +527,10 @@ fn show(
             text => text.parse().ok(),
         },
     )?;
-    let root = values.get("root");
+    let (html, root) = (values.get("html"), values.get("root"));
     Ok(Command::Show(Show {
         report,
+        html: (!html.is_empty()).then(|| html.into()),
         root: (!root.is_empty()).then(|| root.into()),
         depth,
         // https://no-color.org

@@ -106,7 +106,7 @@ pub struct Used {
 
 impl Export {
     pub fn run(&self) -> Result<()> {
-        output::check(&self.output)?;
+        output::check("o", &self.output)?;
         self.check_root()?;
         let several = Several::read(&self.reports, self.takes_any_image)?;
         for (name, head) in self.reports.iter().zip(&several.heads) {

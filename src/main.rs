@@ -41,7 +41,7 @@ fn execute(command: Command) -> Result<u8> {
         Command::Unused(unused) => return unused.print(&mut out()).map(|()| 0),
         Command::Slim(slim) => return slim.run().map(|()| 0),
         Command::Merge(merge) => return merge.run().map(|()| 0),
-        Command::Show(show) => return show.print(&mut out()).map(|()| 0),
+        Command::Show(show) => return show.run(&mut out()).map(|()| 0),
         Command::Export(export) => return export.run().map(|()| 0),
         Command::Diff(diff) => return diff.print(&mut out()),
     };

@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `snoop show`: a report for people, as a tree of directories in the terminal.
+//! `snoop show`: a report for people, as a tree of directories in the terminal or as a page for a browser.
 
 mod contents;
 mod name;
+pub mod page;
 mod tree;
 
 use crate::error::{Result, cannot};
 use crate::files::path_tree::PathTree;
 use crate::report::detail::{Detailed, combine};
-use crate::report::reader::FileLists;
+use crate::report::output;
+use crate::report::reader::{self, FileLists};
 use crate::report::schema::field;
 use contents::Contents;
+use page::Keeping;
 use serde_json::Value;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use tree::{Style, Tree};
@@ -20,6 +23,8 @@ use tree::{Style, Tree};
 #[derive(Debug, PartialEq)]
 pub struct Show {
     pub report: OsString,
+    /// Where to write a page instead; `-` is standard output.
+    pub html: Option<OsString>,
     /// Where the image is unpacked, which tells the sizes of its files.
     pub root: Option<PathBuf>,
     /// How many levels of directories the tree shows.
@@ -29,7 +34,27 @@ pub struct Show {
 }
 
 impl Show {
-    pub fn print(&self, out: &mut impl Write) -> Result<()> {
+    pub fn run(&self, out: &mut impl Write) -> Result<()> {
+        match &self.html {
+            Some(html) => self.write_page(html),
+            None => self.print_tree(out),
+        }
+    }
+
+    fn write_page(&self, html: &OsStr) -> Result<()> {
+        output::check("html", html)?;
+        let mut paths = PathTree::default();
+        let ((report, text), _) = reader::open(&self.report, |input| {
+            let report = page::Report::default();
+            let mut keeping = Keeping { input, report };
+            let report = Detailed::read(&mut keeping, &mut paths)?;
+            Ok((report, keeping.report))
+        })?;
+        let contents = self.contents(&paths, &report)?;
+        output::write(html, |out| page::write(&text, contents.as_ref(), out))
+    }
+
+    fn print_tree(&self, out: &mut impl Write) -> Result<()> {
         let mut paths = PathTree::default();
         let (report, _) = Detailed::open(&self.report, &mut paths)?;
         let contents = self.contents(&paths, &report)?;

@@ -21,7 +21,7 @@ _snoop() {
 	merge) flags="-o -any-image" ;;
 	diff) flags="-json" ;;
 	export) flags="-format -root -o -any-image" ;;
-	show) flags="-root -depth" ;;
+	show) flags="-root -html -depth" ;;
 	check) flags= ;;
 	help) mapfile -t COMPREPLY < <(compgen -W "run check health closure unused slim merge diff export show help" -- "$word") && return ;;
 	*) flags="-cgroup -cgroups -report -resume -interval -exclude -max-unique-files -buffer -hooks -metrics-addr -log-level -container-id -image -image-digest -pod-name -namespace -labels" ;;

@@ -11,7 +11,7 @@ complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a slim -d 'bui
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a merge -d 'make one report of the reports of many pods, and say whether they are enough'
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a diff -d 'list the files that only one of two reports lists, by kind of use'
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a export -d 'write what reports list in the format of another program'
-complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a show -d 'show a report to people, as a tree of directories'
+complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a show -d 'show a report to people: as a tree of directories, or as a page for a browser'
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a help -d 'print the help'
 complete -c snoop -n "__fish_seen_subcommand_from help" -a "$commands"
 complete -c snoop -n "__fish_seen_subcommand_from closure unused slim merge diff export show" -F
@@ -79,6 +79,7 @@ complete -c snoop -n "__fish_seen_subcommand_from export" -o root -x -a '(__fish
 complete -c snoop -n "__fish_seen_subcommand_from export" -o o -r -F -d 'where to write it; - is standard output'
 complete -c snoop -n "__fish_seen_subcommand_from export" -o any-image -d 'accept reports whose image_digest or image differ'
 complete -c snoop -n "__fish_seen_subcommand_from show" -o root -x -a '(__fish_complete_directories)' -d 'the directory into which the image was unpacked: show how many bytes of it are used'
+complete -c snoop -n "__fish_seen_subcommand_from show" -o html -r -F -d 'write a page for a browser instead, in one file that needs no network; - is standard output'
 complete -c snoop -n "__fish_seen_subcommand_from show" -o depth -x -d 'show at most N levels of directories; the numbers count everything below'
 complete -c snoop -o help -d 'print the help'
 complete -c snoop -o version -d 'print the version'

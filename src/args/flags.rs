@@ -546,6 +546,17 @@ pub static FLAGS: &[Flag] = &[
         verbs: &[SHOW],
     },
     Flag {
+        name: "html",
+        value: "FILE",
+        kind: Kind::File,
+        default: "",
+        run_default: None,
+        summary: "write a page for a browser instead, in one file that needs no network; `-` is standard output",
+        details: "",
+        section: Section::Show,
+        verbs: &[SHOW],
+    },
+    Flag {
         name: "depth",
         value: "N",
         kind: Kind::Text,

@@ -290,6 +290,16 @@ mod tests {
 
     /// The log and the report use the same name for a feature.
     #[test]
+    fn the_page_for_browsers_has_every_reason() {
+        let script = include_str!("../show/page.js");
+        for row in &TABLE {
+            let meaning = row.meaning.replace('`', "");
+            let line = format!("  {}: [\"{}\", \"{meaning}\"],\n", row.name, row.counted);
+            assert!(script.contains(&line), "page.js should have\n{line}");
+        }
+    }
+
+    #[test]
     fn features_have_the_names_of_their_gaps() {
         for feature in Feature::ALL {
             assert_eq!(Gap::of(feature).name(), feature.name());

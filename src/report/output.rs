@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The value of `-o` of commands that make one text: the name of a file, or `-` for standard output.
+//! The value of a flag that says where a command writes the one text that it makes: the name of a file, or `-` for standard
+//! output.
 
 use crate::error::{Error, Result, cannot};
 use crate::report::file::Destination;
@@ -8,8 +9,8 @@ use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Checks that a file of that name may be written, so that the user learns of a problem at the start.
-pub fn check(name: &OsStr) -> Result<()> {
+/// Checks the value of a flag: that a file of that name may be written. So the user learns of a problem at the start.
+pub fn check(flag: &str, name: &OsStr) -> Result<()> {
     if name == "-" {
         return Ok(());
     }
@@ -21,7 +22,7 @@ pub fn check(name: &OsStr) -> Result<()> {
         Some(why) => why.into(),
     };
     Err(Error::usage(format!(
-        "-o={}: {why}; give the name of a file, or - for standard output",
+        "-{flag}={}: {why}; give the name of a file, or - for standard output",
         path.display()
     )))
 }

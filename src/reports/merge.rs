@@ -25,7 +25,7 @@ pub struct Merge {
 
 impl Merge {
     pub fn run(&self) -> Result<()> {
-        output::check(&self.output)?;
+        output::check("o", &self.output)?;
         let Several {
             tree,
             heads,

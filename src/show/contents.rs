@@ -2,14 +2,16 @@
 //! What is in an unpacked image, and what of it a report uses.
 
 use crate::error::Result;
-use crate::image::unused;
-use crate::image::{Image, closure};
+use crate::image::unused::{self, Share};
+use crate::image::{Image, closure, packages};
 use crate::report::reader::FileLists;
 use std::path::Path;
 
 pub struct Contents {
     /// Everything that is not a directory, sorted by path.
     pub files: Vec<ImageFile>,
+    /// The ones with the most unused bytes first.
+    pub packages: Vec<Share>,
 }
 
 pub struct ImageFile {
@@ -26,6 +28,8 @@ impl Contents {
         let needed = closure::needed(&mut image, listed)?;
         let entries = image.entries()?;
         let sizes = unused::sizes(&entries);
+        let packages = packages::installed(&image);
+        let packages = unused::shares(&mut image, &needed, &entries, &sizes, &packages)?;
         let files = entries.into_iter().zip(&sizes);
         let files = files.filter(|(entry, _)| !entry.metadata.is_dir());
         let files = files.map(|(entry, size)| ImageFile {
@@ -35,6 +39,7 @@ impl Contents {
         });
         Ok(Contents {
             files: files.collect(),
+            packages,
         })
     }
 }

@@ -235,7 +235,10 @@ mod tests {
             file("/b/unused", 7, false),
             file("/c/d/f", 2048, false),
         ];
-        let contents = Contents { files };
+        let contents = Contents {
+            files,
+            packages: Vec::new(),
+        };
         let style = Style {
             has_sizes: true,
             is_coloured: true,

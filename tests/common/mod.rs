@@ -5,6 +5,7 @@
 
 #![allow(dead_code)] // Each test binary uses its own part.
 
+pub mod browser;
 pub mod container;
 pub mod debian;
 pub mod engine;
