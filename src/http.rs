@@ -53,12 +53,16 @@ impl std::fmt::Display for Address {
 pub struct Response {
     pub status: u16,
     pub content_type: &'static str,
+    /// Further lines of the head, each with its end.
+    pub further: &'static str,
     pub body: Body,
 }
 
 /// The body of a response.
 pub enum Body {
     Bytes(Vec<u8>),
+    /// Bytes that are part of the program, of which nothing is copied.
+    Static(&'static [u8]),
     /// The file is sent from its current position on, and must not change meanwhile.
     File(File),
 }
@@ -69,6 +73,7 @@ impl Response {
         Response {
             status,
             content_type: "text/plain; charset=utf-8",
+            further: "",
             body: Body::Bytes(format!("{line}\n").into_bytes()),
         }
     }

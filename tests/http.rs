@@ -299,7 +299,7 @@ fn a_large_report_is_sent_while_records_come_in() {
 fn valid_and_invalid_requests() {
     let sidecar = set_up("clients", &[]).sidecar;
     let first = |bytes: &[u8]| status(&exchange(sidecar.port, bytes));
-    assert_eq!(status(&get(sidecar.port, "/").0), 404);
+    assert_eq!(status(&get(sidecar.port, "/nothing").0), 404);
     assert_eq!(first(b"GET /healthz HTTP/1.0\r\n\r\n"), 200);
     assert_eq!(first(b"POST /metrics HTTP/1.1\r\nHost: x\r\n\r\n"), 405);
     assert_eq!(first(b"\x16\x03\x01 hello\n\n"), 400);
@@ -537,7 +537,7 @@ fn hostile_bytes() {
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
         b"\xff\xfe\xfd /metrics HTTP/1.1\r\n\r\n".to_vec(),
         b"GET /../../../etc/passwd HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_vec(),
-        b"GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n".to_vec(),
+        b"GET /nothing HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n".to_vec(),
         long("GET / HTTP/1.1\r\n", 1000),
         long("a: b\r\n", 5000),
         long("\n", 20_000),

@@ -5,7 +5,7 @@ mod common;
 
 use common::browser::Browser;
 use common::reports::{Use, container, report};
-use common::snoop;
+use common::{Sidecar, TestCgroup, open_in, snoop, wait_until};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -359,4 +359,54 @@ fn the_page_renders_100_000_files() {
     );
     assert_eq!(moved, json!([]));
     assert_eq!(browser.complaints(), [Value::Null; 0]);
+}
+
+#[test]
+fn the_listener_serves_the_page() {
+    let cgroup = TestCgroup::make("show");
+    let place = Place::new();
+    let sidecar = Sidecar::start(&["-cgroup", &cgroup.path()], &place.path("r.json"));
+    let browser = Browser::start("light");
+    browser.open(&format!("http://127.0.0.1:{}/", sidecar.port));
+    wait_until(|| text(&browser, "live").starts_with("live, as of "));
+    open_in(&cgroup, place.0.path(), "first<b>");
+    browser.type_into("#search", "first<b>/0-0");
+    wait_until(|| rows(&browser).ends_with(&["first<b>/".into(), "0-0".into()]));
+    // The page is open while snoop ends.
+    sidecar.stop("TERM");
+    wait_until(|| text(&browser, "live").starts_with("no answer: "));
+}
+
+#[test]
+fn the_page_takes_no_memory_of_the_listener() {
+    let cgroup = TestCgroup::make("page");
+    let place = Place::new();
+    let sidecar = Sidecar::start(&["-cgroup", &cgroup.path()], &place.path("r.json"));
+    let curl = |path: &str, flags: &[&str]| {
+        let mut command = Command::new("curl");
+        command.args(["-sS", "--noproxy", "*"]).args(flags);
+        command.arg(format!("http://127.0.0.1:{}{path}", sidecar.port));
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let head = curl("/", &["-I"]);
+    for line in [
+        "HTTP/1.1 200 OK\r\n",
+        "Content-Type: text/html; charset=utf-8\r\n",
+        "Content-Encoding: gzip\r\n",
+        "Content-Security-Policy: default-src 'none'; script-src 'sha256-",
+    ] {
+        assert!(head.contains(line), "{head}");
+    }
+    // A report is sent in pieces of the same size.
+    curl("/report", &[]);
+    let before = sidecar.status("VmData");
+    for _ in 0..50 {
+        let page = curl("/", &["--compressed"]);
+        assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>\n"));
+        assert!(page.contains("id=\"data\">null</script>"));
+    }
+    assert_eq!(sidecar.status("VmData"), before);
+    sidecar.stop("TERM");
 }

@@ -274,7 +274,7 @@ pub static FLAGS: &[Flag] = &[
         kind: Kind::Text,
         default: ":9090",
         run_default: Some(""),
-        summary: "where to serve `/metrics`, `/healthz` and `/report`, such as `:9090`, `127.0.0.1:9090` or `[::1]:9090`; \
+        summary: "where to serve `/metrics`, `/healthz`, `/report` and a page at `/`, such as `:9090`, `127.0.0.1:9090` or `[::1]:9090`; \
             empty turns the listener off",
         details: "`:PORT` listens on IPv6 and IPv4",
         section: Section::Output,

@@ -59,10 +59,25 @@ struct Outgoing {
     bytes: Vec<u8>,
     /// The number of bytes that have been sent.
     sent: usize,
-    /// The file that follows the bytes.
-    file: Option<io::Take<File>>,
+    /// What follows the bytes.
+    rest: Option<io::Take<Rest>>,
     /// Whether the connection is closed after this response.
     close: bool,
+}
+
+/// A body that is sent in chunks.
+enum Rest {
+    File(File),
+    Static(&'static [u8]),
+}
+
+impl Read for Rest {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Rest::File(file) => file.read(buffer),
+            Rest::Static(bytes) => bytes.read(buffer),
+        }
+    }
 }
 
 /// The result of a turn of a connection.
@@ -202,23 +217,29 @@ impl<S: Stream> Connection<S> {
 
 impl Outgoing {
     fn new(response: Response, keep_alive: bool, head_only: bool) -> Outgoing {
-        let (body, file) = match response.body {
+        let (body, rest) = match response.body {
             Body::Bytes(bytes) => (bytes, None),
-            Body::File(file) => (Vec::new(), Some(file)),
+            Body::Static(bytes) => {
+                let rest = Rest::Static(bytes).take(bytes.len() as u64);
+                (Vec::new(), Some(rest))
+            }
+            Body::File(file) => {
+                let len = file.metadata().map_or(0, |metadata| metadata.len());
+                (Vec::new(), Some(Rest::File(file).take(len)))
+            }
         };
-        let metadata = file.as_ref().and_then(|file| file.metadata().ok());
-        let file_len = metadata.map_or(0, |metadata| metadata.len());
-        let len = body.len() as u64 + file_len;
+        let len = body.len() as u64 + rest.as_ref().map_or(0, io::Take::limit);
         let allow = match response.status {
             405 => "Allow: GET, HEAD\r\n",
             _ => "",
         };
         let connection = if keep_alive { "keep-alive" } else { "close" };
         let mut bytes = format!(
-            "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {len}\r\n{allow}Connection: {connection}\r\n\r\n",
+            "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {len}\r\n{allow}{}Connection: {connection}\r\n\r\n",
             response.status,
             reason(response.status),
             response.content_type,
+            response.further,
         )
         .into_bytes();
         if !head_only {
@@ -227,7 +248,7 @@ impl Outgoing {
         Outgoing {
             bytes,
             sent: 0,
-            file: file.filter(|_| !head_only).map(|file| file.take(file_len)),
+            rest: rest.filter(|_| !head_only),
             close: !keep_alive,
         }
     }
@@ -241,22 +262,22 @@ impl Outgoing {
             let end = self.bytes.len().min(self.sent + CHUNK);
             self.sent += stream.write(&self.bytes[self.sent..end])?;
         }
-        Ok(self.sent < self.bytes.len() || self.file.is_some())
+        Ok(self.sent < self.bytes.len() || self.rest.is_some())
     }
 
-    /// Reads the next chunk of the file.
+    /// Reads the next chunk of the rest.
     fn refill(&mut self) -> io::Result<()> {
-        let Some(file) = &mut self.file else {
+        let Some(rest) = &mut self.rest else {
             return Ok(());
         };
         self.bytes.resize(CHUNK, 0);
-        let n = file.read(&mut self.bytes)?;
+        let n = rest.read(&mut self.bytes)?;
         self.bytes.truncate(n);
         self.sent = 0;
         if n == 0 {
-            // This is the end of the file. If the file has become shorter, only closing the connection tells the client.
-            self.close |= file.limit() > 0;
-            self.file = None;
+            // This is the end. If a file has become shorter, only closing the connection tells the client.
+            self.close |= rest.limit() > 0;
+            self.rest = None;
         }
         Ok(())
     }
@@ -356,6 +377,7 @@ mod tests {
         let response = Response {
             status: 200,
             content_type: "text/plain",
+            further: "",
             body: Body::File(file.try_clone().unwrap()),
         };
         (file, response)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The responses for the three paths of the listener: `/metrics`, `/healthz` and `/report`.
+//! The responses for the paths of the listener: `/metrics`, `/healthz` and `/report`, and the page at `/`.
 
 use super::Tracer;
 use crate::bpf::counts::Counts;
@@ -8,6 +8,7 @@ use crate::http::{Body, Response};
 use crate::log::{self, Level};
 use crate::metrics::{self, Scrape};
 use crate::report::file::Destination;
+use crate::show::page;
 use crate::sys::files;
 use std::fs::File;
 use std::io::{self, Seek};
@@ -50,9 +51,10 @@ impl Tracer {
             "/metrics" => self.metrics(),
             "/healthz" => Ok(self.health()),
             "/report" => self.report(),
+            "/" => Ok(page()),
             _ => Ok(Response::text(
                 404,
-                "not found; the paths are /metrics, /healthz and /report",
+                "not found; the paths are /, /metrics, /healthz and /report",
             )),
         };
         response.unwrap_or_else(|e| {
@@ -73,6 +75,7 @@ impl Tracer {
         Ok(Response {
             status: 200,
             content_type: metrics::CONTENT_TYPE,
+            further: "",
             body: Body::Bytes(text.into_bytes()),
         })
     }
@@ -116,6 +119,7 @@ impl Tracer {
         Ok(Response {
             status: 200,
             content_type: "application/json",
+            further: "",
             body: Body::File(file),
         })
     }
@@ -126,6 +130,16 @@ impl Tracer {
             .write(&mut io::BufWriter::new(&mut file))?;
         file.rewind()?;
         Ok(file)
+    }
+}
+
+/// Returns the page that shows the report, live.
+fn page() -> Response {
+    Response {
+        status: 200,
+        content_type: "text/html; charset=utf-8",
+        further: page::HEADERS,
+        body: Body::Static(page::COMPRESSED),
     }
 }
 
