@@ -16,7 +16,7 @@ PURE_TESTS = --test rooms --test wire --test ratios
 
 # What each verb runs or includes, and the Debian package it comes from.
 BUILD_NEEDS = clang:clang cc:gcc /usr/include/bpf/bpf_helpers.h:libbpf-dev
-TEST_NEEDS = shellcheck:shellcheck mandoc:mandoc zsh:zsh fish:fish pkill:procps c++:g++ strace:strace git:git curl:curl jq:jq prometheus:prometheus rsync:rsync cpio:cpio /usr/include/liburing.h:liburing-dev runc:runc debootstrap:debootstrap /bin/busybox:busybox-static /usr/bin/python3:python3 /usr/lib/python3/dist-packages/pip:python3-pip setcap:libcap2-bin buildah:buildah podman:podman skopeo:skopeo apparmor_parser:apparmor containerd:containerd ctr-remote:stargz-snapshotter chromium:chromium chromedriver:chromium-driver unshare:util-linux /usr/include/stdio.h:libc6-dev
+TEST_NEEDS = shellcheck:shellcheck mandoc:mandoc zsh:zsh fish:fish pkill:procps c++:g++ strace:strace git:git curl:curl jq:jq prometheus:prometheus rsync:rsync cpio:cpio /usr/include/liburing.h:liburing-dev runc:runc debootstrap:debootstrap /bin/busybox:busybox-static /usr/bin/python3:python3 /usr/lib/python3/dist-packages/pip:python3-pip /usr/lib/python3/dist-packages/pyte:python3-pyte setcap:libcap2-bin buildah:buildah podman:podman skopeo:skopeo apparmor_parser:apparmor containerd:containerd ctr-remote:stargz-snapshotter chromium:chromium chromedriver:chromium-driver unshare:util-linux /usr/include/stdio.h:libc6-dev
 
 SECONDS ?= 60
 # Where make bench writes what it found, for make bench-compare.

@@ -179,6 +179,8 @@ pub struct Config {
     /// Where to listen. `None` turns the listener off.
     pub metrics_addr: Option<Address>,
     pub log_level: Level,
+    /// Whether to write nothing but errors.
+    pub is_quiet: bool,
     pub max_unique_files: usize,
     pub choices: Choices,
     /// Whether to resume the existing report.
@@ -579,6 +581,8 @@ fn config(values: &Values, cgroups: OsString, environment: Environment) -> Resul
     })?;
     let resume = values.parsed("resume", "a boolean", "true or false", values::boolean)?;
     let log_level = values.one_of("log-level", "a level", Level::parse)?;
+    let is_quiet = values.is_given("quiet")
+        && values.parsed("quiet", "a boolean", "true or false", values::boolean)?;
     let metrics_addr = metrics_addr(values)?;
     let report = values.get("report");
     if report.is_empty() {
@@ -590,7 +594,8 @@ fn config(values: &Values, cgroups: OsString, environment: Environment) -> Resul
         interval,
         excludes: Excludes::parse(values.get("exclude").as_bytes()),
         metrics_addr,
-        log_level,
+        log_level: if is_quiet { Level::Error } else { log_level },
+        is_quiet,
         max_unique_files: max_unique_files as usize,
         choices: Choices { buffer, hooks },
         resume,

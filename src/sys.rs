@@ -28,6 +28,8 @@ pub mod seccomp;
 #[allow(unsafe_code)]
 pub mod signals;
 #[allow(unsafe_code)]
+pub mod terminal;
+#[allow(unsafe_code)]
 pub mod timer;
 
 use std::io;

@@ -4,6 +4,7 @@
 mod answers;
 mod reporting;
 pub mod start;
+mod status;
 
 use crate::args::Config;
 use crate::bpf::counts::Counts;
@@ -24,6 +25,7 @@ use crate::time::rfc3339;
 use answers::Progress;
 use reporting::{GapWarnings, Writes};
 use start::Loaded;
+use status::StatusLine;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
@@ -39,14 +41,16 @@ enum Token {
     Report,
     Epoch,
     Listener,
+    Status,
 }
 
-const TOKENS: [Token; 5] = [
+const TOKENS: [Token; 6] = [
     Token::Records,
     Token::Signal,
     Token::Report,
     Token::Epoch,
     Token::Listener,
+    Token::Status,
 ];
 
 const FIRST_CONNECTION: u64 = TOKENS.len() as u64;
@@ -142,7 +146,8 @@ impl Tracer {
     fn run_loop(&mut self, signals: &SignalFd) -> Result<u8> {
         let report = Timer::every(self.config.interval).map_err(|e| cannot("set a timer", e))?;
         let epoch = Timer::every(EPOCH).map_err(|e| cannot("set a timer", e))?;
-        let epoll = self.watch(signals, &report, &epoch)?;
+        let mut status = self.status_line();
+        let epoll = self.watch(signals, &report, &epoch, status.as_ref())?;
         let mut ready = Vec::new();
         loop {
             epoll
@@ -174,6 +179,11 @@ impl Tracer {
                             server.accept(&epoll, now);
                         }
                     }
+                    Some(Token::Status) => {
+                        if let Some(status) = &mut status {
+                            status.tick(self.collector.files());
+                        }
+                    }
                     None => self.serve(*token, &epoll, now),
                 }
             }
@@ -183,8 +193,20 @@ impl Tracer {
         }
     }
 
+    /// Returns the line that shows the user of `snoop run` how far it is, if the terminal can.
+    fn status_line(&self) -> Option<StatusLine> {
+        let is_wanted = self.running.is_some() && !self.config.is_quiet;
+        is_wanted.then(StatusLine::on_terminal).flatten()
+    }
+
     /// Creates an epoll instance that reports each descriptor of the loop by its token.
-    fn watch(&self, signals: &SignalFd, report: &Timer, epoch: &Timer) -> Result<Epoll> {
+    fn watch(
+        &self,
+        signals: &SignalFd,
+        report: &Timer,
+        epoch: &Timer,
+        status: Option<&StatusLine>,
+    ) -> Result<Epoll> {
         let epoll = Epoll::new().map_err(|e| cannot("create an epoll instance", e))?;
         for token in TOKENS {
             let fd = match token {
@@ -194,6 +216,10 @@ impl Tracer {
                 Token::Epoch => epoch.as_fd(),
                 Token::Listener => match &self.server {
                     Some(server) => server.listener().as_fd(),
+                    None => continue,
+                },
+                Token::Status => match status {
+                    Some(status) => status.timer(),
                     None => continue,
                 },
             };

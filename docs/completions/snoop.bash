@@ -13,7 +13,7 @@ _snoop() {
 	*" -report") mapfile -t COMPREPLY < <(compgen -f -- "$word") && return ;;
 	esac
 	case $command in
-	run) flags="-report -resume -interval -exclude -max-unique-files -buffer -hooks -metrics-addr -log-level -container-id -image -image-digest -pod-name -namespace -labels" ;;
+	run) flags="-report -resume -interval -exclude -max-unique-files -buffer -hooks -metrics-addr -log-level -quiet -container-id -image -image-digest -pod-name -namespace -labels" ;;
 	health) flags="-metrics-addr" ;;
 	closure) flags="-root -kinds -0 -format -runtime" ;;
 	unused) flags="-root -kinds -paths -json" ;;

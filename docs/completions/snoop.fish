@@ -42,6 +42,7 @@ complete -c snoop -n "__fish_seen_subcommand_from run" -o buffer -x -a 'auto rin
 complete -c snoop -n "__fish_seen_subcommand_from run" -o hooks -x -a 'auto resolver syscall' -d 'where snoop sees accesses: resolver, syscall, or auto for the better one that misses nothing'
 complete -c snoop -n "__fish_seen_subcommand_from run" -o metrics-addr -x -d 'where to serve /metrics, /healthz, /report and a page at /, such as :9090, 127.0.0.1:9090 or [::1]:9090; empty turns the listener off'
 complete -c snoop -n "__fish_seen_subcommand_from run" -o log-level -x -a 'debug info warn error' -d 'debug, info, warn or error; debug logs each new access'
+complete -c snoop -n "__fish_seen_subcommand_from run" -o quiet -a 'true false' -d 'write errors only: no status line, no summary and no warnings; for run'
 complete -c snoop -n "__fish_seen_subcommand_from run" -o container-id -x -d 'the container\'s id'
 complete -c snoop -n "__fish_seen_subcommand_from run" -o image -x -d 'the image\'s name'
 complete -c snoop -n "__fish_seen_subcommand_from run" -o image-digest -x -d 'the image\'s digest'

@@ -291,6 +291,18 @@ pub static FLAGS: &[Flag] = &[
         section: Section::Output,
         verbs: &[TRACE, RUN],
     },
+    Flag {
+        name: "quiet",
+        value: "BOOL",
+        kind: Kind::Bool,
+        default: "false",
+        run_default: None,
+        summary: "write errors only: no status line, no summary and no warnings; for `run`",
+        details: "Without it, `run` shows in the last row of a terminal how many files were used, while the command writes nothing, and \
+            ends with a line that sums up",
+        section: Section::Output,
+        verbs: &[RUN],
+    },
     metadata("container-id", "ID", "the container's id"),
     metadata("image", "NAME", "the image's name"),
     metadata("image-digest", "DIGEST", "the image's digest"),

@@ -280,6 +280,24 @@ fn metadata_comes_from_flags_and_the_downward_api() {
 }
 
 #[test]
+fn quiet_means_errors_only() {
+    for (flags, environment, is_quiet) in [
+        (&["-quiet"][..], &[][..], true),
+        (&["-quiet", "-log-level=debug"], &[], true),
+        (&[], &[("SNOOP_QUIET", "true")], true),
+        (&["-quiet=false"], &[("SNOOP_QUIET", "true")], false),
+        (&[], &[], false),
+    ] {
+        let words = [&["run"], flags, &["ls"]].concat();
+        let Command::Run(config, _) = parsed(&words, environment).unwrap() else {
+            panic!("not a run");
+        };
+        assert_eq!(config.is_quiet, is_quiet, "{flags:?} {environment:?}");
+        assert_eq!(config.log_level == Level::Error, is_quiet);
+    }
+}
+
+#[test]
 fn a_command_keeps_its_own_words() {
     for words in [
         &["run", "-report=-", "--", "ls", "-la", "--", "-x"][..],

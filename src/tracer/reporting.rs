@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Writes the report when something has changed, on request, and at the end. Logs its gaps.
 
-use super::Tracer;
+use super::{Tracer, status};
 use crate::bpf::counts::Counts;
 use crate::bpf::syscalls;
 use crate::collect::gaps::{Gap, Gaps};
@@ -9,7 +9,7 @@ use crate::error::{Result, cannot};
 use crate::log::{self, Level};
 use crate::report::Snapshot;
 use crate::report::file::Destination;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 /// How long the log is silent about further gaps of the report after it has mentioned some.
@@ -149,8 +149,8 @@ impl Tracer {
             "{files} files used; {totals}; report: {}",
             self.config.report
         );
-        if is_command && io::stderr().is_terminal() {
-            let _ = writeln!(io::stderr(), "snoop: {summary}");
+        if is_command && !self.config.is_quiet && io::stderr().is_terminal() {
+            status::sum_up(&summary);
         } else {
             log::info(summary);
         }
