@@ -10,7 +10,6 @@ pub mod counts;
 pub mod features;
 pub mod hooks;
 pub mod layout;
-mod lz4;
 mod maps;
 mod object;
 pub mod offsets;

@@ -2,13 +2,16 @@
 //! The compiled programs, which are part of this binary.
 
 use crate::bpf::hooks::{Buffer, Rung};
-use crate::bpf::lz4;
 use crate::bpf::maps::number_at_start;
+use miniz_oxide::inflate::TINFLStatus;
+use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
+use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
 
 /// The compiled programs, packed by build.rs.
-static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/snoop.bpf.o.lz4"));
-static RESOLVER_OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/resolver.bpf.o.lz4"));
-static LEGACY_OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/snoop.legacy.bpf.o.lz4"));
+static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/snoop.bpf.o.deflate"));
+static RESOLVER_OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/resolver.bpf.o.deflate"));
+static LEGACY_OBJECT: &[u8] =
+    include_bytes!(concat!(env!("OUT_DIR"), "/snoop.legacy.bpf.o.deflate"));
 
 /// An unpacked object.
 pub(crate) struct Object {
@@ -29,7 +32,11 @@ impl Object {
 
     fn unpack(packed: &[u8]) -> Object {
         let (len, block) = packed.split_at(8);
-        let bytes = lz4::unpack(block, number_at_start(len) as usize).expect("build.rs packed it");
+        let mut bytes = vec![0; number_at_start(len) as usize];
+        let mut decompressor = Box::new(DecompressorOxide::new());
+        let flags = TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
+        let (status, _, n) = decompress(&mut decompressor, block, &mut bytes, 0, flags);
+        assert!(status == TINFLStatus::Done && n == bytes.len());
         let mut words = vec![0u64; bytes.len().div_ceil(8)];
         for (word, bytes) in words.iter_mut().zip(bytes.chunks(8)) {
             let mut padded = [0; 8];
