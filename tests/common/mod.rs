@@ -10,6 +10,7 @@ pub mod container;
 pub mod debian;
 pub mod engine;
 pub mod image;
+pub mod manifests;
 pub mod reports;
 
 use serde_json::Value;
