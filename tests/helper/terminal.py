@@ -38,7 +38,7 @@ if pid == 0:
 fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
 
 waiting = os.path.join(directory, "wait")
-notes, seen, deadline = [], False, time.monotonic() + 60
+notes, seen, is_new, deadline = [], False, True, time.monotonic() + 60
 while time.monotonic() < deadline:
     try:
         if select.select([terminal], [], [], 0.1)[0]:
@@ -47,7 +47,10 @@ while time.monotonic() < deadline:
         break
     shows = "files used in" in screen.display[-1]
     seen |= shows
-    if shows and os.path.exists(waiting):
+    # The line of an earlier wait may still be there.
+    is_new |= not shows
+    if shows and is_new and os.path.exists(waiting):
+        is_new = False
         cursor = [screen.cursor.y, screen.cursor.x]
         notes.append({"screen": screen.display[:], "cursor": cursor})
         os.unlink(waiting)
