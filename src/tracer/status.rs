@@ -100,8 +100,9 @@ impl StatusLine {
         let (rows, columns) = size;
         let mut text = String::new();
         if self.shown.is_none() {
-            // Goes down and up a row, so that the cursor is not in the last one. The column stays.
-            text += &format!("\x1bD\x1b7\x1b[1;{}r\x1b8\x1b[A", rows - 1);
+            // Goes down and up a row, so that the cursor is not in the last one. The column stays. The place to return to is in the
+            // region, because some terminals return to no other.
+            text += &format!("\x1bD\x1b[A\x1b7\x1b[1;{}r\x1b8", rows - 1);
         }
         let line = line(
             self.files,
