@@ -34,6 +34,61 @@ pub fn seen_from<'a>(root: &[u8], path: &'a [u8]) -> Option<&'a [u8]> {
     }
 }
 
+/// Returns whether a name fits a pattern of `*`, `?` and `[…]`.
+pub fn fits(name: &[u8], pattern: &[u8]) -> bool {
+    // Where to go on if the last star has to take one more byte.
+    let (mut at, mut next, mut star) = (0, 0, None);
+    loop {
+        if pattern.get(next) == Some(&b'*') {
+            star = Some((at, next));
+            next += 1;
+            continue;
+        }
+        if at == name.len() && next == pattern.len() {
+            return true;
+        }
+        let one = name
+            .get(at)
+            .and_then(|byte| fits_one(*byte, &pattern[next..]));
+        if let Some(len) = one {
+            (at, next) = (at + 1, next + len);
+            continue;
+        }
+        match star {
+            Some((from, pattern_at)) if from < name.len() => {
+                star = Some((from + 1, pattern_at));
+                (at, next) = (from + 1, pattern_at + 1);
+            }
+            _ => return false,
+        }
+    }
+}
+
+/// Returns how long the beginning of the pattern is that a byte fits, if it fits.
+fn fits_one(byte: u8, pattern: &[u8]) -> Option<usize> {
+    match pattern {
+        [b'?', ..] => Some(1),
+        [b'[', set @ ..] => {
+            let is_not = matches!(set, [b'!' | b'^', ..]);
+            let start = usize::from(is_not);
+            // A bracket that comes first is one of the set.
+            let len = set.iter().skip(start + 1).position(|b| *b == b']')? + start + 1;
+            let (mut members, mut fits) = (&set[start..len], false);
+            while let [first, rest @ ..] = members {
+                members = rest;
+                fits |= *first == byte;
+                if let [b'-', last, rest @ ..] = members {
+                    fits |= (*first..=*last).contains(&byte);
+                    members = rest;
+                }
+            }
+            (fits != is_not).then_some(len + 2)
+        }
+        [first, ..] => (*first == byte).then_some(1),
+        [] => None,
+    }
+}
+
 /// The prefixes of `-exclude`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Excludes(pub Vec<Vec<u8>>);
