@@ -7,8 +7,8 @@
 #include "output.h"
 #include "task.h"
 
-/* Cgroup -> enum target. User space fills this map, and reports an error when it is full. It has room for as many cgroups
- * as a command line can name. */
+/* Cgroup -> enum target. User space fills this map, and reports an error when it is full. It has room for more cgroups than a
+ * command line can name, and for the containers of a node that a filter excludes. */
 MAP(targets) = { BPF_MAP_TYPE_HASH, 8, 4, TARGETS, 0 };
 
 /* Lower bits of a cgroup's id -> the verdict on that cgroup. Every hook looks here first, also for all other processes of
@@ -23,8 +23,6 @@ MAP(verdicts) = { BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(struct verdict), VERDICTS
  * last number, which is no key here. Their records then bring the cgroup's name each time, and the counts of their
  * known accesses cannot be told apart. */
 MAP(containers) = { BPF_MAP_TYPE_HASH, 4, sizeof(struct container), CONTAINERS, 0 };
-
-#define NUMBERS_TRIED 16
 
 /* The number by which the events of a container are counted. A container that has no number gets one. */
 static __always_inline __u32 number_of_container(__u64 id)
@@ -75,44 +73,90 @@ static __always_inline __u32 target_of(__u64 id)
 	return target ? *target : 0;
 }
 
-/* Index -> a cgroup's name while is_runtime_name() looks at it; a name is too large for the stack. Hooks, which run with
- * preemption off, use one entry; iterators use the other. The map cannot be full: it is an array. */
-MAP(names) = { BPF_MAP_TYPE_PERCPU_ARRAY, 4, CGROUP_NAME_BYTES, 2, 0 };
-
 #define CONTAINER_ID_CHARS 64
 #define SCOPE_CHARS 6 /* ".scope" */
 
-/* Returns whether the name of this cgroup ends in a container's id, as container runtimes write it: `ID` or
- * `docker-ID.scope`. */
-static __always_inline int is_runtime_name(void *node, int has_type)
+/* Index -> a cgroup's name while is_runtime_name() looks at it; a name is too large for the stack. Hooks, which run with
+ * preemption off, use one entry; iterators use the other. There is room for an id behind any byte of the name. The map cannot
+ * be full: it is an array. */
+MAP(names) = { BPF_MAP_TYPE_PERCPU_ARRAY, 4, CGROUP_NAME_BYTES + CONTAINER_ID_CHARS, 2, 0 };
+
+#define BYTES(byte) (0x0101010101010101ULL * (byte))
+
+/* Sets the highest bit of each byte of `word` that is not less than `byte`, if none of them has it set before. */
+static __always_inline __u64 not_less(__u64 word, __u64 byte)
+{
+	return word + BYTES(0x80 - byte);
+}
+
+/* Returns a bit for each byte of `word` that is no hexadecimal digit in lower case, else 0. */
+static __always_inline __u64 not_hexadecimal(__u64 word)
+{
+	__u64 digits = not_less(word & ~BYTES(0x80), '0') & ~not_less(word & ~BYTES(0x80), '9' + 1);
+	__u64 letters = not_less(word & ~BYTES(0x80), 'a') & ~not_less(word & ~BYTES(0x80), 'f' + 1);
+
+	return ~((digits | letters) & ~word) & BYTES(0x80);
+}
+
+/* Room for a name; null if the names of cgroups cannot be read. */
+static __always_inline char *name_slot(int has_type)
 {
 	__u32 index = has_type != 0;
-	char *name = bpf_map_lookup_elem(&names, &index);
+
+	return ENABLED(FEATURE_KERNEL_MEMORY) ? bpf_map_lookup_elem(&names, &index) : 0;
+}
+
+/* Reads the name of a cgroup. Returns all ones if it ends in a container's id, as container runtimes write it: `ID` or
+ * `docker-ID.scope`; else 0. */
+static __always_inline __u64 read_runtime_name(char *name, void *node, int has_type)
+{
 	__u64 other = 0;
+	__u64 len = bpf_probe_read_kernel_str(name, CGROUP_NAME_BYTES, follow(node, OFF(kernfs_name), has_type)) - 1;
 
-	if (!ENABLED(FEATURE_KERNEL_MEMORY) || !name || !node)
-		return 0;
-	long len = bpf_probe_read_kernel_str(name, CGROUP_NAME_BYTES, follow(node, OFF(kernfs_name), has_type)) - 1;
+	len -= SCOPE_CHARS & equal((__u8)name[(len - SCOPE_CHARS) & (CGROUP_NAME_BYTES - 1)], '.');
+	__u64 *id = (__u64 *)(name + ((len - CONTAINER_ID_CHARS) & (CGROUP_NAME_BYTES - 1)));
+#pragma unroll
+	for (__u32 i = 0; i < CONTAINER_ID_CHARS / sizeof(*id); i++)
+		other |= not_hexadecimal(id[i]);
+	return equal(other, 0) & ~below(len, CONTAINER_ID_CHARS) & below(len, CGROUP_NAME_BYTES);
+}
 
-	if (len < CONTAINER_ID_CHARS)
+static __always_inline int is_runtime_name(void *node, int has_type)
+{
+	char *name = name_slot(has_type);
+
+	return name && read_runtime_name(name, node, has_type);
+}
+
+/* Finds the container that a cgroup is in below the target with the id `top`: the uppermost cgroup with a container runtime's
+ * name. Of cgroups with such names that lie directly in one another it is the innermost: Podman and Docker name a pod after an
+ * id too. Returns 0 if there is none. */
+static __always_inline __u64 container_below(void *node, __u64 top, int has_type)
+{
+	__u64 found = 0, below_is_named = 0, is_below_top = ~0ULL;
+	char *name = name_slot(has_type);
+
+	if (!name)
 		return 0;
-	if (name[(len - SCOPE_CHARS) & (CGROUP_NAME_BYTES - 1)] == '.')
-		len -= SCOPE_CHARS;
 #pragma clang loop unroll(disable)
-	for (__u32 i = 1; i <= CONTAINER_ID_CHARS; i++) {
-		__u64 c = (__u8)name[(len - i) & (CGROUP_NAME_BYTES - 1)];
+	for (int i = 0; i < CGROUP_DEPTH; i++) {
+		__u64 id = (__u64)follow(node, OFF(kernfs_id), has_type), is_named;
 
-		other |= ~below(c - '0', 10) & ~below(c - 'a', 6);
+		is_below_top &= ~equal(id, top);
+		is_named = read_runtime_name(name, node, has_type);
+		found = select(is_below_top & is_named & ~below_is_named, id, found);
+		below_is_named = is_named;
+		node = follow(node, OFF(kernfs_parent), has_type);
 	}
-	return !other;
+	return found;
 }
 
 /* Finds the container that the cgroup of `node` belongs to: the nearest cgroup above it that is a target, or the child of
- * that one if the target is a pod. */
+ * that one if the target is a pod, or one below it if the target is a node. */
 static __always_inline struct verdict classify_cgroup(void *node, __u64 cgroup, int has_type)
 {
 	struct verdict verdict = { .cgroup = cgroup, .generation = control.generation };
-	void *child = 0;
+	void *child = 0, *leaf = node;
 	__u64 below = 0;
 
 	for (int i = 0; i < CGROUP_DEPTH && node; i++) {
@@ -122,10 +166,10 @@ static __always_inline struct verdict classify_cgroup(void *node, __u64 cgroup, 
 		if (target) {
 			verdict.has_runtime = target != TARGET_PROCESSES;
 			if (target == TARGET_PARENT)
-				verdict.has_runtime = is_runtime_name(child, has_type);
+				verdict.has_runtime = child && is_runtime_name(child, has_type);
 			if (target == TARGET_IGNORED)
 				break;
-			verdict.container = id;
+			verdict.container = target == TARGET_NODE ? container_below(leaf, id, has_type) : id;
 			if (below && (target == TARGET_POD || (target == TARGET_PARENT && verdict.has_runtime)))
 				verdict.container = below;
 			break;

@@ -5,10 +5,11 @@
 
 #include "control.h"
 #include "map.h"
+#include "output.h"
 
 /* Bucket -> the keys of known accesses. This is an array, because a look-up in one is a few inlined instructions. It holds
- * 262,144 keys in 2 MiB. It is never full: a new key takes the place of the oldest one in its bucket, whose next use is
- * then merely sent once more. */
+ * 262,144 keys in 2 MiB, unless user space makes it larger. It is never full: a new key takes the place of the oldest one in
+ * its bucket, whose next use is then merely sent once more. */
 MAP(known) = { BPF_MAP_TYPE_ARRAY, 4, sizeof(struct bucket), 1 << KNOWN_BITS, 0 };
 
 /* By number of a container: counts up when a name in it may have come to lead to another file, because a symlink was made, a
@@ -50,7 +51,7 @@ static __always_inline __u64 finish(__u64 hash)
 
 static __always_inline struct bucket *bucket_of(__u64 key)
 {
-	__u32 index = key & ((1 << KNOWN_BITS) - 1);
+	__u32 index = key & ((1U << config.known_bits) - 1);
 
 	return bpf_map_lookup_elem(&known, &index);
 }
@@ -98,6 +99,8 @@ static __always_inline void remember(__u64 key)
 	/* All have the same age. The key chooses, or one slot would take all the changes. */
 	if (!oldest)
 		victim = key >> 16;
+	if (oldest <= KNOWN_EPOCHS)
+		count_displaced();
 	bucket->slot[victim & (KNOWN_WAYS - 1)] = (key & SLOT_KEY) | now;
 }
 

@@ -34,6 +34,21 @@ static __always_inline int holds_containers(__u64 id)
 	return target == TARGET_POD || target == TARGET_PARENT;
 }
 
+/* Whether the cgroup has the name of a container, and the nearest target above it is a node. */
+static __always_inline int is_container_of_node(void *node)
+{
+	__u64 target = 0;
+
+	if (!is_runtime_name(node, 0))
+		return 0;
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < CGROUP_DEPTH; i++) {
+		target = select(equal(target, 0), target_of(peek(node, OFF(kernfs_id))), target);
+		node = (void *)peek(node, OFF(kernfs_parent));
+	}
+	return target == TARGET_NODE;
+}
+
 /* Returns what is expected of a cgroup, and writes its parent and name to `path`. */
 static __always_inline struct expected *expected_of(void *node, struct cgroup_path *path)
 {
@@ -81,8 +96,8 @@ static __always_inline void cgroup_removed(void *ctx, struct scratch *s, void *n
 	struct expected *expected = expected_of(node, &path);
 	__u32 target = target_of(id);
 
-	if (target == TARGET_PROCESSES || target == TARGET_CONTAINER || target == TARGET_PARENT ||
-	    holds_containers(path.parent))
+	if (target == TARGET_PROCESSES || target == TARGET_CONTAINER || target == TARGET_PARENT || target == TARGET_IGNORED ||
+	    holds_containers(path.parent) || is_container_of_node(node))
 		emit_cgroup_event(ctx, s, id, node, RECORD_CGROUP_REMOVED);
 	if (expected && expected_in(id, expected, &path))
 		bpf_map_delete_elem(&expected_cgroups, &path);

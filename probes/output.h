@@ -41,6 +41,16 @@ static __always_inline void count(__u32 number, __u32 row, enum outcome outcome)
 	}
 }
 
+/* Counts a key that left the set of known accesses although its access was still known. */
+static __always_inline void count_displaced(void)
+{
+	__u32 first = 0;
+	struct counts *counters = bpf_map_lookup_elem(&counts, &first);
+
+	if (counters)
+		counters->displaced++;
+}
+
 #ifdef SNOOP_TYPE_INFO
 /* clang describes only the types of global variables, and has no other of these types. tests/wire.rs compares them. */
 struct record *record_type;

@@ -187,13 +187,18 @@ struct config {
 	__u32 features; /* enum feature */
 	__u16 other_id; /* a row of `counts` for names that no system call of the table looks up */
 	__u16 plain_loads; /* 1 if plain loads read any address of the kernel; see kernel.h */
+	__u32 known_bits; /* how many bits of a key choose its bucket in `known` */
+	__u32 pad;
 };
 
 /* No helper has this number. The loader replaces its calls by calls of the kernel's bpf_rdonly_cast(). */
 #define RDONLY_CAST 0x534e
 
-/* How many containers have a number. Those that find no number share the last one. */
-#define CONTAINERS 1024
+/* How many containers have a number: twice as many as a node has by far, so that nearly all find one at once. Those that find
+ * no number share the last one. A value of a per-CPU map has 32 KiB at most, and struct counts needs 26 KiB. */
+#define CONTAINERS 2048
+/* How many numbers are tried for a container, from its id on. */
+#define NUMBERS_TRIED 16
 
 /* ---- what user space may change while the programs run ---- */
 
@@ -229,6 +234,7 @@ enum outcome {
 struct counts {
 	__u64 of[ROWS][OUTCOMES];
 	__u64 events[CONTAINERS]; /* of each container, by its number */
+	__u64 displaced;          /* keys that left `known` before their time, because their bucket was full */
 };
 
 /* The programs that a hook's program goes on with; see pipeline.h. */
@@ -242,7 +248,7 @@ enum tail {
 
 #define CGROUP_DEPTH 24       /* the levels of cgroups that are looked at; a container is on level 5 or so */
 #define CGROUP_NAME_BYTES 256 /* NAME_MAX, with the NUL */
-#define TARGETS 1024
+#define TARGETS 4096 /* containers of a node that a filter excludes are targets too */
 
 /* What a cgroup means that user space names. The nearest one above a process decides. */
 enum target {
@@ -252,6 +258,8 @@ enum target {
 	TARGET_IGNORED = 4,   /* nothing in it counts */
 	TARGET_PARENT = 5,    /* each cgroup in it that a container runtime named is a container, as above;
 				 everything else in it counts as one container */
+	TARGET_NODE = 6,      /* each cgroup below it, at any depth, that a container runtime named is a container, as above;
+				 nothing else in it counts */
 };
 
 /* What is known about a cgroup: the container that it belongs to (0 if none), and the number of that container. */
@@ -366,7 +374,8 @@ struct record {
  * user space up at once. */
 #define RING_URGENT (RING_BYTES / 4)
 
-/* The set of known accesses. A bucket has the size of a cache line, and 2^15 buckets of 8 keys are 262,144 keys in 2 MiB. */
+/* The set of known accesses. A bucket has the size of a cache line, and 2^15 buckets of 8 keys are 262,144 keys in 2 MiB. User
+ * space may make the map larger. */
 #define KNOWN_BITS 15
 #define KNOWN_WAYS 8
 

@@ -187,7 +187,7 @@ pub struct Attached {
 
 /// Loads and attaches the programs of the plan. Nothing is traced before they are told what. Where the kernel refuses the
 /// resolver's programs, those of system calls take their place, and the plan is changed.
-pub fn attach(plan: &mut Plan, excludes: &Excludes) -> Result<Attached> {
+pub fn attach(plan: &mut Plan, excludes: &Excludes, known_bits: u32) -> Result<Attached> {
     let layout = layout(plan.buffer)?;
     let start = |rung| -> Result<_> {
         let (mut probe, records) = Probe::load(&Settings {
@@ -196,6 +196,7 @@ pub fn attach(plan: &mut Plan, excludes: &Excludes) -> Result<Attached> {
             rung,
             buffer: plan.buffer,
             excludes,
+            known_bits,
         })?;
         probe.attach()?;
         Ok((probe, records))

@@ -430,6 +430,7 @@ fn an_error_contains_the_verifiers_log() {
     use snoop::bpf::features::{KernelFeatures, Quirks};
     use snoop::bpf::hooks::{Buffer, Rung};
     use snoop::bpf::settings::Settings;
+    use snoop::bpf::wire::KNOWN_BITS;
     use snoop::{bpf::probe, path::Excludes, preflight};
     let mut layout = preflight::layout(Buffer::Ring).unwrap();
     // The member is outside its structure, so no typed load can reach it.
@@ -441,6 +442,7 @@ fn an_error_contains_the_verifiers_log() {
         layout: &layout,
         quirks: Quirks::of(&KernelFeatures::ALL),
         excludes: &excludes,
+        known_bits: KNOWN_BITS,
     };
     let Err(error) = probe::Probe::load(&settings) else {
         panic!("the verifier accepted a load out of bounds");

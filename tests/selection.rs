@@ -292,7 +292,7 @@ fn a_cgroup_that_a_namespace_hides() {
 /// There are more containers than the programs have numbers. Each has its path, its files and its accesses all the same.
 #[test]
 fn more_containers_than_numbers() {
-    const MANY: usize = 1100;
+    const MANY: usize = 2100;
     const { assert!(MANY > snoop::bpf::wire::CONTAINERS) };
     let directory = tempfile::tempdir().unwrap();
     let parent = TestCgroup::make("many");

@@ -13,7 +13,7 @@ use snoop::bpf::layout;
 use snoop::bpf::probe::Probe;
 use snoop::bpf::settings::Settings;
 use snoop::bpf::syscalls;
-use snoop::bpf::wire::{Outcome, Record, Target};
+use snoop::bpf::wire::{KNOWN_BITS, Outcome, Record, Target};
 use snoop::collect::access_paths::AccessPaths;
 use snoop::path::Excludes;
 use snoop::preflight::{self, Choices, Plan};
@@ -316,6 +316,7 @@ fn probe_on_kernel(cgroup: &TestCgroup, btf: &[u8]) -> (Probe, Records<bpf_sys::
         rung: Rung::Syscall,
         buffer: plan.buffer,
         excludes: &excludes,
+        known_bits: KNOWN_BITS,
     };
     let (mut probe, map) = Probe::load(&settings).unwrap();
     let id = snoop::sys::files::cgroup_id(cgroup.directory()).unwrap();
@@ -343,6 +344,7 @@ fn programs_that_read_zeroes_are_noticed() {
         rung: Rung::Syscall,
         buffer: plan.buffer,
         excludes: &Excludes::default(),
+        known_bits: KNOWN_BITS,
     })
     .unwrap();
     probe.attach().unwrap();

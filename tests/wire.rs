@@ -39,7 +39,7 @@ fn structures() {
         "row" Row { path, dir, kind, id }
         "request" Request { path, dir, how, kind, id }
         "exclude" Exclude { word, mask }
-        "config" Config { table, request, exclude, seed, cookie, off, typed, exec_id, script_interp_id, elf_interp_id, late_id, mode_backing, features, other_id, plain_loads }
+        "config" Config { table, request, exclude, seed, cookie, off, typed, exec_id, script_interp_id, elf_interp_id, late_id, mode_backing, features, other_id, plain_loads, known_bits, pad }
         "control" Control { generation, epoch, attached, listed }
         "container" Container { id, path_sent, pad, mntns, root }
         "cgroup_path" CgroupPath { parent, name }
@@ -84,6 +84,7 @@ fn constants() {
     equal("TARGET_POD", Target::Pod as usize);
     equal("TARGET_IGNORED", Target::Ignored as usize);
     equal("TARGET_PARENT", Target::Parent as usize);
+    equal("TARGET_NODE", Target::Node as usize);
     equal("EXPECTED_BELOW", wire::EXPECTED_BELOW);
     equal("LISTED_CHILDREN", wire::LISTED_CHILDREN as usize);
     equal("sizeof(struct expected_below)", size_of::<ExpectedBelow>());
@@ -96,6 +97,7 @@ fn constants() {
     equal("OFFSET_NONE", OFFSET_NONE as usize);
     equal("ROWS", wire::ROWS);
     equal("CONTAINERS", wire::CONTAINERS);
+    equal("NUMBERS_TRIED", wire::NUMBERS_TRIED as usize);
     equal("sizeof(struct counts)", size_of::<wire::Counts>());
     equal("PARTS", wire::PARTS);
     equal("TAILS", Tail::Send as usize + 1);
@@ -108,6 +110,7 @@ fn constants() {
     equal("FEATURE_PATHS", Feature::Paths.bit() as usize);
     equal("FEATURE_ELF_INTERP", Feature::ElfInterp.bit() as usize);
     equal("KNOWN_BITS", wire::KNOWN_BITS as usize);
+    equal("KNOWN_WAYS", wire::KNOWN_WAYS as usize);
     equal("RING_BYTES", wire::RING_BYTES);
     equal("RING_URGENT", wire::RING_URGENT);
     equal("EPOCH_SECONDS", wire::EPOCH_SECONDS as usize);

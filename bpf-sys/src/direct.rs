@@ -5,7 +5,9 @@ use crate::abi::*;
 pub use crate::cpus::possible_cpus;
 use crate::libbpf::{bpf_load_program_xattr, bpf_obj_get_info_by_fd};
 use crate::notes;
-pub use crate::notes::{Failure, clear_notes, set_attach_id, set_function, take_failure};
+pub use crate::notes::{
+    Failure, clear_notes, set_attach_id, set_function, set_max_entries, take_failure,
+};
 use crate::syscall::{Command, ElemAttr, bpf, owned};
 use std::ffi::CStr;
 use std::fs::File;

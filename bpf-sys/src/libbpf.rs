@@ -52,10 +52,10 @@ pub unsafe fn bpf_create_map_xattr(attr: &bpf_create_map_attr) -> c_int {
         map_type: attr.map_type,
         key_size: attr.key_size,
         value_size: attr.value_size,
-        // As in libbpf, 0 means one entry for each CPU.
         max_entries: match (attr.map_type, attr.max_entries) {
+            // As in libbpf, 0 means one entry for each CPU.
             (bpf_map_type_BPF_MAP_TYPE_PERF_EVENT_ARRAY, 0) => possible_cpus() as u32,
-            (_, max_entries) => max_entries,
+            (_, max_entries) => notes::max_entries(&name).unwrap_or(max_entries),
         },
         map_flags: attr.map_flags,
         map_name: object_name(&name),

@@ -13,6 +13,7 @@ struct Notes {
     maps: Vec<NotedMap>,
     attach_ids: Vec<(String, u32)>,
     function: Option<(i32, u32)>,
+    sizes: Vec<(String, u32)>,
     failure: Option<Failure>,
 }
 
@@ -98,6 +99,19 @@ pub fn set_function(helper: i32, btf_id: u32) {
 
 pub(crate) fn function() -> Option<(i32, u32)> {
     NOTES.with_borrow(|notes| notes.function)
+}
+
+/// Announces how many entries the map of that section name gets, in place of what the object says. Call it before the object is
+/// parsed.
+pub fn set_max_entries(map: &str, entries: u32) {
+    NOTES.with_borrow_mut(|notes| notes.sizes.push((map.to_string(), entries)));
+}
+
+pub(crate) fn max_entries(map: &str) -> Option<u32> {
+    NOTES.with_borrow(|notes| {
+        let announced = notes.sizes.iter().rev().find(|(name, _)| name == map);
+        announced.map(|(_, entries)| *entries)
+    })
 }
 
 /// Notes a map that was just created. Returns false if its descriptor cannot be duplicated.

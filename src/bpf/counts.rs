@@ -8,20 +8,31 @@ use crate::bpf::wire::{OUTCOMES, Outcome, ROWS};
 pub struct Counts {
     /// The outcomes of accesses, by row of `counts`.
     rows: Vec<[u64; OUTCOMES]>,
-    /// The number of events of each container, with the id of its cgroup.
+    /// The number of events of each container, with the id of its cgroup. They are sorted by the id.
     events: Vec<(u64, u64)>,
+    /// How many accesses the programs have forgotten before their time, because the set of known ones is too small.
+    pub displaced: u64,
 }
 
 impl Default for Counts {
     /// Returns the counts before anything was counted.
     fn default() -> Counts {
-        Counts::new(vec![[0; OUTCOMES]; ROWS], Vec::new())
+        Counts::new(vec![[0; OUTCOMES]; ROWS], Vec::new(), 0)
     }
 }
 
 impl Counts {
-    pub(crate) fn new(rows: Vec<[u64; OUTCOMES]>, events: Vec<(u64, u64)>) -> Counts {
-        Counts { rows, events }
+    pub(crate) fn new(
+        rows: Vec<[u64; OUTCOMES]>,
+        mut events: Vec<(u64, u64)>,
+        displaced: u64,
+    ) -> Counts {
+        events.sort_unstable();
+        Counts {
+            rows,
+            events,
+            displaced,
+        }
     }
 
     /// Returns how often each outcome was counted for a row.
@@ -31,8 +42,11 @@ impl Counts {
 
     /// Returns the events of a container, less those that [`Probe::release`](crate::bpf::probe::Probe::release) returned.
     pub fn events_of(&self, container: u64) -> u64 {
-        let of = self.events.iter().filter(|(id, _)| *id == container);
-        of.map(|(_, n)| n).sum()
+        let first = self.events.partition_point(|(id, _)| *id < container);
+        let of = self.events[first..].iter();
+        of.take_while(|(id, _)| *id == container)
+            .map(|(_, n)| n)
+            .sum()
     }
 
     /// Returns how often an outcome was counted for all rows.

@@ -2,8 +2,8 @@
 //! The programs' maps, and the bytes in them.
 
 use crate::bpf::wire::{
-    CGROUP_NAME_BYTES, CgroupPath, Container, Control, Counts, Expected, ExpectedBelow, KNOWN_BITS,
-    OUTCOMES, Plain, ROWS, Target,
+    CGROUP_NAME_BYTES, CONTAINERS, CgroupPath, Container, Control, Counts, Expected, ExpectedBelow,
+    NUMBERS_TRIED, OUTCOMES, Plain, ROWS, Target,
 };
 use crate::error::{Error, Result};
 use bpf_sys::direct::{self, Map};
@@ -31,6 +31,7 @@ pub(crate) struct Maps {
 pub(crate) struct Counters {
     pub(crate) rows: Vec<[u64; OUTCOMES]>,
     pub(crate) events: Vec<u64>,
+    pub(crate) displaced: u64,
 }
 
 /// Takes the map with this name, which an object has just created.
@@ -97,8 +98,8 @@ impl Maps {
     }
 
     /// Takes the key with that lower half out of the known ones. The lower half has the bucket and 16 bits of the slot.
-    pub(crate) fn remove_known(&self, key: u32) -> io::Result<()> {
-        let bucket = (key & ((1 << KNOWN_BITS) - 1)).to_ne_bytes();
+    pub(crate) fn remove_known(&self, key: u32, known_mask: u32) -> io::Result<()> {
+        let bucket = (key & known_mask).to_ne_bytes();
         let mut slots = vec![0; self.known.value_size()];
         self.known.lookup(&bucket, &mut slots)?;
         let is_it = |slot: &&mut [u8]| (number_at_start(slot) >> 16) as u16 == (key >> 16) as u16;
@@ -118,10 +119,12 @@ impl Maps {
                 *sum += number_at_start(value);
             }
         }
-        let (rows, events) = sums.split_at(ROWS * OUTCOMES);
+        let displaced = sums.pop().expect("it is the last counter");
+        let events = sums.split_off(ROWS * OUTCOMES);
         Ok(Counters {
-            rows: rows.as_chunks().0.to_vec(),
-            events: events.to_vec(),
+            rows: sums.as_chunks().0.to_vec(),
+            events,
+            displaced,
         })
     }
 
@@ -133,6 +136,20 @@ impl Maps {
             Ok((u32::from_ne_bytes(number), number_at_start(&container)))
         };
         keys(&self.containers).into_iter().map(id_of).collect()
+    }
+
+    /// Returns the numbers of a container. Several CPUs may have given it one each.
+    pub(crate) fn numbers_of(&self, id: u64) -> impl Iterator<Item = u32> {
+        let is_its = move |number: &u32| {
+            let mut container = [0; size_of::<Container>()];
+            let found = self
+                .containers
+                .lookup(&number.to_ne_bytes(), &mut container);
+            found.is_ok() && number_at_start(&container) == id
+        };
+        let candidates =
+            (0..NUMBERS_TRIED).map(move |i| ((id + i) % (CONTAINERS as u64 - 1)) as u32);
+        candidates.filter(is_its)
     }
 
     /// Takes the number from a container.

@@ -41,6 +41,7 @@ pub struct Probe {
     /// The events of each number of a container that [`Probe::release`] has returned.
     released: Vec<u64>,
     cookie: u64,
+    known_mask: u32,
     lost: Vec<Unavailable>,
     /// The processes that waited for an ELF interpreter a minute ago.
     waited_before: Vec<[u8; 4]>,
@@ -101,6 +102,7 @@ impl Probe {
             let _ = sys::limits::lift_memory_lock();
         }
         let object = Object::of(settings.rung, settings.buffer);
+        direct::set_max_entries("known", 1 << config.known_bits);
         let mut module = Module::parse(object.bytes()).map_err(Refusal::of)?;
         configure(&config, settings.buffer)?;
         let prog_arrays = load_tails(&mut module, settings, &wanted)?;
@@ -119,6 +121,7 @@ impl Probe {
             lists_children: settings.layout.offsets.task_cg_list != OFFSET_NONE,
             released: vec![0; CONTAINERS],
             cookie: config.cookie,
+            known_mask: (1 << config.known_bits) - 1,
             lost,
             waited_before: Vec::new(),
             given_up: 0,
@@ -216,10 +219,7 @@ impl Probe {
         let mut release = || {
             let mut events = 0;
             let counters = self.maps.counters()?;
-            for (number, id) in self.maps.containers()? {
-                if id != container {
-                    continue;
-                }
+            for number in self.maps.numbers_of(container).collect::<Vec<_>>() {
                 let now = counters.events[number as usize];
                 events += now - self.released[number as usize];
                 self.released[number as usize] = now;
@@ -235,7 +235,7 @@ impl Probe {
     /// lower half, or one that becomes known at the same time, may be sent once more than needed.
     pub fn reoffer(&self, key: u32) -> Result<()> {
         self.maps
-            .remove_known(key)
+            .remove_known(key, self.known_mask)
             .map_err(|e| refused("make the BPF programs forget a file", e))
     }
 
@@ -380,7 +380,11 @@ impl Probe {
     }
 
     fn read_counts(&self) -> io::Result<Counts> {
-        let Counters { mut rows, events } = self.maps.counters()?;
+        let Counters {
+            mut rows,
+            events,
+            displaced,
+        } = self.maps.counters()?;
         rows[syscalls::ELF_INTERP_ID as usize][Outcome::Unreadable as usize] += self.given_up;
         rows[syscalls::OTHER_ID as usize][Outcome::Preempted as usize] = self.skipped_runs()?;
         let of = |(number, id)| {
@@ -388,7 +392,7 @@ impl Probe {
             (id, events[number] - self.released[number])
         };
         let events = self.maps.containers()?.into_iter().map(of).collect();
-        Ok(Counts::new(rows, events))
+        Ok(Counts::new(rows, events, displaced))
     }
 }
 

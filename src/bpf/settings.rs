@@ -5,7 +5,7 @@ use crate::bpf::features::{Feature, Quirks, Unavailable};
 use crate::bpf::hooks::{Buffer, Rung};
 use crate::bpf::layout::Layout;
 use crate::bpf::syscalls;
-use crate::bpf::wire::{Config, EXCLUDE_WORDS, EXCLUDES, Exclude, REQUESTS, Request};
+use crate::bpf::wire::{Config, EXCLUDE_WORDS, EXCLUDES, Exclude, KNOWN_BITS, REQUESTS, Request};
 use crate::error::{Result, cannot};
 use crate::path::Excludes;
 use crate::sys;
@@ -17,6 +17,8 @@ pub struct Settings<'a> {
     pub rung: Rung,
     pub buffer: Buffer,
     pub excludes: &'a Excludes,
+    /// How many bits of a key choose its bucket in the set of known accesses: at least [`KNOWN_BITS`].
+    pub known_bits: u32,
 }
 
 /// Returns the bits of all features but those that are lost.
@@ -50,6 +52,8 @@ pub(crate) fn config(settings: &Settings, features: u32) -> Result<Config> {
         features,
         other_id: syscalls::OTHER_ID,
         plain_loads: plain_loads.into(),
+        known_bits: settings.known_bits.max(KNOWN_BITS),
+        pad: 0,
         seed: random()?,
         cookie: random()?,
         exec_id: syscalls::id_of("execve").expect("execve is in the table"),

@@ -12,7 +12,8 @@ pub const REQUEST_KIND_SHIFT: u32 = 8;
 pub const EXCLUDES: usize = 8;
 pub const EXCLUDE_WORDS: usize = 4;
 pub const ARG_NONE: u8 = 0xff;
-pub const CONTAINERS: usize = 1024;
+pub const CONTAINERS: usize = 2048;
+pub const NUMBERS_TRIED: u64 = 16;
 pub const ROWS: usize = 160;
 pub const RDONLY_CAST: i32 = 0x534e;
 pub const CGROUP_DEPTH: usize = 24;
@@ -23,6 +24,8 @@ pub const PARTS: usize = 4;
 pub const FS_NAME_BYTES: usize = 16;
 /// How many bits of a key choose its bucket.
 pub const KNOWN_BITS: u32 = 15;
+/// How many keys a bucket holds.
+pub const KNOWN_WAYS: u32 = 8;
 pub const RING_BYTES: usize = 4 << 20;
 /// With this many bytes in the ring, records are taken at once.
 pub const RING_URGENT: usize = RING_BYTES / 4;
@@ -113,6 +116,8 @@ pub struct Config {
     pub features: u32,
     pub other_id: u16,
     pub plain_loads: u16,
+    pub known_bits: u32,
+    pub pad: u32,
 }
 
 #[repr(C)]
@@ -132,6 +137,7 @@ pub enum Target {
     Pod = 3,
     Ignored = 4,
     Parent = 5,
+    Node = 6,
 }
 
 #[repr(C)]
@@ -197,6 +203,7 @@ pub const OUTCOMES: usize = Outcome::Preempted as usize + 1;
 pub struct Counts {
     pub of: [[u64; OUTCOMES]; ROWS],
     pub events: [u64; CONTAINERS],
+    pub displaced: u64,
 }
 
 #[repr(C)]
@@ -226,7 +233,7 @@ const _: () = assert!(
             + size_of::<[Exclude; EXCLUDES]>()
             + 2 * size_of::<u64>()
             + size_of::<Offsets>()
-            + 3 * size_of::<u32>()
+            + 5 * size_of::<u32>()
             + 6 * size_of::<u16>()
 );
 

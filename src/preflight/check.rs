@@ -3,6 +3,7 @@
 
 use super::facts::{Btf, Facts, look};
 use super::{Attached, Choices, Plan, attach, plan};
+use crate::bpf::wire::KNOWN_BITS;
 use crate::cgroup::{self, Pod, TempCgroup};
 use crate::error::{FAILED, Result};
 use crate::path::Excludes;
@@ -51,7 +52,7 @@ pub fn check() -> (String, u8) {
 /// Returns whether at least one of these ways works.
 fn try_all(facts: &Facts, lines: &mut Vec<(&str, String)>) -> Result<bool> {
     let mut plan = plan(facts, Choices::default())?;
-    let Attached { probe, .. } = attach(&mut plan, &Excludes::default())?;
+    let Attached { probe, .. } = attach(&mut plan, &Excludes::default(), KNOWN_BITS)?;
     lines.push(("hooks", plan.hooks.to_string()));
     lines.push(("attached", probe.programs().collect::<Vec<_>>().join(", ")));
     let own = probe.own_cgroups()?;

@@ -7,7 +7,7 @@ use crate::args::Config;
 use crate::bpf::features::Feature;
 use crate::bpf::hooks::ITERATORS;
 use crate::bpf::probe::Probe;
-use crate::bpf::wire::RING_BYTES;
+use crate::bpf::wire::{KNOWN_BITS, RING_BYTES};
 use crate::cgroup::selection::{Scope, Selection};
 use crate::collect::Collector;
 use crate::error::{Result, cannot};
@@ -47,7 +47,7 @@ impl Loaded {
             probe,
             records,
             layout,
-        } = preflight::attach(&mut plan, &config.excludes)?;
+        } = preflight::attach(&mut plan, &config.excludes, KNOWN_BITS)?;
         let records = Records::open(records, plan.buffer)?;
         let listen = |address| Server::listen(address, FIRST_CONNECTION);
         Ok(Loaded {
