@@ -64,8 +64,8 @@ impl Snapshot<'_> {
 
         out.write_all(b"{\n")?;
         write_fields(out, "  ", &head)?;
-        let is_listed = |id| self.containers.iter().any(|c| c.files.has(id));
-        let sorted = self.tree.sorted(is_listed);
+        let listed = FileSet::union(self.containers.iter().map(|c| c.files));
+        let sorted = self.tree.sorted(|id| listed.has(id));
         write_files(out, "  ", self.tree, sorted.iter().copied())?;
         write!(out, ",\n  \"{}\": [", field::CONTAINERS)?;
         for (i, container) in self.containers.iter().enumerate() {

@@ -11,6 +11,8 @@ use crate::files::usage::Usage;
 use crate::path::is_below;
 use crate::report::ContainerSnapshot;
 use crate::report::schema::ContainerEntry;
+use fxhash::FxBuildHasher;
+use hashbrown::HashMap;
 use std::cmp::Reverse;
 
 /// The most containers without a cgroup that are listed one by one.
@@ -21,6 +23,8 @@ pub type Place = usize;
 
 pub struct Containers {
     all: Vec<Container>,
+    /// Where a cgroup's container was found last. It may be elsewhere now.
+    places: HashMap<u64, Place, FxBuildHasher>,
     /// The paths of the files in their sets.
     tree: PathTree,
     /// The capacity of each container's set of files; 0 means unbounded.
@@ -35,6 +39,7 @@ impl Containers {
         let container = |cgroup| Container::new(cgroup, capacity);
         Containers {
             all: cgroups.into_iter().map(container).collect(),
+            places: HashMap::default(),
             tree: PathTree::default(),
             capacity,
             evicted: 0,
@@ -42,8 +47,15 @@ impl Containers {
         }
     }
 
-    pub fn place_of(&self, cgroup: u64) -> Option<Place> {
-        self.all.iter().position(|c| c.cgroup.id == cgroup)
+    pub fn place_of(&mut self, cgroup: u64) -> Option<Place> {
+        let is_it = |c: &Container| c.cgroup.id == cgroup;
+        let known = self.places.get(&cgroup).copied();
+        if let Some(place) = known.filter(|place| self.all.get(*place).is_some_and(is_it)) {
+            return Some(place);
+        }
+        let place = self.all.iter().position(is_it)?;
+        self.places.insert(cgroup, place);
+        Some(place)
     }
 
     pub fn get_mut(&mut self, place: Place) -> &mut Container {
@@ -51,12 +63,19 @@ impl Containers {
     }
 
     pub fn find_mut(&mut self, cgroup: u64) -> Option<&mut Container> {
-        self.all.iter_mut().find(|c| c.cgroup.id == cgroup)
+        let place = self.place_of(cgroup)?;
+        Some(&mut self.all[place])
     }
 
     fn add(&mut self, cgroup: Cgroup) -> Place {
         self.all.push(Container::new(cgroup, self.capacity));
         self.all.len() - 1
+    }
+
+    /// Takes a container out of the list. The places of those behind it change.
+    fn remove(&mut self, place: Place) -> Container {
+        self.places.clear();
+        self.all.remove(place)
     }
 
     /// Takes over a container of an earlier report, except its files. Returns its place.
@@ -106,7 +125,7 @@ impl Containers {
                 place != at && c.is_gone() && c.name.as_ref() == Some(&name)
             };
             if let Some(before) = self.all.iter().enumerate().position(is_same) {
-                let new = self.all.remove(at);
+                let new = self.remove(at);
                 // The removal may have changed the place of the older container.
                 let old = &mut self.all[before - usize::from(before > at)];
                 (old.cgroup, old.ended) = (new.cgroup.clone(), new.ended);
@@ -121,7 +140,7 @@ impl Containers {
         let mut gone = self.all.iter().filter(|c| c.is_gone()).count();
         while gone > GONE_MAX {
             let first = self.all.iter().position(Container::is_gone);
-            let older = self.all.remove(first.expect("many are gone"));
+            let older = self.remove(first.expect("many are gone"));
             let next = self.all.iter_mut().find(|c| c.is_gone());
             let next = next.expect("more than one is gone");
             next.merged += 1;
@@ -175,8 +194,7 @@ impl Containers {
 
     /// Returns the number of files in the report. A file that several containers used counts once.
     pub fn files(&self) -> usize {
-        let sets: Vec<_> = self.listed().map(|c| &c.files).collect();
-        FileSet::union_len(&sets)
+        FileSet::union(self.listed().map(|c| &c.files)).count()
     }
 
     /// Sets the gaps that follow from the containers.

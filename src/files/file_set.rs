@@ -7,14 +7,13 @@
 
 use crate::files::hash_table;
 use crate::files::path_tree::{Id, PathTree};
-use crate::files::usage::{Usage, Usages};
+use crate::files::usage::{Ids, Usage, Usages};
 use hashbrown::HashTable;
 
 #[derive(Default)]
 pub struct FileSet {
-    files: Bits,
+    /// The files. The mark of a file says that it was used since the hand went by.
     usages: Usages,
-    used: Bits,
     len: usize,
     /// The capacity; 0 means unbounded.
     capacity: usize,
@@ -53,22 +52,18 @@ impl FileSet {
     }
 
     pub fn has(&self, id: Id) -> bool {
-        self.files.has(id)
+        self.usages.has(id)
     }
 
-    /// Returns the number of files that are in at least one of these sets.
-    pub fn union_len(sets: &[&FileSet]) -> usize {
-        let words = sets.iter().map(|set| set.files.0.len()).max();
-        let union = |word| {
-            let words = sets.iter().filter_map(|set| set.files.0.get(word));
-            words.fold(0, |union, bits| union | bits)
-        };
-        let bits = (0..words.unwrap_or(0)).map(|word| union(word).count_ones());
-        bits.sum::<u32>() as usize
+    /// Returns the files that are in at least one of these sets.
+    pub fn union<'a>(sets: impl IntoIterator<Item = &'a FileSet>) -> Ids {
+        let mut union = Ids::default();
+        sets.into_iter().for_each(|set| union.add(&set.usages));
+        union
     }
 
     pub fn iter(&self) -> impl Iterator<Item = Id> {
-        self.files.iter()
+        self.usages.iter()
     }
 
     /// Returns how the files of the set were used.
@@ -87,9 +82,9 @@ impl FileSet {
         forgotten: &mut Vec<u32>,
     ) -> Added {
         let id = tree.hold(path);
-        let added = if self.files.has(id) {
+        let added = if self.has(id) {
             tree.release(id);
-            self.used.set(id, true);
+            self.usages.mark(id, true);
             match self.usages.note(id, usage) {
                 true => Added::NewKind,
                 false => Added::Known,
@@ -111,14 +106,11 @@ impl FileSet {
     }
 
     fn insert(&mut self, id: Id, usage: Usage) {
-        self.files.set(id, true);
         self.usages.note(id, usage);
-        self.used.set(id, false);
         self.len += 1;
     }
 
     fn remove(&mut self, tree: &mut PathTree, id: Id) {
-        self.files.set(id, false);
         self.usages.take(id);
         self.len -= 1;
         tree.release(id);
@@ -132,7 +124,7 @@ impl FileSet {
         forgotten: &mut Vec<u32>,
     ) -> u64 {
         let (mut path, mut keys, mut evicted) = (Vec::new(), Vec::new(), 0);
-        for id in other.files.iter() {
+        for id in other.usages.iter() {
             tree.path(id, &mut path);
             let usage = other.usages.get(id).unwrap_or_default();
             other.keys.take(id, &mut keys);
@@ -151,54 +143,14 @@ impl FileSet {
     /// Chooses the file to evict.
     fn make_room(&mut self) -> Id {
         loop {
-            let at = self.files.next(self.hand).or_else(|| self.files.next(0));
+            let files = &self.usages;
+            let at = files.next(self.hand).or_else(|| files.next(0));
             let at = at.expect("a set at its capacity holds files");
             self.hand = at + 1;
-            if !self.used.has(at) {
+            if !self.usages.mark(at, false) {
                 return at;
             }
-            self.used.set(at, false);
         }
-    }
-}
-
-/// A set of small numbers, one bit for each.
-#[derive(Default)]
-struct Bits(Vec<u64>);
-
-impl Bits {
-    fn has(&self, at: Id) -> bool {
-        self.0
-            .get(at as usize / 64)
-            .is_some_and(|word| word >> (at % 64) & 1 == 1)
-    }
-
-    fn set(&mut self, at: Id, value: bool) {
-        let word = at as usize / 64;
-        if word >= self.0.len() {
-            self.0.resize(word + 1, 0);
-        }
-        let bit = 1 << (at % 64);
-        if value {
-            self.0[word] |= bit;
-        } else {
-            self.0[word] &= !bit;
-        }
-    }
-
-    /// Returns the smallest number of the set that is at least `at`.
-    fn next(&self, at: Id) -> Option<Id> {
-        let mut word = at as usize / 64;
-        let mut bits = self.0.get(word)? & u64::MAX << (at % 64);
-        while bits == 0 {
-            word += 1;
-            bits = *self.0.get(word)?;
-        }
-        Some(word as Id * 64 + bits.trailing_zeros())
-    }
-
-    fn iter(&self) -> impl Iterator<Item = Id> {
-        std::iter::successors(self.next(0), |at| self.next(at + 1))
     }
 }
 
@@ -324,15 +276,10 @@ mod tests {
             }
         }
         let only_other = (0..300).step_by(3).filter(|i| i + 100 >= 300).count();
-        assert_eq!(FileSet::union_len(&[&set.seen, &other]), 300 + only_other);
-        assert_eq!(
-            FileSet::union_len(&[&other, &set.seen, &other]),
-            300 + only_other
-        );
-        assert_eq!(
-            (FileSet::union_len(&[&other]), FileSet::union_len(&[])),
-            (100, 0)
-        );
+        let union_len = |sets: &[&FileSet]| FileSet::union(sets.iter().copied()).count();
+        assert_eq!(union_len(&[&set.seen, &other]), 300 + only_other);
+        assert_eq!(union_len(&[&other, &set.seen, &other]), 300 + only_other);
+        assert_eq!((union_len(&[&other]), union_len(&[])), (100, 0));
     }
 
     #[test]
@@ -374,7 +321,8 @@ mod tests {
         }
         assert_eq!(set.seen.len(), 100);
         assert_eq!(set.forgotten.len(), 100_000 - 100);
-        assert!(set.seen.files.0.len() < 10, "{}", set.seen.files.0.len());
+        let highest = set.seen.iter().last().unwrap();
+        assert!(highest < 640, "{highest}");
         assert_eq!(set.seen.keys.0.len(), 100);
     }
 

@@ -89,12 +89,14 @@ impl UsageList {
     }
 }
 
-/// The usage of each file of a set, by the id of the file.
+/// The files of a set by their ids, with the usage of each.
 ///
-/// The ids are dense in the containers together, and often sparse in one of them. So there is a block for each 64 ids, with an
-/// entry for each file that the set has among them, in the order of the ids.
+/// The ids are dense in the containers together, and sparse in one of many containers. So there is a block for each 64 ids of which
+/// the set has at least one, with an entry for each of these, in the order of the ids.
 #[derive(Default)]
 pub struct Usages {
+    /// What the ids of each block have in common: the id divided by 64. Sorted.
+    numbers: Vec<u32>,
     blocks: Vec<Block>,
     /// The last of the times.
     last: u64,
@@ -104,6 +106,8 @@ pub struct Usages {
 struct Block {
     /// A bit for each id that has an entry.
     present: u64,
+    /// A bit for each of these whose mark is set.
+    marked: u64,
     entries: Vec<Entry>,
 }
 
@@ -117,9 +121,9 @@ impl Block {
 /// How many entries a full block grows by.
 const GROWTH: usize = 8;
 
-/// Returns the index of the block of an id, and the bit of the id in it.
-fn place(id: Id) -> (usize, u64) {
-    (id as usize / 64, 1 << (id % 64))
+/// Returns the number of the block of an id, and the bit of the id in it.
+fn place(id: Id) -> (u32, u64) {
+    (id / 64, 1 << (id % 64))
 }
 
 impl Usages {
@@ -129,18 +133,61 @@ impl Usages {
         time.max(self.last + 1)
     }
 
+    /// Returns the index of the block with that number, or the index at which it belongs.
+    fn find(&self, number: u32) -> Result<usize, usize> {
+        // If there is one container, it has all ids.
+        match self.numbers.get(number as usize) {
+            Some(there) if *there == number => Ok(number as usize),
+            _ => self.numbers.binary_search(&number),
+        }
+    }
+
+    fn block(&self, number: u32) -> Option<&Block> {
+        self.find(number).ok().map(|at| &self.blocks[at])
+    }
+
+    fn block_mut(&mut self, number: u32) -> Option<&mut Block> {
+        self.find(number).ok().map(|at| &mut self.blocks[at])
+    }
+
+    pub fn has(&self, id: Id) -> bool {
+        let (number, bit) = place(id);
+        self.block(number).is_some_and(|b| b.present & bit != 0)
+    }
+
     pub fn get(&self, id: Id) -> Option<Usage> {
-        let (at, bit) = place(id);
-        let block = self.blocks.get(at).filter(|b| b.present & bit != 0)?;
+        let (number, bit) = place(id);
+        let block = self.block(number).filter(|b| b.present & bit != 0)?;
         Some(Usage::unpack(block.entries[block.index(bit)]))
+    }
+
+    /// Returns the smallest id of the set that is at least `at`.
+    pub fn next(&self, at: Id) -> Option<Id> {
+        let (number, bit) = place(at);
+        let first = self.find(number).unwrap_or_else(|behind| behind);
+        (first..self.blocks.len()).find_map(|i| {
+            let earlier = if self.numbers[i] == number {
+                bit - 1
+            } else {
+                0
+            };
+            let present = self.blocks[i].present & !earlier;
+            (present != 0).then(|| self.numbers[i] * 64 + present.trailing_zeros())
+        })
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = Id> {
+        std::iter::successors(self.next(0), |at| self.next(at + 1))
     }
 
     /// Notes a use of a file. Returns whether its kinds have become more.
     pub fn note(&mut self, id: Id, usage: Usage) -> bool {
-        let (at, bit) = place(id);
-        if at >= self.blocks.len() {
-            self.blocks.resize_with(at + 1, Block::default);
-        }
+        let (number, bit) = place(id);
+        let at = self.find(number).unwrap_or_else(|at| {
+            self.numbers.insert(at, number);
+            self.blocks.insert(at, Block::default());
+            at
+        });
         let block = &mut self.blocks[at];
         let index = block.index(bit);
         if block.present & bit == 0 {
@@ -157,15 +204,35 @@ impl Usages {
         !known.kinds.cover(usage.kinds)
     }
 
+    /// Sets the mark of a file of the set, or takes it away. Returns whether it was set.
+    pub fn mark(&mut self, id: Id, is_marked: bool) -> bool {
+        let (number, bit) = place(id);
+        let Some(block) = self.block_mut(number) else {
+            return false;
+        };
+        let was_marked = block.marked & bit != 0;
+        block.marked &= !bit;
+        if is_marked {
+            block.marked |= bit;
+        }
+        was_marked
+    }
+
     /// Removes the entry of a file, and returns it.
     pub fn take(&mut self, id: Id) -> Option<Usage> {
-        let (at, bit) = place(id);
-        let block = self.blocks.get_mut(at).filter(|b| b.present & bit != 0)?;
+        let (number, bit) = place(id);
+        let at = self.find(number).ok()?;
+        let block = &mut self.blocks[at];
+        if block.present & bit == 0 {
+            return None;
+        }
         let index = block.index(bit);
         block.present &= !bit;
+        block.marked &= !bit;
         let entry = block.entries.remove(index);
         if block.entries.is_empty() {
-            block.entries = Vec::new();
+            self.numbers.remove(at);
+            self.blocks.remove(at);
         }
         Some(Usage::unpack(entry))
     }
@@ -173,6 +240,33 @@ impl Usages {
     /// Returns the time at which the last new file was used first.
     pub fn last(&self) -> Option<u64> {
         (self.last > 0).then_some(self.last)
+    }
+}
+
+/// A set of ids without usages, one bit for each.
+#[derive(Default)]
+pub struct Ids(Vec<u64>);
+
+impl Ids {
+    /// Adds all ids of a set of files.
+    pub fn add(&mut self, usages: &Usages) {
+        let words = usages.numbers.last().map_or(0, |last| *last as usize + 1);
+        self.0.resize(words.max(self.0.len()), 0);
+        for (number, block) in usages.numbers.iter().zip(&usages.blocks) {
+            self.0[*number as usize] |= block.present;
+        }
+    }
+
+    pub fn has(&self, id: Id) -> bool {
+        let (number, bit) = place(id);
+        self.0
+            .get(number as usize)
+            .is_some_and(|word| word & bit != 0)
+    }
+
+    pub fn count(&self) -> usize {
+        let ones = self.0.iter().map(|word| word.count_ones() as usize);
+        ones.sum()
     }
 }
 
@@ -237,7 +331,9 @@ mod tests {
         let capacity: usize = usages.blocks.iter().map(|b| b.entries.capacity()).sum();
         assert!(capacity <= 1000 + 16 * GROWTH, "{capacity}");
         (0..1000).for_each(|id| _ = usages.take(id));
-        assert!(usages.blocks.iter().all(|b| b.entries.capacity() == 0));
+        assert!(usages.blocks.is_empty() && usages.numbers.is_empty());
+        usages.note(4_000_000_000, usage(1, 1));
+        assert_eq!(usages.blocks.len(), 1);
     }
 
     proptest! {
@@ -257,10 +353,16 @@ mod tests {
                     prop_assert_eq!(usages.note(id, usage(kinds, time)), is_news);
                 }
             }
+            let mut ids = Ids::default();
+            ids.add(&usages);
             for id in 0..300 {
                 let found = usages.get(id).map(|usage| usage.kinds.bits());
                 prop_assert_eq!(found, model.get(&id).copied());
+                prop_assert_eq!(usages.has(id), found.is_some());
+                prop_assert_eq!(ids.has(id), found.is_some());
             }
+            prop_assert_eq!(ids.count(), model.len());
+            prop_assert!(usages.iter().eq(model.into_keys()));
         }
     }
 }
