@@ -18,6 +18,8 @@ use crate::http::Address;
 use crate::image::closure::{Closure, Format};
 use crate::image::unused::{Output, Unused};
 use crate::log::Level;
+use crate::node;
+use crate::node::filter::{Filter, Patterns};
 use crate::path::Excludes;
 use crate::preflight::Choices;
 use crate::report::file::Destination;
@@ -27,7 +29,7 @@ use crate::reports::diff::Diff;
 use crate::reports::merge::Merge;
 use crate::show::Show;
 use crate::slim::Slim;
-use flags::{CLOSURE, DIFF, EXPORT, HEALTH, MERGE, RUN, SHOW, SLIM, TRACE, UNUSED};
+use flags::{CLOSURE, DIFF, EXPORT, HEALTH, MERGE, NODE, RUN, SHOW, SLIM, TRACE, UNUSED};
 pub use help::help;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -57,7 +59,7 @@ type Words = Vec<OsString>;
 type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// All commands, in the order of the help. Tracing comes first.
-static VERBS: [Verb; 11] = [
+static VERBS: [Verb; 12] = [
     Verb {
         name: TRACE,
         arguments: "[flags]",
@@ -73,6 +75,14 @@ static VERBS: [Verb; 11] = [
         notes: &[help::FORMS, help::RUN_STATUS],
         split: values::split_front,
         parse: run,
+    },
+    Verb {
+        name: NODE,
+        arguments: "[flags]",
+        summary: "trace all containers of a node, with a report for each image",
+        notes: &[help::FORMS, help::NODE_USE],
+        split: values::split_front,
+        parse: node,
     },
     Verb {
         name: "check",
@@ -186,6 +196,8 @@ pub struct Config {
     /// Whether to resume the existing report.
     pub resume: bool,
     pub metadata: Metadata,
+    /// What `snoop node` is to do; the report is a directory then.
+    pub node: Option<node::Options>,
 }
 
 /// Parses the words after the program's name, and the environment.
@@ -310,6 +322,50 @@ fn run(
         )));
     }
     Ok(Command::Run(config, command))
+}
+
+fn node(
+    verb: &'static Verb,
+    flags: Words,
+    words: Words,
+    environment: Environment,
+) -> Result<Command> {
+    let values = Values::read(verb, flags, environment)?;
+    if let Some(word) = words.first() {
+        return Err(verb.unexpected(word));
+    }
+    let reports = PathBuf::from(values.get("reports"));
+    let patterns = |name: &str| values.text(name).map(Patterns::parse);
+    let number = |name: &str, most: u32| {
+        let what = format!("a number from 0 to {most}");
+        let parse = |text: &str| text.parse::<u32>().ok().filter(|n| *n <= most);
+        values.parsed(name, &what, "a number, such as 1000000", parse)
+    };
+    let size = values.parsed(
+        "max-bytes",
+        "a size",
+        "one such as 500M or 20G",
+        values::size,
+    )?;
+    let options = node::Options {
+        filter: Filter {
+            namespaces: patterns("namespaces")?,
+            not_namespaces: patterns("not-namespaces")?,
+            pods: patterns("pods")?,
+            images: patterns("images")?,
+        },
+        reports: reports.clone(),
+        max_bytes: size,
+        host: values.get("host").into(),
+        max_series: number("max-series", 1_000_000)? as usize,
+        known_bits: node::known_bits(number("known", node::KNOWN_MOST)?),
+    };
+    let cgroup = values.get("cgroup").to_os_string();
+    let report = Destination::Directory(reports);
+    Ok(Command::Trace(Config {
+        node: Some(options),
+        ..common(&values, cgroup, report)?
+    }))
 }
 
 fn check(verb: &'static Verb, words: Words, _: Words, _: Environment) -> Result<Command> {
@@ -558,7 +614,21 @@ fn cgroups(values: &Values) -> Result<OsString> {
     }
 }
 
+/// Returns the configuration for a single report.
 fn config(values: &Values, cgroups: OsString, environment: Environment) -> Result<Config> {
+    let report = values.get("report");
+    if report.is_empty() {
+        return Err(values.wrong("report", "it is empty", "give the name of a file"));
+    }
+    Ok(Config {
+        resume: values.parsed("resume", "a boolean", "true or false", values::boolean)?,
+        metadata: metadata(values, environment)?,
+        ..common(values, cgroups, Destination::parse(report))?
+    })
+}
+
+/// Returns the configuration by the flags that all commands have that trace.
+fn common(values: &Values, cgroups: OsString, report: Destination) -> Result<Config> {
     let interval = values.parsed(
         "interval",
         "a time of at least 1s",
@@ -579,18 +649,13 @@ fn config(values: &Values, cgroups: OsString, environment: Environment) -> Resul
         "auto" => Some(None),
         name => Rung::parse(name).map(Some),
     })?;
-    let resume = values.parsed("resume", "a boolean", "true or false", values::boolean)?;
     let log_level = values.one_of("log-level", "a level", Level::parse)?;
     let is_quiet = values.is_given("quiet")
         && values.parsed("quiet", "a boolean", "true or false", values::boolean)?;
     let metrics_addr = metrics_addr(values)?;
-    let report = values.get("report");
-    if report.is_empty() {
-        return Err(values.wrong("report", "it is empty", "give the name of a file"));
-    }
     Ok(Config {
         cgroups,
-        report: Destination::parse(report),
+        report,
         interval,
         excludes: Excludes::parse(values.get("exclude").as_bytes()),
         metrics_addr,
@@ -598,8 +663,9 @@ fn config(values: &Values, cgroups: OsString, environment: Environment) -> Resul
         is_quiet,
         max_unique_files: max_unique_files as usize,
         choices: Choices { buffer, hooks },
-        resume,
-        metadata: metadata(values, environment)?,
+        resume: true,
+        metadata: Metadata::default(),
+        node: None,
     })
 }
 

@@ -7,7 +7,9 @@ mod resolve;
 pub mod selection;
 mod temporary;
 
-pub use pod::{Pod, is_container, kubernetes_name, own_container, short_name};
+pub use pod::{
+    Pod, container_id, is_container, kubernetes_name, own_container, pod_uid, short_name,
+};
 pub use resolve::{NamedCgroup, resolve_names, shows_root};
 pub use temporary::TempCgroup;
 

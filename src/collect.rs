@@ -12,6 +12,7 @@ mod quiet;
 pub mod sample;
 mod totals;
 
+pub use containers::GONE_MAX;
 pub use totals::Totals;
 
 use crate::bpf::counts::Counts;
@@ -38,7 +39,7 @@ use crate::path::{Excludes, is_below, path_from_leaf, seen_from};
 use crate::report::Snapshot;
 use crate::report::metadata::Metadata;
 use crate::report::previous::PreviousReport;
-use crate::report::schema::{Novelty, ReportTotals};
+use crate::report::schema::{ContainerEntry, Novelty, PodEntry, ReportTotals};
 use crate::time::KernelClock;
 use std::ffi::OsStr;
 use std::fs;
@@ -85,6 +86,8 @@ pub struct Orders {
     pub release: Vec<u64>,
     /// The lower halves of the keys of accesses to evicted files. The programs forget these accesses.
     pub forget: Vec<u32>,
+    /// The ids of containers that turned out not to be traced.
+    pub exclude: Vec<u64>,
 }
 
 /// Returns where a directory's name leads in snoop's own view of the file system. A confined snoop has no such view.
@@ -152,6 +155,36 @@ impl Collector {
         let started = self.clock.wall(self.clock.monotonic);
         let usage = self.containers.get_mut(at).usage(Kinds::READ, started);
         self.add_file(at, path, usage);
+    }
+
+    /// Takes over the containers of another collector, and what it counted.
+    pub fn adopt(&mut self, other: Collector) {
+        self.containers.adopt(other.containers);
+        self.tally.add(&other.tally);
+        self.is_changed = true;
+        self.release.extend(other.release);
+    }
+
+    /// Takes over the entries of those containers of another collector that `is_wanted` accepts, with their files, as if they were
+    /// of an earlier run.
+    pub fn copy(
+        &mut self,
+        other: &Collector,
+        counts: &Counts,
+        is_wanted: impl Fn(&ContainerEntry) -> bool,
+    ) {
+        let mut path = Vec::new();
+        for container in other.containers.snapshots(counts) {
+            if !is_wanted(&container.entry) {
+                continue;
+            }
+            let place = self.containers.resume(&container.entry);
+            for id in container.files.iter() {
+                other.containers.tree().path(id, &mut path);
+                let usage = container.files.usages().get(id).unwrap_or_default();
+                self.containers.add_file(place, &path, usage, NO_KEY);
+            }
+        }
     }
 
     /// Notes the features that the programs do not have on this kernel.
@@ -227,9 +260,14 @@ impl Collector {
         self.containers.resolve_names(name_of);
     }
 
-    /// Merges the containers that ended longest ago while there are too many.
-    pub fn merge_gone(&mut self) {
-        self.containers.merge_gone();
+    /// Notes the name and the pod of the container in a cgroup.
+    pub fn describe(&mut self, cgroup: u64, name: Option<String>, pod: Option<PodEntry>) {
+        self.containers.describe(cgroup, name, pod);
+    }
+
+    /// Merges the containers that ended longest ago while there are more of them than `most`.
+    pub fn merge_gone(&mut self, most: usize) {
+        self.containers.merge_gone(most);
     }
 
     /// Takes over the number of accesses that the programs counted for a removed cgroup.
@@ -335,12 +373,18 @@ impl Collector {
         Orders {
             release: std::mem::take(&mut self.release),
             forget: self.containers.take_forget(),
+            exclude: Vec::new(),
         }
     }
 
     /// Returns the containers that the report lists.
     pub fn containers(&self) -> impl Iterator<Item = &Container> {
         self.containers.listed()
+    }
+
+    /// Returns whether no container runs.
+    pub fn is_idle(&self) -> bool {
+        self.containers.are_gone()
     }
 
     /// Notes that processes were already running in these cgroups when tracing began.

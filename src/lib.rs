@@ -61,6 +61,9 @@ pub mod slim;
 /// The collector, which turns records into the files of containers.
 pub mod collect;
 
+/// The containers of a whole node, with a report for each image.
+pub mod node;
+
 /// The HTTP listener, and the client of `snoop health`.
 pub mod http;
 

@@ -57,7 +57,10 @@ fn trace(config: Config, command: Option<Vec<OsString>>) -> Result<u8> {
     let facts = preflight::facts::look(Path::new("/"));
     let plan = preflight::plan(&facts, config.choices)?;
     let signals = start::receive_signals()?;
-    let selection = Selection::find(&config.cgroups, command, plan.cgroup_mount())?;
+    let selection = match &config.node {
+        None => Selection::find(&config.cgroups, command, plan.cgroup_mount())?,
+        Some(_) => Selection::find_node(&config.cgroups, plan.cgroup_mount()),
+    };
     let loaded = Loaded::load(&config, plan)?;
     let attached = loaded.attach(config, selection)?;
     let resumed = attached.resume()?;

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The metrics: a table of all metrics, and their text in the Prometheus exposition format 0.0.4.
 
+mod node;
+
 use crate::bpf::counts::Counts;
 use crate::bpf::syscalls;
 use crate::collect::container::Container;
 use crate::collect::{Collector, Totals};
+use crate::node::Node;
 use crate::report::schema::encode_name;
 use crate::sys;
 use std::fmt::Write;
@@ -16,6 +19,8 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// The sources of the metrics at the time of a scrape.
 pub struct Scrape<'a> {
     pub collector: &'a Collector,
+    /// The reports of a node; the collector is empty then.
+    pub node: Option<&'a Node>,
     pub counts: &'a Counts,
     pub report_writes: u64,
     pub report_write_errors: u64,
@@ -71,6 +76,14 @@ pub struct Metric {
     kind: Kind,
     pub help: &'static str,
     series: Series,
+}
+
+impl Metric {
+    /// Returns whether the metric is about the containers of a single report.
+    fn needs_collector(&self) -> bool {
+        let others = ["process_", "snoop_report_", "snoop_build_"];
+        !others.iter().any(|prefix| self.name.starts_with(prefix))
+    }
 }
 
 const fn metric(kind: Kind, name: &'static str, help: &'static str, series: Series) -> Metric {
@@ -250,7 +263,14 @@ fn render_with(scrape: &Scrape, process: Process) -> String {
         process,
     };
     let mut text = String::new();
-    for metric in METRICS {
+    let metrics: Vec<&Metric> = match scrape.node {
+        None => METRICS.iter().collect(),
+        Some(_) => {
+            let of_report = METRICS.iter().filter(|metric| !metric.needs_collector());
+            node::METRICS.iter().chain(of_report).collect()
+        }
+    };
+    for metric in metrics {
         let kind = match metric.kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
@@ -311,6 +331,7 @@ mod tests {
         let collector = sample::collector();
         let scrape = Scrape {
             collector: &collector,
+            node: None,
             counts: &Counts::default(),
             report_writes: 12,
             report_write_errors: 1,

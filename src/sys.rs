@@ -9,6 +9,8 @@ pub mod epoll;
 #[allow(unsafe_code)]
 pub mod files;
 #[allow(unsafe_code)]
+pub mod landlock;
+#[allow(unsafe_code)]
 pub mod limits;
 #[allow(unsafe_code)]
 pub mod mapping;

@@ -9,13 +9,14 @@ mod status;
 use crate::args::Config;
 use crate::bpf::counts::Counts;
 use crate::bpf::probe::Probe;
-use crate::bpf::wire::{EPOCH_SECONDS, Outcome, RING_URGENT};
+use crate::bpf::wire::{EPOCH_SECONDS, Outcome, RING_URGENT, Target};
 use crate::cgroup::command::Running;
 use crate::cgroup::kubernetes_name;
-use crate::collect::Collector;
+use crate::collect::{Collector, GONE_MAX};
 use crate::error::{FAILED, Result, cannot};
 use crate::http::Server;
 use crate::log::{self, Level};
+use crate::node::Node;
 use crate::preflight::Hooks;
 use crate::ring::Records;
 use crate::sys::epoll::{Epoll, Interest};
@@ -78,7 +79,10 @@ struct Tracer {
     first_started_at: String,
     probe: Probe,
     records: Records<bpf_sys::direct::Map>,
+    /// The report. It stays empty on a node.
     collector: Collector,
+    /// The reports of a node.
+    node: Option<Node>,
     /// The command of `snoop run`.
     running: Option<Running>,
     server: Option<Server>,
@@ -107,6 +111,7 @@ impl Tracer {
             probe: loaded.probe,
             records: loaded.records,
             collector,
+            node: None,
             running,
             server: loaded.server,
             writes: Writes::default(),
@@ -248,7 +253,10 @@ impl Tracer {
     /// Reads the programs' counts.
     fn count(&mut self) -> Result<Counts> {
         self.counts = self.probe.counts()?;
-        self.collector.counted(&self.counts);
+        match &mut self.node {
+            None => self.collector.counted(&self.counts),
+            Some(node) => node.counted(&self.counts),
+        }
         Ok(self.counts.clone())
     }
 
@@ -256,9 +264,17 @@ impl Tracer {
     fn end_interval(&mut self) -> Result<()> {
         self.take_all()?;
         let counts = self.count()?;
-        self.write_if_changed(&counts, Level::Info);
+        match &mut self.node {
+            None => self.write_if_changed(&counts, Level::Info),
+            Some(node) => {
+                node.name();
+                self.write_reports(&counts)?;
+            }
+        }
         let sent = counts.sum(Outcome::Submitted);
-        self.progress.note(sent, self.collector.records());
+        let taken = self.node.as_ref().map(Node::records);
+        let taken = taken.unwrap_or_else(|| self.collector.records());
+        self.progress.note(sent, taken);
         Ok(())
     }
 
@@ -304,6 +320,11 @@ impl Tracer {
     /// Takes some of the records that wait, and returns how many.
     fn read_records(&mut self) -> usize {
         let collector = &mut self.collector;
+        if let Some(node) = &mut self.node {
+            return self
+                .records
+                .read(RECORDS_PER_TURN, |bytes| node.record(bytes));
+        }
         let taken = self
             .records
             .read(RECORDS_PER_TURN, |bytes| collector.record(bytes));
@@ -315,15 +336,27 @@ impl Tracer {
     /// a later turn takes them. Returns how many it took.
     fn take_records(&mut self) -> Result<usize> {
         let taken = self.read_records();
-        let orders = self.collector.take_orders();
+        let orders = match &mut self.node {
+            None => self.collector.take_orders(),
+            Some(node) => node.take_orders(),
+        };
+        for cgroup in orders.exclude {
+            self.probe.target(cgroup, Target::Ignored)?;
+        }
         for cgroup in orders.release {
             let events = self.probe.release(cgroup)?;
-            self.collector.released(cgroup, events);
+            match &mut self.node {
+                None => self.collector.released(cgroup, events),
+                Some(node) => node.released(cgroup, events),
+            }
         }
         for key in orders.forget {
             self.probe.reoffer(key)?;
         }
-        self.collector.merge_gone();
+        match &mut self.node {
+            None => self.collector.merge_gone(GONE_MAX),
+            Some(node) => node.merge_gone(),
+        }
         if taken == RECORDS_PER_TURN {
             self.drain_at = Some(Instant::now());
         }

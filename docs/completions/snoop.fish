@@ -1,8 +1,9 @@
 # Completion of snoop for fish. Made by `make docs`.
 
 complete -c snoop -f
-set -l commands run check health closure unused slim merge diff export show help
+set -l commands run node check health closure unused slim merge diff export show help
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a run -d 'trace a command, and exit with its status'
+complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a node -d 'trace all containers of a node, with a report for each image'
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a check -d 'say whether this host can be traced'
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a health -d 'ask the running snoop for its health: exit 0 if healthy, 1 if not'
 complete -c snoop -n "not __fish_seen_subcommand_from $commands" -a closure -d 'list the paths an image needs from DIR, one per line, for tar -T, rsync --files-from or cpio'
@@ -49,6 +50,23 @@ complete -c snoop -n "__fish_seen_subcommand_from run" -o image-digest -x -d 'th
 complete -c snoop -n "__fish_seen_subcommand_from run" -o pod-name -x -d 'the pod\'s name'
 complete -c snoop -n "__fish_seen_subcommand_from run" -o namespace -x -d 'the pod\'s namespace'
 complete -c snoop -n "__fish_seen_subcommand_from run" -o labels -x -d 'your own labels'
+complete -c snoop -n "__fish_seen_subcommand_from node" -o cgroup -x -d 'trace the containers below this cgroup, at any depth; the default is the kubelet\'s, found from snoop\'s own'
+complete -c snoop -n "__fish_seen_subcommand_from node" -o namespaces -x -d 'trace only pods of these namespaces'
+complete -c snoop -n "__fish_seen_subcommand_from node" -o not-namespaces -x -d 'do not trace pods of these namespaces'
+complete -c snoop -n "__fish_seen_subcommand_from node" -o pods -x -d 'trace only pods of these names'
+complete -c snoop -n "__fish_seen_subcommand_from node" -o images -x -d 'trace only containers of these images'
+complete -c snoop -n "__fish_seen_subcommand_from node" -o reports -x -a '(__fish_complete_directories)' -d 'the directory for the reports, one for each image'
+complete -c snoop -n "__fish_seen_subcommand_from node" -o max-bytes -x -d 'the most bytes of all reports, such as 500M or 20G'
+complete -c snoop -n "__fish_seen_subcommand_from node" -o host -x -a '(__fish_complete_directories)' -d 'where the node\'s directories are mounted, read-only, from which the names come'
+complete -c snoop -n "__fish_seen_subcommand_from node" -o known -x -d 'how many accesses the kernel remembers, so that they are sent only once: at most 16777216'
+complete -c snoop -n "__fish_seen_subcommand_from node" -o max-series -x -d 'the most series of the metrics of containers'
+complete -c snoop -n "__fish_seen_subcommand_from node" -o interval -x -d 'how often to write the report if it has changed: at least 1s, such as 1s, 30s or 1m30s'
+complete -c snoop -n "__fish_seen_subcommand_from node" -o exclude -x -d 'exclude paths that begin with one of these prefixes; empty excludes nothing'
+complete -c snoop -n "__fish_seen_subcommand_from node" -o max-unique-files -x -d 'keep at most N files per container; 0 means no limit'
+complete -c snoop -n "__fish_seen_subcommand_from node" -o buffer -x -a 'auto ring perf' -d 'how records get from the kernel to snoop: ring, perf, or auto for the best one that the kernel has'
+complete -c snoop -n "__fish_seen_subcommand_from node" -o hooks -x -a 'auto resolver syscall' -d 'where snoop sees accesses: resolver, syscall, or auto for the better one that misses nothing'
+complete -c snoop -n "__fish_seen_subcommand_from node" -o metrics-addr -x -d 'where to serve /metrics, /healthz, /report and a page at /, such as :9090, 127.0.0.1:9090 or [::1]:9090; empty turns the listener off'
+complete -c snoop -n "__fish_seen_subcommand_from node" -o log-level -x -a 'debug info warn error' -d 'debug, info, warn or error; debug logs each new access'
 complete -c snoop -n "__fish_seen_subcommand_from health" -o metrics-addr -x -d 'the address on which the running snoop listens; SNOOP_METRICS_ADDR sets it too'
 complete -c snoop -n "__fish_seen_subcommand_from closure" -o root -x -a '(__fish_complete_directories)' -d 'the directory into which the image was unpacked; required'
 complete -c snoop -n "__fish_seen_subcommand_from closure" -o kinds -x -d 'the kinds of use that count: l looked at, r read, w written, x executed, m mapped as a program or library'

@@ -21,6 +21,7 @@ const PAGES: &[Page] = &[
     ("docs/completions/snoop.fish", |_| fish()),
     ("README.md", readme),
     ("docs/slim.md", slim),
+    ("docs/node.md", node),
     ("docs/merge.md", merge),
     ("docs/export.md", export),
     ("docs/show.md", show),
@@ -107,6 +108,11 @@ fn readme(text: &str) -> String {
         head,
         &rows(&[Section::Images, Section::Closure, Section::Unused]),
     )
+}
+
+fn node(text: &str) -> String {
+    let head = "| flag of `node` | default | meaning |\n| --- | --- | --- |\n";
+    with_table(text, head, &rows(&[Section::Node]))
 }
 
 fn slim(text: &str) -> String {

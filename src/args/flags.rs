@@ -25,6 +25,7 @@ pub enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Section {
     Cgroups,
+    Node,
     Output,
     Metadata,
     Health,
@@ -74,7 +75,7 @@ impl Flag {
 
     /// Returns the environment variable that sets the flag. The commands for images read no variables.
     pub fn variable(&self) -> Option<String> {
-        let by_variable = [TRACE, RUN, HEALTH]
+        let by_variable = [TRACE, RUN, NODE, HEALTH]
             .iter()
             .any(|verb| self.verbs.contains(verb));
         by_variable.then(|| format!("SNOOP_{}", self.name.to_uppercase().replace('-', "_")))
@@ -101,6 +102,7 @@ impl Flag {
 /// The name of the command that traces, which is what snoop does if no command is given.
 pub const TRACE: &str = "";
 pub const RUN: &str = "run";
+pub const NODE: &str = "node";
 pub const HEALTH: &str = "health";
 pub const CLOSURE: &str = "closure";
 pub const UNUSED: &str = "unused";
@@ -147,6 +149,27 @@ const fn kinds(section: Section, verbs: &'static [&'static str]) -> Flag {
     }
 }
 
+/// Returns the row of a flag of `node`.
+const fn node(
+    name: &'static str,
+    value: &'static str,
+    default: &'static str,
+    summary: &'static str,
+    details: &'static str,
+) -> Flag {
+    Flag {
+        name,
+        value,
+        kind: Kind::Text,
+        default,
+        run_default: None,
+        summary,
+        details,
+        section: Section::Node,
+        verbs: &[NODE],
+    }
+}
+
 /// Returns the row of a flag whose value is only copied into the report.
 const fn metadata(name: &'static str, value: &'static str, summary: &'static str) -> Flag {
     Flag {
@@ -188,6 +211,78 @@ pub static FLAGS: &[Flag] = &[
         section: Section::Cgroups,
         verbs: &[TRACE],
     },
+    node(
+        "cgroup",
+        "PATH",
+        "",
+        "trace the containers below this cgroup, at any depth; the default is the kubelet's, found from snoop's own",
+        "`/` means all containers of the machine. A cgroup above snoop's own needs no mount",
+    ),
+    node(
+        "namespaces",
+        "NAMES",
+        "",
+        "trace only pods of these namespaces",
+        "`NAMES` are patterns, separated by commas; `*`, `?` and `[abc]` match parts of a name, of an image's too. A container whose name \
+            is not known is in no report until it is",
+    ),
+    node(
+        "not-namespaces",
+        "NAMES",
+        "",
+        "do not trace pods of these namespaces",
+        "",
+    ),
+    node("pods", "NAMES", "", "trace only pods of these names", ""),
+    node(
+        "images",
+        "NAMES",
+        "",
+        "trace only containers of these images",
+        "",
+    ),
+    Flag {
+        kind: Kind::Directory,
+        ..node(
+            "reports",
+            "DIR",
+            "/data",
+            "the directory for the reports, one for each image",
+            "An earlier run's reports in it are resumed",
+        )
+    },
+    node(
+        "max-bytes",
+        "SIZE",
+        "256M",
+        "the most bytes of all reports, such as `500M` or `20G`",
+        "To stay below it, containers that have ended are merged into one entry of their image's report, the oldest report \
+            first; then the oldest reports of images that no longer run are removed",
+    ),
+    Flag {
+        kind: Kind::Directory,
+        ..node(
+            "host",
+            "DIR",
+            "/",
+            "where the node's directories are mounted, read-only, from which the names come",
+            "",
+        )
+    },
+    node(
+        "known",
+        "N",
+        "1048576",
+        "how many accesses the kernel remembers, so that they are sent only once: at most 16777216",
+        "Each takes 8 bytes of kernel memory, and the number is rounded up to a power of two",
+    ),
+    node(
+        "max-series",
+        "N",
+        "2000",
+        "the most series of the metrics of containers",
+        "",
+    ),
     Flag {
         name: "report",
         value: "FILE",
@@ -219,7 +314,7 @@ pub static FLAGS: &[Flag] = &[
         summary: "how often to write the report if it has changed: at least 1s, such as `1s`, `30s` or `1m30s`",
         details: "",
         section: Section::Output,
-        verbs: &[TRACE, RUN],
+        verbs: &[TRACE, RUN, NODE],
     },
     Flag {
         name: "exclude",
@@ -230,7 +325,7 @@ pub static FLAGS: &[Flag] = &[
         summary: "exclude paths that begin with one of these prefixes; empty excludes nothing",
         details: "",
         section: Section::Output,
-        verbs: &[TRACE, RUN],
+        verbs: &[TRACE, RUN, NODE],
     },
     Flag {
         name: "max-unique-files",
@@ -243,7 +338,7 @@ pub static FLAGS: &[Flag] = &[
             counted; it reappears on its next use. Recency is approximate, because repeated use of a known file is \
             reported only every five minutes",
         section: Section::Output,
-        verbs: &[TRACE, RUN],
+        verbs: &[TRACE, RUN, NODE],
     },
     Flag {
         name: "buffer",
@@ -254,7 +349,7 @@ pub static FLAGS: &[Flag] = &[
         summary: "how records get from the kernel to snoop: `ring`, `perf`, or `auto` for the best one that the kernel has",
         details: "`perf` selects the programs for kernels before 5.10, which also run on newer ones",
         section: Section::Output,
-        verbs: &[TRACE, RUN],
+        verbs: &[TRACE, RUN, NODE],
     },
     Flag {
         name: "hooks",
@@ -266,7 +361,7 @@ pub static FLAGS: &[Flag] = &[
         details: "`resolver` hooks the kernel's functions that look names up, on Linux 5.15 and newer; `syscall` hooks the end of \
             every system call",
         section: Section::Output,
-        verbs: &[TRACE, RUN],
+        verbs: &[TRACE, RUN, NODE],
     },
     Flag {
         name: "metrics-addr",
@@ -278,7 +373,7 @@ pub static FLAGS: &[Flag] = &[
             empty turns the listener off",
         details: "`:PORT` listens on IPv6 and IPv4",
         section: Section::Output,
-        verbs: &[TRACE, RUN],
+        verbs: &[TRACE, RUN, NODE],
     },
     Flag {
         name: "log-level",
@@ -289,7 +384,7 @@ pub static FLAGS: &[Flag] = &[
         summary: "`debug`, `info`, `warn` or `error`; `debug` logs each new access",
         details: "",
         section: Section::Output,
-        verbs: &[TRACE, RUN],
+        verbs: &[TRACE, RUN, NODE],
     },
     Flag {
         name: "quiet",

@@ -27,6 +27,8 @@ found, 126 if it cannot be executed.";
 pub const HEALTH_USE: &str =
     "Use it in HEALTHCHECK, Compose and exec probes, because the image contains no other program.";
 
+pub const NODE_USE: &str = "Names of pods and images come from the node's directories, mounted read-only below -host: see docs/node.md.";
+
 pub const REPORTS: &str = "A REPORT of - is standard input.";
 
 pub const MERGE_USE: &str = "On standard error it says how likely the next pod is to use a file that none of the reports lists, and how that \
@@ -39,8 +41,9 @@ pub const IMAGES: &str = "IMAGE is what docker save or podman save writes, an OC
 standard input.";
 
 impl Section {
-    pub const ALL: [Section; 12] = [
+    pub const ALL: [Section; 13] = [
         Section::Cgroups,
+        Section::Node,
         Section::Output,
         Section::Metadata,
         Section::Health,
@@ -57,6 +60,7 @@ impl Section {
     pub fn title(self) -> &'static str {
         match self {
             Section::Cgroups => "Containers to trace (default: all in snoop's pod except its own)",
+            Section::Node => "For node",
             Section::Output => "Output",
             Section::Metadata => "Copied into the report",
             Section::Health => "For health",

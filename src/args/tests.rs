@@ -30,6 +30,7 @@ fn minimal(verb: &str) -> &'static [&'static str] {
         TRACE => &["-cgroup=/c"],
         RUN => &["run", "-report=r"],
         HEALTH => &["health"],
+        NODE => &["node"],
         CLOSURE => &["closure", "-root=/d"],
         SLIM => &["slim", "-o=/o", "i"],
         MERGE => &["merge"],
@@ -43,7 +44,7 @@ fn minimal(verb: &str) -> &'static [&'static str] {
 /// The words that follow the flags of [`minimal`].
 fn rest(verb: &str) -> &'static [&'static str] {
     match verb {
-        TRACE | HEALTH => &[],
+        TRACE | HEALTH | NODE => &[],
         _ => &["r"],
     }
 }
@@ -153,7 +154,7 @@ fn each_command_has_a_help_of_its_own() {
     let said = refused(&["help", "chekc"]);
     assert_eq!(
         said,
-        "help chekc: no such command; give one of run, check, health, closure, unused, slim, merge, diff, export, show"
+        "help chekc: no such command; give one of run, node, check, health, closure, unused, slim, merge, diff, export, show"
     );
 }
 

@@ -49,6 +49,22 @@ impl Counts {
             .sum()
     }
 
+    /// Returns how often each outcome was counted for all rows.
+    pub fn outcomes(&self) -> [u64; OUTCOMES] {
+        let mut sums = [0; OUTCOMES];
+        for row in &self.rows {
+            sums.iter_mut().zip(row).for_each(|(sum, n)| *sum += n);
+        }
+        sums
+    }
+
+    /// Returns the counts of some of the containers, with these outcomes of theirs, which the programs do not count by row.
+    pub fn of_part(&self, outcomes: [u64; OUTCOMES]) -> Counts {
+        let mut rows = vec![[0; OUTCOMES]; ROWS];
+        rows[0] = outcomes;
+        Counts::new(rows, self.events.clone(), 0)
+    }
+
     /// Returns how often an outcome was counted for all rows.
     pub fn sum(&self, outcome: Outcome) -> u64 {
         self.rows.iter().map(|row| row[outcome as usize]).sum()

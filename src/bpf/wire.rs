@@ -197,6 +197,17 @@ pub enum Outcome {
     Preempted,
 }
 
+impl Outcome {
+    /// The outcomes of accesses that are not in a report.
+    pub const LOST: [Outcome; 5] = [
+        Outcome::Full,
+        Outcome::Unreadable,
+        Outcome::Untraced,
+        Outcome::TooLong,
+        Outcome::Preempted,
+    ];
+}
+
 pub const OUTCOMES: usize = Outcome::Preempted as usize + 1;
 
 #[repr(C)]

@@ -30,6 +30,13 @@ fn path_at(cgroups: &[(u64, Vec<u8>)], at: usize) -> Vec<u8> {
     path
 }
 
+fn cgroup_at(cgroups: &[(u64, Vec<u8>)], at: usize) -> Cgroup {
+    Cgroup {
+        id: cgroups[at].0,
+        path: path_at(cgroups, at),
+    }
+}
+
 impl Pod {
     /// Finds the pod among the cgroups that snoop is in. They are given from snoop's own cgroup up to the root, each
     /// with id and name.
@@ -54,12 +61,32 @@ impl Pod {
         }
     }
 
+    /// Finds the cgroup that the kubelet keeps all pods in, among those that snoop is in.
+    pub fn kubelet(cgroups: &[(u64, Vec<u8>)]) -> Result<Cgroup> {
+        let is_kubelets = |(_, name): &(u64, Vec<u8>)| {
+            let name = name.strip_suffix(b".slice").unwrap_or(name);
+            name == b"kubepods" || name.ends_with(b"-kubepods")
+        };
+        match cgroups.iter().position(is_kubelets) {
+            Some(at) => Ok(cgroup_at(cgroups, at)),
+            None => Err(Error::usage(format!(
+                "snoop's own cgroup {} is not below the kubelet's; give -cgroup=PATH, such as -cgroup=/ for all containers",
+                String::from_utf8_lossy(&path_at(cgroups, 0))
+            ))),
+        }
+    }
+
+    /// Finds the cgroup at this path among those that snoop is in.
+    pub fn above(cgroups: &[(u64, Vec<u8>)], path: &[u8]) -> Option<Cgroup> {
+        let shorter = path.strip_suffix(b"/").filter(|path| !path.is_empty());
+        let path = shorter.unwrap_or(path);
+        let at = (0..cgroups.len()).find(|at| path_at(cgroups, *at) == path)?;
+        Some(cgroup_at(cgroups, at))
+    }
+
     fn at(cgroups: &[(u64, Vec<u8>)], at: usize) -> Pod {
         Pod {
-            cgroup: Cgroup {
-                id: cgroups[at].0,
-                path: path_at(cgroups, at),
-            },
+            cgroup: cgroup_at(cgroups, at),
             own: cgroups[at - 1].0,
         }
     }
@@ -136,9 +163,23 @@ pub fn is_container(name: &[u8]) -> bool {
 /// id. Otherwise it is the cgroup's name.
 pub fn short_name(name: &[u8]) -> &[u8] {
     const SHORT: usize = 12;
+    container_id(name).map_or(name, |id| &id.as_bytes()[..SHORT])
+}
+
+/// Returns the id of the container after which a container runtime named this cgroup.
+pub fn container_id(name: &[u8]) -> Option<&str> {
     let inner = name.strip_suffix(b".scope").unwrap_or(name);
     let id = inner.rsplit(|b| matches!(b, b'-' | b':')).next();
-    id.filter(|id| is_id(id)).map_or(name, |id| &id[..SHORT])
+    std::str::from_utf8(id.filter(|id| is_id(id))?).ok()
+}
+
+/// Returns the uid of the Kubernetes pod that the cgroup at this path belongs to, as the API writes it.
+pub fn pod_uid(path: &[u8]) -> Option<String> {
+    let pod = path
+        .split(|b| *b == b'/')
+        .find(|name| is_kubernetes_pod(name))?;
+    let name = std::str::from_utf8(pod.strip_suffix(b".slice").unwrap_or(pod)).ok()?;
+    Some(name.rsplit_once("pod")?.1.replace('_', "-"))
 }
 
 /// Returns the name that Kubernetes gives to the container in this cgroup. The name is known if a process of the

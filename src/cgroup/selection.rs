@@ -8,10 +8,11 @@ use crate::bpf::probe::Probe;
 use crate::bpf::wire::Target;
 use crate::cgroup::command::Running;
 use crate::cgroup::{self, Cgroup, NamedCgroup, Pod, TempCgroup, is_container, own_container};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::path::is_below;
 use crate::report::schema::encode_name;
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 pub enum Selection {
@@ -21,6 +22,9 @@ pub enum Selection {
     Parent,
     /// Cgroups that the user named.
     Named(Vec<NamedCgroup>),
+    /// All containers below the cgroup at this path; if it is empty, below the kubelet's. The cgroup is given as the mount shows
+    /// it, which need not show it if it is above snoop's own.
+    Node(Vec<u8>, Result<NamedCgroup>),
     /// A command: the cgroup that was created for it, and its words.
     Command(TempCgroup, Vec<OsString>),
 }
@@ -90,6 +94,15 @@ impl Selection {
         })
     }
 
+    /// Returns the selection of a node's containers. `name` is the value of `-cgroup`, empty if it was not given.
+    pub fn find_node(name: &OsStr, mount: Result<&Path>) -> Selection {
+        let named = mount.and_then(|mount| {
+            let all = cgroup::resolve_names(name, mount)?;
+            Ok(all.into_iter().next().expect("there is one, or an error"))
+        });
+        Selection::Node(name.as_bytes().into(), named)
+    }
+
     /// Tells the programs which cgroups to trace. Returns what is traced from now on.
     pub fn apply(&self, probe: &mut Probe) -> Result<Scope> {
         // This call is needed in any case: from now on the programs know snoop and exclude its accesses.
@@ -115,6 +128,7 @@ impl Selection {
             Selection::Pod => plan_pod(Pod::among(own)?),
             Selection::Parent => plan_pod(Pod::parent(own)?),
             Selection::Named(named) => plan_named(named, own),
+            Selection::Node(path, named) => plan_node(path, named.as_ref(), own)?,
             Selection::Command(created, _) => plan_command(&created.cgroup),
         })
     }
@@ -153,6 +167,44 @@ fn plan_pod(pod: Pod) -> TracePlan {
             ..Scope::default()
         },
     }
+}
+
+fn plan_node(
+    path: &[u8],
+    named: std::result::Result<&NamedCgroup, &Error>,
+    own: &OwnCgroups,
+) -> Result<TracePlan> {
+    let mut plan = TracePlan::default();
+    let above = match path {
+        b"" => Some(Pod::kubelet(own)?),
+        path => Pod::above(own, path),
+    };
+    let cgroup = match (above, named) {
+        (Some(cgroup), _) => cgroup,
+        (None, Ok(named)) => {
+            if let Some((parent, names)) = &named.place {
+                let expect = Instruction::Expect(*parent, names.clone(), Target::Node);
+                plan.instructions.push(expect);
+            }
+            named.cgroup.clone()
+        }
+        (None, Err(e)) => return Err(Error::usage(e.to_string())),
+    };
+    let (id, name) = &own[own_container(own)];
+    if is_container(name) {
+        plan.instructions
+            .push(Instruction::Target(*id, Target::Ignored));
+    }
+    if cgroup.id != 0 {
+        plan.instructions
+            .push(Instruction::Target(cgroup.id, Target::Node));
+    }
+    plan.scope = Scope {
+        label: format!("all containers below {}", encode_name(&cgroup.path)),
+        tops: vec![cgroup.path],
+        ..Scope::default()
+    };
+    Ok(plan)
 }
 
 fn plan_named(all: &[NamedCgroup], own: &OwnCgroups) -> TracePlan {
@@ -353,6 +405,36 @@ mod tests {
         let plan = plan(&Selection::Named(vec![root]), &own("/docker/x"));
         assert_eq!(plan.scope.warning, Some(OWN_CGROUP));
         assert_eq!(plan.instructions, [Instruction::Target(1, Target::Parent)]);
+    }
+
+    #[test]
+    fn a_node_is_found_from_snoops_own_cgroup() {
+        let path = |above: &str| format!("{above}/kubepods-podx.slice/crio-{}.scope", id("a"));
+        let no_mount = || Err(Error::failed("no mount"));
+        for above in ["/kubepods.slice", "/x/kubelet.slice/kubelet-kubepods.slice"] {
+            let own = own(&path(above));
+            let plan = plan(&Selection::Node(Vec::new(), no_mount()), &own);
+            let expected = [
+                Instruction::Target(1, Target::Ignored),
+                Instruction::Target(3, Target::Node),
+            ];
+            assert_eq!(plan.instructions, expected);
+            assert_eq!(plan.scope.label, format!("all containers below {above}"));
+        }
+        let own = own("/system.slice/snoop.service");
+        let none = Selection::Node(Vec::new(), no_mount()).plan(&own);
+        let said = none.unwrap_err().to_string();
+        assert!(said.contains("/system.slice/snoop.service"), "{said}");
+        // A cgroup above snoop's own needs no mount.
+        let system = plan(&Selection::Node(b"/system.slice/".into(), no_mount()), &own);
+        assert_eq!(system.instructions, [Instruction::Target(2, Target::Node)]);
+        let root = plan(&Selection::Node(b"/".into(), no_mount()), &own);
+        assert_eq!(root.instructions, [Instruction::Target(3, Target::Node)]);
+        let beside = Ok(named(50, "/machine.slice", Target::Parent));
+        let beside = plan(&Selection::Node(b"/machine.slice".into(), beside), &own);
+        assert_eq!(beside.instructions, [Instruction::Target(50, Target::Node)]);
+        let unseen = Selection::Node(b"/machine.slice".into(), no_mount());
+        assert!(unseen.plan(&own).is_err());
     }
 
     #[test]

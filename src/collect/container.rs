@@ -9,13 +9,15 @@ use crate::files::kinds::Kinds;
 use crate::files::path_tree::PathTree;
 use crate::files::usage::{TICK, Usage};
 use crate::report::ContainerSnapshot;
-use crate::report::schema::{ContainerEntry, encode_name};
+use crate::report::schema::{ContainerEntry, PodEntry, encode_name};
 use std::time::{Duration, SystemTime};
 
 pub struct Container {
     pub(super) cgroup: Cgroup,
     /// Its name in Kubernetes, if that is known.
     pub(super) name: Option<String>,
+    /// Its pod, on a node with many.
+    pub(super) pod: Option<PodEntry>,
     /// Whether its name has been looked up.
     pub(super) is_name_resolved: bool,
     /// The root directory of its first process if a container runtime set it by chroot(2) alone, otherwise `/`. The
@@ -48,6 +50,7 @@ impl Container {
         Container {
             cgroup,
             name: None,
+            pod: None,
             is_name_resolved: false,
             root: None,
             started_at: None,
@@ -64,6 +67,16 @@ impl Container {
 
     pub fn cgroup(&self) -> &Cgroup {
         &self.cgroup
+    }
+
+    /// Returns its pod, if it is one of many on a node.
+    pub fn pod(&self) -> Option<&PodEntry> {
+        self.pod.as_ref()
+    }
+
+    /// Returns its name in Kubernetes, or else its cgroup's.
+    pub fn name(&self) -> String {
+        self.name.clone().unwrap_or_else(|| self.short_name())
     }
 
     pub fn files(&self) -> &FileSet {
@@ -135,6 +148,7 @@ impl Container {
         let Container {
             cgroup: _,
             name: _,
+            pod: _,
             is_name_resolved: _,
             root: _,
             // The times of its files stay those since its own start.
@@ -187,7 +201,8 @@ impl Container {
         let bytes = |(point, fs): (&[u8], &[u8])| (point.to_vec(), fs.to_vec());
         ContainerSnapshot {
             entry: ContainerEntry {
-                name: self.name.clone().unwrap_or_else(|| self.short_name()),
+                name: self.name(),
+                pod: self.pod.clone(),
                 cgroup_id: self.cgroup.id,
                 cgroup_path: self.cgroup.path.clone(),
                 mounts: self.mounts.of_files().map(bytes).collect(),
@@ -208,6 +223,7 @@ impl Container {
         // There is no `..`, so that whoever adds a field has to decide what becomes of it here.
         let ContainerEntry {
             name,
+            pod,
             // Cgroups get new ids when the machine is restarted.
             cgroup_id: _,
             cgroup_path: _,
@@ -223,6 +239,7 @@ impl Container {
             merged,
         } = earlier;
         self.name = (*name != self.short_name()).then(|| name.clone());
+        self.pod = self.pod.take().or(pod.clone());
         self.is_name_resolved = !is_traced;
         self.started_at = self.started_at.or(*started_at);
         self.late |= attached_late;
@@ -253,6 +270,7 @@ mod tests {
     fn entry() -> ContainerEntry {
         ContainerEntry {
             name: "web".into(),
+            pod: None,
             cgroup_id: 0,
             cgroup_path: b"/web.service".to_vec(),
             mounts: vec![(b"/data".to_vec(), b"ext4".to_vec())],

@@ -5,18 +5,18 @@ use crate::bpf::counts::Counts;
 use crate::cgroup::Cgroup;
 use crate::collect::container::Container;
 use crate::collect::gaps::{Gap, Gaps};
-use crate::files::file_set::{Added, FileSet};
+use crate::files::file_set::{Added, FileSet, NO_KEY};
 use crate::files::path_tree::PathTree;
 use crate::files::usage::Usage;
 use crate::path::is_below;
 use crate::report::ContainerSnapshot;
-use crate::report::schema::ContainerEntry;
+use crate::report::schema::{ContainerEntry, PodEntry};
 use fxhash::FxBuildHasher;
 use hashbrown::HashMap;
 use std::cmp::Reverse;
 
 /// The most containers without a cgroup that are listed one by one.
-const GONE_MAX: usize = 64;
+pub const GONE_MAX: usize = 64;
 
 /// The place of a container in the list. It is valid until containers are named or merged.
 pub type Place = usize;
@@ -72,6 +72,23 @@ impl Containers {
         self.all.len() - 1
     }
 
+    /// Takes over all containers of another list.
+    pub fn adopt(&mut self, other: Containers) {
+        let mut path = Vec::new();
+        for mut container in other.all {
+            let files = std::mem::replace(&mut container.files, FileSet::new(self.capacity));
+            for id in files.iter() {
+                other.tree.path(id, &mut path);
+                let usage = files.usages().get(id).unwrap_or_default();
+                let (tree, forget) = (&mut self.tree, &mut self.forget);
+                let added = container.files.add(tree, &path, usage, NO_KEY, forget);
+                self.evicted += u64::from(added == Added::Evicting);
+            }
+            self.all.push(container);
+        }
+        self.evicted += other.evicted;
+    }
+
     /// Takes a container out of the list. The places of those behind it change.
     fn remove(&mut self, place: Place) -> Container {
         self.places.clear();
@@ -118,27 +135,41 @@ impl Containers {
             let container = &mut self.all[at];
             container.is_name_resolved = true;
             container.name = name_of(&container.cgroup);
-            let Some(name) = container.name.clone() else {
-                continue;
-            };
-            let is_same = |(place, c): (Place, &Container)| {
-                place != at && c.is_gone() && c.name.as_ref() == Some(&name)
-            };
-            if let Some(before) = self.all.iter().enumerate().position(is_same) {
-                let new = self.remove(at);
-                // The removal may have changed the place of the older container.
-                let old = &mut self.all[before - usize::from(before > at)];
-                (old.cgroup, old.ended) = (new.cgroup.clone(), new.ended);
-                self.evicted += old.absorb(new, &mut self.tree, &mut self.forget);
-            }
+            self.continue_gone(at);
         }
     }
 
-    /// While too many containers are gone, merges the two that have been gone longest. Otherwise the report of a pod
+    /// Notes the name and the pod of a container that has just appeared, if it has not ended already.
+    pub fn describe(&mut self, cgroup: u64, name: Option<String>, pod: Option<PodEntry>) {
+        if let Some(at) = self.place_of(cgroup) {
+            let container = &mut self.all[at];
+            container.is_name_resolved = true;
+            (container.name, container.pod) = (name, pod);
+            self.continue_gone(at);
+        }
+    }
+
+    /// Continues a container of the same pod and name that is gone, if there is one.
+    fn continue_gone(&mut self, at: Place) {
+        let new = &self.all[at];
+        let is_same = |(place, c): (Place, &Container)| {
+            let same_name = new.name.is_some() && c.name == new.name;
+            place != at && c.is_gone() && same_name && c.pod == new.pod
+        };
+        if let Some(before) = self.all.iter().enumerate().position(is_same) {
+            let new = self.remove(at);
+            // The removal may have changed the place of the older container.
+            let old = &mut self.all[before - usize::from(before > at)];
+            (old.cgroup, old.ended) = (new.cgroup.clone(), new.ended);
+            self.evicted += old.absorb(new, &mut self.tree, &mut self.forget);
+        }
+    }
+
+    /// While more than `most` containers are gone, merges the two that have been gone longest. Otherwise the report of a pod
     /// would grow if its container is restarted again and again.
-    pub fn merge_gone(&mut self) {
+    pub fn merge_gone(&mut self, most: usize) {
         let mut gone = self.all.iter().filter(|c| c.is_gone()).count();
-        while gone > GONE_MAX {
+        while gone > most {
             let first = self.all.iter().position(Container::is_gone);
             let older = self.remove(first.expect("many are gone"));
             let next = self.all.iter_mut().find(|c| c.is_gone());
@@ -190,6 +221,11 @@ impl Containers {
         };
         let all = self.all.iter();
         all.filter(move |c| !c.is_pause(&self.tree) && !is_around(c))
+    }
+
+    /// Returns whether all containers are gone, also those that the report does not list.
+    pub fn are_gone(&self) -> bool {
+        self.all.iter().all(Container::is_gone)
     }
 
     /// Returns the number of files in the report. A file that several containers used counts once.
@@ -307,7 +343,7 @@ mod tests {
             containers.add_file(place, b"/all", Usage::default(), 0);
             let container = &mut containers.all[place];
             (container.ended, container.past_events) = (i != 500, 1);
-            containers.merge_gone();
+            containers.merge_gone(GONE_MAX);
         }
         assert_eq!(containers.all.len(), GONE_MAX + 1);
         let alive = containers.all.iter().find(|c| !c.ended).unwrap();

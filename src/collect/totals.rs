@@ -91,6 +91,28 @@ impl Tally {
         *count += 1;
     }
 
+    /// Adds the counts of another tally.
+    pub fn add(&mut self, other: &Tally) {
+        // There is no `..`, so that whoever adds a count has to add it here.
+        let Tally {
+            received,
+            processed,
+            duplicate,
+            excluded,
+            unresolved,
+            other_root,
+            malformed,
+        } = other;
+        let of_rows = self.received.iter_mut().zip(received);
+        of_rows.for_each(|(sum, n)| *sum += n);
+        self.processed += processed;
+        self.duplicate += duplicate;
+        self.excluded += excluded;
+        self.unresolved += unresolved;
+        self.other_root += other_root;
+        self.malformed += malformed;
+    }
+
     /// Returns the number of records that were taken.
     pub fn records(&self) -> u64 {
         self.received.iter().sum::<u64>() + self.malformed

@@ -7,7 +7,7 @@ pub const REQUEST_MAX: usize = 8 << 10;
 /// A request whose headers have all arrived.
 #[derive(Debug, PartialEq)]
 pub struct Request<'a> {
-    /// The path of the target, without the query.
+    /// The path of the target, with the query if there is one.
     pub path: &'a str,
     /// Whether the method is HEAD, so that the response has no body.
     pub head_only: bool,
@@ -99,6 +99,30 @@ fn parse_lines<'a>(lines: &[&'a [u8]], len: usize) -> Result<Request<'a>, u16> {
     })
 }
 
+/// Splits a target into its path and the parameters of its query, decoded: RFC 3986, and `+` for a blank.
+pub fn split_query(target: &str) -> (&str, Vec<(String, String)>) {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    let pair = |pair: &str| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decode(name), decode(value))
+    };
+    (path, pairs.map(pair).collect())
+}
+
+/// Decodes `%` with two hexadecimal digits. What is not encoded like this stays.
+fn decode(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let digits = tail.get(..2).filter(|_| *first == b'%');
+        let byte = digits.and_then(|d| u8::from_str_radix(std::str::from_utf8(d).ok()?, 16).ok());
+        bytes.push(byte.unwrap_or(if *first == b'+' { b' ' } else { *first }));
+        rest = if byte.is_some() { &tail[2..] } else { tail };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 #[derive(PartialEq)]
 enum Version {
     Http10,
@@ -137,7 +161,7 @@ impl<'a> RequestLine<'a> {
         }
         Ok(RequestLine {
             method,
-            path: path.split(['?', '#']).next().unwrap_or(path),
+            path: path.split('#').next().unwrap_or(path),
             version,
         })
     }
@@ -213,7 +237,7 @@ mod tests {
             complete("HEAD / HTTP/1.0\r\n\r\n"),
             ("/".into(), true, false, 19)
         );
-        assert_eq!(complete("\r\nGET /a?b HTTP/1.1\nhost:x\n\n").0, "/a");
+        assert_eq!(complete("\r\nGET /a?b#c HTTP/1.1\nhost:x\n\n").0, "/a?b");
         assert_eq!(
             complete("GET http://h:1/p HTTP/1.1\r\nHost: h\r\n\r\n").0,
             "/p"
@@ -226,6 +250,15 @@ mod tests {
         assert!(!keep("HTTP/1.1", "Content-Length: 5"));
         assert!(!keep("HTTP/1.1", "Transfer-Encoding: chunked"));
         assert!(keep("HTTP/1.1", "Content-Length: 0"));
+    }
+
+    #[test]
+    fn queries_are_decoded() {
+        let (path, query) = split_query("/report?image=a%2Fb%3a1+x&pod&&bad=%zz%");
+        assert_eq!(path, "/report");
+        let expected = [("image", "a/b:1 x"), ("pod", ""), ("bad", "%zz%")];
+        assert_eq!(query, expected.map(|(k, v)| (k.into(), v.into())));
+        assert_eq!(split_query("/metrics"), ("/metrics", Vec::new()));
     }
 
     #[test]

@@ -22,6 +22,8 @@ use std::path::{Path, PathBuf};
 pub enum Destination {
     Stdout,
     File(ReportFile),
+    /// The directory for the reports of a node.
+    Directory(PathBuf),
 }
 
 #[derive(Debug, PartialEq)]
@@ -39,6 +41,7 @@ impl fmt::Display for Destination {
         match self {
             Destination::Stdout => f.write_str("standard output"),
             Destination::File(file) => file.path.display().fmt(f),
+            Destination::Directory(path) => path.display().fmt(f),
         }
     }
 }
@@ -47,10 +50,7 @@ impl Destination {
     pub fn parse(value: &OsStr) -> Destination {
         match value.as_bytes() {
             b"-" => Destination::Stdout,
-            _ => Destination::File(ReportFile {
-                path: value.into(),
-                written: Cell::default(),
-            }),
+            _ => Destination::File(ReportFile::new(value.into())),
         }
     }
 
@@ -58,7 +58,12 @@ impl Destination {
     pub fn check(&self) -> Result<()> {
         match self {
             Destination::Stdout => Ok(()),
-            Destination::File(file) => file.check(),
+            Destination::File(file) => file.check("report"),
+            Destination::Directory(path) if !path.is_dir() => Err(Error::usage(format!(
+                "-reports={}: there is no such directory; create it, mount a volume there, or give another one",
+                path.display()
+            ))),
+            Destination::Directory(path) => any_file(path).check("reports"),
         }
     }
 
@@ -68,6 +73,7 @@ impl Destination {
         match self {
             Destination::Stdout => true,
             Destination::File(file) => !file.try_write().is_err_and(denied),
+            Destination::Directory(path) => !any_file(path).try_write().is_err_and(denied),
         }
     }
 
@@ -76,20 +82,39 @@ impl Destination {
         match self {
             Destination::Stdout => content(&mut BufWriter::new(io::stdout().lock())),
             Destination::File(file) => file.write(content),
+            Destination::Directory(_) => unreachable!("each report in it is a file of its own"),
         }
     }
+}
+
+/// Returns a report in that directory, to test whether one can be written.
+fn any_file(directory: &Path) -> ReportFile {
+    ReportFile::new(directory.join("report"))
 }
 
 /// The number of bytes that are given to the kernel at a time.
 const BUFFER: usize = 64 << 10;
 
 impl ReportFile {
+    pub fn new(path: PathBuf) -> ReportFile {
+        ReportFile {
+            path,
+            written: Cell::default(),
+        }
+    }
+
+    /// Returns the size of the file; 0 if there is none.
+    pub fn bytes(&self) -> u64 {
+        fs::symlink_metadata(&self.path).map_or(0, |metadata| metadata.len())
+    }
+
     fn directory(&self) -> &Path {
         replace::directory_of(&self.path)
     }
 
-    fn check(&self) -> Result<()> {
-        let said = |why: String| Error::usage(format!("-report={}: {why}", self.path.display()));
+    /// Tests whether the report can be written. The error names the flag that chose its place.
+    pub fn check(&self, flag: &str) -> Result<()> {
+        let said = |why: String| Error::usage(format!("-{flag}={}: {why}", self.path.display()));
         if let Some(why) = replace::refusal(&self.path) {
             return Err(said(format!(
                 "{why}; give the name of a file, or - for standard output"
@@ -98,7 +123,7 @@ impl ReportFile {
         let directory = self.directory().display();
         if !self.directory().is_dir() {
             return Err(said(format!(
-                "there is no directory {directory}; create it, mount a volume there, or give another file as -report=FILE"
+                "there is no directory {directory}; create it, mount a volume there, or give another file as -{flag}=FILE"
             )));
         }
         self.clean();
@@ -110,13 +135,14 @@ impl ReportFile {
                     format!(", which belongs to user {}", m.uid())
                 });
                 Err(said(format!(
-                    "cannot write into {directory}{owner}: {e}; give a directory that snoop may write into, or another file as -report=FILE"
+                    "cannot write into {directory}{owner}: {e}; give a directory that snoop may write into, or another file as -{flag}=FILE"
                 )))
             }
         }
     }
 
-    fn try_write(&self) -> io::Result<()> {
+    /// Tests whether the directory takes another file.
+    pub fn try_write(&self) -> io::Result<()> {
         self.temporary().and_then(|(_, path)| fs::remove_file(path))
     }
 
@@ -133,7 +159,7 @@ impl ReportFile {
     }
 
     /// Removes the temporary files of processes that were killed.
-    fn clean(&self) {
+    pub fn clean(&self) {
         let beginning = replace::beside(&self.path, ".", ".");
         let beginning = beginning.file_name().unwrap_or_default().as_bytes();
         let is_temporary = |name: &OsStr| {
@@ -156,7 +182,7 @@ impl ReportFile {
         }
     }
 
-    fn write(&self, content: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    pub fn write(&self, content: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
         let (file, temporary) = self.temporary()?;
         let mut out = BufWriter::with_capacity(BUFFER, file);
         let written = content(&mut out).and_then(|()| {
@@ -230,7 +256,7 @@ mod tests {
     fn report_in(directory: &Path) -> ReportFile {
         match Destination::parse(directory.join("r.json").as_os_str()) {
             Destination::File(file) => file,
-            Destination::Stdout => unreachable!(),
+            _ => unreachable!(),
         }
     }
 
@@ -257,7 +283,7 @@ mod tests {
         fs::write(&left, "left").unwrap();
         symlink(&left, directory.path().join(".r.json.0000000000000000.tmp")).unwrap();
         let (_alive, path) = report.temporary().unwrap();
-        report.check().unwrap();
+        report.check("report").unwrap();
         let name = path.file_name().unwrap();
         let mut expected: Vec<OsString> = kept.iter().map(OsString::from).collect();
         expected.extend([name.into(), ".r.json.0000000000000000.tmp".into()]);

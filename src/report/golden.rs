@@ -6,7 +6,7 @@ use crate::files::kinds::Kinds;
 use crate::files::path_tree::PathTree;
 use crate::files::usage::Usage;
 use crate::report::metadata::Metadata;
-use crate::report::schema::{ContainerEntry, Novelty, ReportTotals, field};
+use crate::report::schema::{ContainerEntry, Novelty, PodEntry, ReportTotals, field};
 use crate::report::{ContainerSnapshot, Snapshot};
 use crate::time::parse_rfc3339;
 use std::path::PathBuf;
@@ -101,6 +101,11 @@ impl Sample {
         let id = "0123456789ab".repeat(6)[..64].to_string();
         let web = ContainerEntry {
             name: "web".into(),
+            pod: Some(PodEntry {
+                namespace: "shop".into(),
+                name: "web-0".into(),
+                uid: "11b2c3d4-0000-1111-2222-333344445555".into(),
+            }),
             cgroup_id: 4711,
             cgroup_path: format!("/kubepods/pod/cri-containerd-{id}.scope").into_bytes(),
             mounts: vec![

@@ -4,7 +4,7 @@
 use crate::report::schema::{Fields, field};
 use serde_json::Value;
 
-#[derive(Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metadata {
     /// The name and the value of each field whose value is known.
     pub known: Vec<(&'static str, String)>,

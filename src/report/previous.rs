@@ -84,30 +84,28 @@ pub fn find(
 }
 
 impl PreviousReport {
-    /// Reads everything but the files.
+    /// Reads everything but the files of a report of any image. Returns also what it says about the image, and the number of its
+    /// files.
+    pub fn read_any(
+        file: &mut (impl Read + Seek),
+    ) -> std::result::Result<(PreviousReport, Metadata, u64), String> {
+        let (earlier, head, files) = PreviousReport::read_whole(file)?;
+        let mut metadata = Metadata::default();
+        for key in [field::IMAGE, field::IMAGE_DIGEST] {
+            if let Some(text) = head[key].as_str() {
+                metadata.known.push((key, text.into()));
+            }
+        }
+        Ok((earlier, metadata, files))
+    }
+
+    /// Reads everything but the files of a report, if it belongs to this pod and image.
     pub fn read(
         file: &mut (impl Read + Seek),
         metadata: &Metadata,
         covers: impl Fn(&[u8]) -> bool,
     ) -> std::result::Result<PreviousReport, Refusal> {
-        let mut usages: Vec<UsageList> = Vec::new();
-        let mut each = |owner, element: Element| {
-            if let Owner::Container(at) = owner {
-                usages.resize_with(usages.len().max(at + 1), UsageList::default);
-                match element {
-                    Element::File(_) => (),
-                    Element::Kinds(kinds) => usages[at].push_kinds(kinds),
-                    Element::FirstUse(first) => usages[at].push_first(first),
-                }
-            }
-        };
-        let scanned = from_start(file, &mut each).map_err(Refusal::Damaged)?;
-        let head = reader::report(scanned.head.as_bytes()).map_err(Refusal::Damaged)?;
-        let earlier = PreviousReport::of(&head);
-        let mut earlier = earlier.ok_or_else(|| Refusal::Damaged("it lacks fields".into()))?;
-        earlier.check(&scanned).map_err(Refusal::Damaged)?;
-        earlier.usages = usages;
-
+        let (earlier, head, _) = PreviousReport::read_whole(file).map_err(Refusal::Damaged)?;
         let other = IDENTITY
             .iter()
             .find(|key| head[**key].as_str() != metadata.get(key));
@@ -128,6 +126,30 @@ impl PreviousReport {
                 )))
             }
         }
+    }
+
+    /// Reads everything but the files. Returns also the report with empty lists, and the number of its files.
+    fn read_whole(
+        file: &mut (impl Read + Seek),
+    ) -> std::result::Result<(PreviousReport, Value, u64), String> {
+        let mut usages: Vec<UsageList> = Vec::new();
+        let mut each = |owner, element: Element| {
+            if let Owner::Container(at) = owner {
+                usages.resize_with(usages.len().max(at + 1), UsageList::default);
+                match element {
+                    Element::File(_) => (),
+                    Element::Kinds(kinds) => usages[at].push_kinds(kinds),
+                    Element::FirstUse(first) => usages[at].push_first(first),
+                }
+            }
+        };
+        let scanned = from_start(file, &mut each)?;
+        let head = reader::report(scanned.head.as_bytes())?;
+        let mut earlier = PreviousReport::of(&head).ok_or("it lacks fields")?;
+        earlier.check(&scanned)?;
+        earlier.usages = usages;
+        let files = scanned.len(Owner::All, Column::Files).unwrap_or(0);
+        Ok((earlier, head, files))
     }
 
     /// Checks that each list is as long as the report says. A resumed report is replaced, so a file that is overlooked now

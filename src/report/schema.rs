@@ -71,11 +71,11 @@ macro_rules! fields {
 fields! {
     SCHEMA = "schema", Number of [Report]: "The version of the format. It is incremented when readers must change.";
     CONTAINER_ID = "container_id", Text of [Report]: "The value of `-container-id`.";
-    IMAGE = "image", Text of [Report]: "The value of `-image`.";
-    IMAGE_DIGEST = "image_digest", Text of [Report]: "The value of `-image-digest`.";
-    POD_NAME = "pod_name", Text of [Report]: "The value of `-pod-name` or `POD_NAME`.";
-    NAMESPACE = "namespace", Text of [Report]: "The value of `-namespace` or `POD_NAMESPACE`.";
-    POD_UID = "pod_uid", Text of [Report]: "The value of `POD_UID`.";
+    IMAGE = "image", Text of [Report]: "The value of `-image`, or what `snoop node` found.";
+    IMAGE_DIGEST = "image_digest", Text of [Report]: "The value of `-image-digest`, or what `snoop node` found.";
+    POD_NAME = "pod_name", Text of [Report, Container]: "The value of `-pod-name` or `POD_NAME`; in reports of `snoop node` that of each container, as the container runtime says.";
+    NAMESPACE = "namespace", Text of [Report, Container]: "The value of `-namespace` or `POD_NAMESPACE`; with `snoop node` that of each container.";
+    POD_UID = "pod_uid", Text of [Report, Container]: "The value of `POD_UID`; with `snoop node` that of each container.";
     NODE_NAME = "node_name", Text of [Report]: "The value of `NODE_NAME`.";
     LABELS = "labels", Map of [Report]: "The value of `-labels`.";
     HOOKS = "hooks", Text of [Report]: "Where snoop saw the accesses: `resolver` or `syscall`, as `-hooks` explains.";
@@ -127,7 +127,7 @@ impl Novelty {
 }
 
 /// Adds a time if it is known.
-fn push_time(fields: &mut Fields, name: &'static str, time: Option<SystemTime>) {
+pub fn push_time(fields: &mut Fields, name: &'static str, time: Option<SystemTime>) {
     if let Some(time) = time {
         fields.push((name, rfc3339(time).into()));
     }
@@ -179,10 +179,50 @@ impl ReportTotals {
     }
 }
 
+/// The pod of a container on a node with many.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PodEntry {
+    pub namespace: String,
+    pub name: String,
+    /// Empty if it is unknown.
+    pub uid: String,
+}
+
+impl PodEntry {
+    fn to_fields(&self) -> Fields {
+        let PodEntry {
+            namespace,
+            name,
+            uid,
+        } = self;
+        let fields = [
+            (field::NAMESPACE, namespace),
+            (field::POD_NAME, name),
+            (field::POD_UID, uid),
+        ];
+        let known = fields.into_iter().filter(|(_, value)| !value.is_empty());
+        known
+            .map(|(key, value)| (key, value.as_str().into()))
+            .collect()
+    }
+
+    fn from_json(container: &Value) -> Option<PodEntry> {
+        let text = |key: &str| container[key].as_str().unwrap_or_default().to_string();
+        let pod = PodEntry {
+            namespace: text(field::NAMESPACE),
+            name: text(field::POD_NAME),
+            uid: text(field::POD_UID),
+        };
+        (pod != PodEntry::default()).then_some(pod)
+    }
+}
+
 /// The content of a report about one container, except its files.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ContainerEntry {
     pub name: String,
+    /// Its pod, if the report is about the containers of a whole node.
+    pub pod: Option<PodEntry>,
     pub cgroup_id: u64,
     pub cgroup_path: Vec<u8>,
     /// Mount points and the types of their file systems.
@@ -200,6 +240,7 @@ impl ContainerEntry {
     pub fn to_fields(&self) -> Fields {
         let ContainerEntry {
             name,
+            pod,
             cgroup_id,
             cgroup_path,
             mounts,
@@ -212,14 +253,15 @@ impl ContainerEntry {
             merged,
         } = self;
         let mount = |(point, fs): &(Vec<u8>, Vec<u8>)| json!({field::POINT: encode_name(point), field::TYPE: encode_name(fs)});
-        let mut fields: Fields = vec![
-            (field::NAME, name.as_str().into()),
+        let mut fields: Fields = vec![(field::NAME, name.as_str().into())];
+        fields.extend(pod.iter().flat_map(PodEntry::to_fields));
+        fields.extend([
             (field::CGROUP_ID, (*cgroup_id).into()),
             (field::CGROUP_PATH, encode_name(cgroup_path).into()),
             (field::MOUNTS, mounts.iter().map(mount).collect()),
             (field::TOTAL_EVENTS, (*total_events).into()),
             (field::UNIQUE_FILES, (*unique_files).into()),
-        ];
+        ]);
         push_time(&mut fields, field::STARTED_AT, *started_at);
         push_time(&mut fields, field::LAST_NEW_FILE_AT, *last_new_file_at);
         if *attached_late {
@@ -247,6 +289,7 @@ impl ContainerEntry {
         }
         Some(ContainerEntry {
             name: container[field::NAME].as_str()?.into(),
+            pod: PodEntry::from_json(container),
             // A report without the id is not damaged, because the ids of a run that has ended mean nothing.
             cgroup_id: container[field::CGROUP_ID].as_u64().unwrap_or(0),
             cgroup_path,
@@ -378,19 +421,27 @@ mod tests {
     fn an_entry() -> impl Strategy<Value = ContainerEntry> {
         let numbers = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
         let mounts = prop::collection::vec((a_name(), a_name()), 0..4);
-        let names = (".*", a_name(), mounts);
+        let pod = prop::option::of((".*", ".+", ".*")).prop_map(|pod| {
+            pod.map(|(namespace, name, uid)| PodEntry {
+                namespace,
+                name,
+                uid,
+            })
+        });
+        let names = (".*", pod, a_name(), mounts);
         let time = prop::option::of(0..1u64 << 32);
         let time = time.prop_map(|s| s.map(|s| UNIX_EPOCH + Duration::from_secs(s)));
         let times = (time.clone(), time);
         (names, numbers, times, any::<bool>(), any::<bool>()).prop_map(
             |(
-                (name, path, mounts),
+                (name, pod, path, mounts),
                 (cgroup_id, total_events, unique_files, merged),
                 (started_at, last_new_file_at),
                 late,
                 ended,
             )| ContainerEntry {
                 name,
+                pod,
                 cgroup_id,
                 cgroup_path: [b"/", &path[..]].concat(),
                 mounts,

@@ -4,9 +4,11 @@
 use super::Tracer;
 use crate::bpf::counts::Counts;
 use crate::error::{Result, cannot};
+use crate::http::request::split_query;
 use crate::http::{Body, Response};
 use crate::log::{self, Level};
 use crate::metrics::{self, Scrape};
+use crate::node::Node;
 use crate::report::file::Destination;
 use crate::show::page;
 use crate::sys::files;
@@ -15,6 +17,8 @@ use std::io::{self, Seek};
 
 /// The number of intervals in a row in which records may wait without any being taken.
 const STUCK_AFTER: u32 = 3;
+
+const JSON: &str = "application/json";
 
 /// Finds out whether the ring buffer is being drained. It is updated once per interval.
 #[derive(Default)]
@@ -43,19 +47,19 @@ impl Progress {
 
 impl Tracer {
     /// Answers a request for a path.
-    pub(super) fn answer(&mut self, path: &str) -> Response {
+    pub(super) fn answer(&mut self, target: &str) -> Response {
+        let (path, query) = split_query(target);
         if let Err(e) = self.take_all() {
             log::error(e);
         }
         let response = match path {
             "/metrics" => self.metrics(),
             "/healthz" => Ok(self.health()),
+            "/reports" if self.node.is_some() => self.reports(),
+            "/report" if self.node.is_some() => self.report_of(&query),
             "/report" => self.report(),
-            "/" => Ok(page()),
-            _ => Ok(Response::text(
-                404,
-                "not found; the paths are /, /metrics, /healthz and /report",
-            )),
+            "/" if self.node.is_none() => Ok(page()),
+            _ => Ok(Response::text(404, &self.paths())),
         };
         response.unwrap_or_else(|e| {
             log::error(format_args!("cannot answer a request for {path}: {e}"));
@@ -63,10 +67,63 @@ impl Tracer {
         })
     }
 
+    fn paths(&self) -> String {
+        let report = match &self.node {
+            None => "/, /report",
+            Some(_) => "/reports, /report?image=NAME, /report?pod=NAME&namespace=NAME",
+        };
+        format!("not found; the paths are {report}, /metrics and /healthz")
+    }
+
+    /// Lists the reports of a node.
+    fn reports(&mut self) -> Result<Response> {
+        let counts = self.count()?;
+        self.write_reports(&counts)?;
+        let list = self.node.as_ref().map(Node::list).unwrap_or_default();
+        Ok(Response {
+            status: 200,
+            content_type: JSON,
+            further: "",
+            body: Body::Bytes(format!("{list:#}\n").into_bytes()),
+        })
+    }
+
+    /// Returns one report of a node.
+    fn report_of(&mut self, query: &[(String, String)]) -> Result<Response> {
+        let counts = self.count()?;
+        let get = |name: &str| {
+            let mut pairs = query.iter();
+            let found = pairs.find(|(key, value)| key == name && !value.is_empty());
+            found.map(|(_, value)| value.as_str())
+        };
+        if get("image").is_some() {
+            self.write_reports(&counts)?;
+        }
+        let node = self.node.as_ref().expect("there is a node");
+        let found = match (get("image"), get("pod")) {
+            (Some(image), None) => node.report_of_image(image, &counts),
+            (None, Some(pod)) => node.report_of_pod(get("namespace"), pod, &counts),
+            _ => Err((
+                400,
+                "give image=NAME, or pod=NAME and namespace=NAME".into(),
+            )),
+        };
+        Ok(match found {
+            Err((status, why)) => Response::text(status, &why),
+            Ok(file) => Response {
+                status: 200,
+                content_type: JSON,
+                further: "",
+                body: Body::File(file),
+            },
+        })
+    }
+
     fn metrics(&mut self) -> Result<Response> {
         let counts = self.count()?;
         let text = metrics::render(&Scrape {
             collector: &self.collector,
+            node: self.node.as_ref(),
             counts: &counts,
             report_writes: self.writes.done,
             report_write_errors: self.writes.failed,
@@ -118,7 +175,7 @@ impl Tracer {
         };
         Ok(Response {
             status: 200,
-            content_type: "application/json",
+            content_type: JSON,
             further: "",
             body: Body::File(file),
         })

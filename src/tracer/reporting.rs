@@ -5,8 +5,9 @@ use super::{Tracer, status};
 use crate::bpf::counts::Counts;
 use crate::bpf::syscalls;
 use crate::collect::gaps::{Gap, Gaps};
-use crate::error::{Result, cannot};
+use crate::error::{Error, Result, cannot};
 use crate::log::{self, Level};
+use crate::node::Node;
 use crate::report::Snapshot;
 use crate::report::file::Destination;
 use std::io::{self, IsTerminal};
@@ -38,6 +39,10 @@ impl Tracer {
     pub(super) fn write_now(&mut self) -> Result<()> {
         self.take_all()?;
         let counts = self.count()?;
+        if let Some(node) = &mut self.node {
+            node.set_changed();
+            return self.write_reports(&counts);
+        }
         self.collector.set_changed();
         self.write_if_changed(&counts, Level::Info);
         Ok(())
@@ -115,6 +120,47 @@ impl Tracer {
         written
     }
 
+    /// Writes the reports of a node that have changed. Takes the records that arrive meanwhile, because there may be many reports.
+    pub(super) fn write_reports(&mut self, counts: &Counts) -> Result<()> {
+        let (mut written, mut failure) = (0, None);
+        let mut note = |writes: &mut Writes, result: io::Result<bool>| match result {
+            Ok(is_written) => written += u64::from(is_written),
+            Err(e) => {
+                writes.failed += 1;
+                failure = Some(e.to_string());
+            }
+        };
+        let places = self.node.as_ref().map_or(0, Node::places);
+        for at in 0..places {
+            if let Some(node) = &mut self.node {
+                note(&mut self.writes, node.write(at, counts));
+            }
+            self.take_all()?;
+        }
+        let Some(node) = &mut self.node else {
+            return Ok(());
+        };
+        note(&mut self.writes, node.keep_limit(counts).map(|()| false));
+        node.unload_idle();
+        self.writes.done += written;
+        if written > 0 {
+            let (reports, bytes) = node.stored();
+            log::info(format_args!(
+                "{written} reports written, of {reports} with {bytes} bytes; {} containers run",
+                node.running().count()
+            ));
+        }
+        if failure != self.writes.failure
+            && let Some(why) = &failure
+        {
+            log::error(format_args!(
+                "cannot write a report: {why}; trying again later"
+            ));
+        }
+        self.writes.failure = failure;
+        Ok(())
+    }
+
     pub(super) fn snapshot(&self, counts: &Counts) -> Snapshot<'_> {
         self.collector.snapshot(
             &self.config.metadata,
@@ -141,6 +187,13 @@ impl Tracer {
             self.collector.set_uncounted();
         }
         let counts = self.counts.clone();
+        if self.node.is_some() {
+            self.write_reports(&counts)?;
+            return counted.and(match &self.writes.failure {
+                None => Ok(()),
+                Some(why) => Err(Error::failed(format!("cannot write a report: {why}"))),
+            });
+        }
         self.write(&counts)
             .map_err(|e| cannot("write the report", e))?;
         let totals = self.collector.totals(&counts);

@@ -7,12 +7,13 @@ use crate::args::Config;
 use crate::bpf::features::Feature;
 use crate::bpf::hooks::ITERATORS;
 use crate::bpf::probe::Probe;
-use crate::bpf::wire::{KNOWN_BITS, RING_BYTES};
+use crate::bpf::wire::{CONTAINERS, KNOWN_BITS, KNOWN_WAYS, RING_BYTES};
 use crate::cgroup::selection::{Scope, Selection};
 use crate::collect::Collector;
-use crate::error::{Result, cannot};
+use crate::error::{Error, Result, cannot};
 use crate::http::Server;
 use crate::log;
+use crate::node::{self, Node};
 use crate::preflight::{self, Attached as Programs, Plan};
 use crate::report::file::Destination;
 use crate::report::previous;
@@ -43,11 +44,13 @@ pub struct Loaded {
 
 impl Loaded {
     pub fn load(config: &Config, mut plan: Plan) -> Result<Loaded> {
+        let node = config.node.as_ref();
+        let known_bits = node.map_or(KNOWN_BITS, |node| node.known_bits);
         let Programs {
             probe,
             records,
             layout,
-        } = preflight::attach(&mut plan, &config.excludes, KNOWN_BITS)?;
+        } = preflight::attach(&mut plan, &config.excludes, known_bits)?;
         let records = Records::open(records, plan.buffer)?;
         let listen = |address| Server::listen(address, FIRST_CONNECTION);
         Ok(Loaded {
@@ -61,7 +64,14 @@ impl Loaded {
 
     /// Starts to trace the selection, and starts the command if there is one.
     pub fn attach(mut self, config: Config, selection: Selection) -> Result<Attached> {
+        let earlier = config.node.as_ref().map(node::Options::open_reports);
+        let earlier = earlier.transpose()?;
         let scope = selection.apply(&mut self.probe)?;
+        if config.node.is_some() && !can_list(&self.probe) {
+            return Err(Error::failed(
+                "snoop node needs a kernel that lets it read the names of cgroups, and this one does not; snoop check says why",
+            ));
+        }
         let clock = KernelClock {
             monotonic: self.probe.now()?,
             wall: SystemTime::now(),
@@ -97,10 +107,27 @@ impl Loaded {
             }
         }
         collector.mark_late(&scope.late);
-        collector.set_unable(self.probe.lost().iter().map(|lost| lost.feature).collect());
+        let unable: Vec<_> = self.probe.lost().iter().map(|lost| lost.feature).collect();
+        collector.set_unable(unable.clone());
         let iterator_ids = self.iterator_ids;
+        let node = config.node.clone().zip(earlier).map(|(options, earlier)| {
+            let settings = node::Settings {
+                excludes: config.excludes.clone(),
+                capacity,
+                clock,
+                unable,
+                hooks: self.plan.hooks.rung.name(),
+            };
+            log::info(format_args!(
+                "the BPF programs have numbers for {CONTAINERS} containers and remember {} accesses",
+                KNOWN_WAYS << options.known_bits
+            ));
+            Node::new(options, settings, earlier)
+        });
+        let mut tracer = Tracer::new(config, self, collector, running);
+        tracer.node = node;
         Ok(Attached {
-            tracer: Tracer::new(config, self, collector, running),
+            tracer,
             scope,
             iterator_ids,
         })
@@ -231,6 +258,11 @@ impl Listed {
                 (&[CAP_DAC_OVERRIDE], &|| tracer.config.report.is_permitted()),
             ])?;
             log::debug(format_args!("capabilities kept: {kept:#x}"));
+            if let Some(Err(e)) = tracer.node.as_ref().map(Node::confine) {
+                log::info(format_args!(
+                    "this kernel cannot confine snoop to directories: {e}"
+                ));
+            }
             sandbox::confine()?;
         }
         Ok(Confined(self.0))
