@@ -75,7 +75,7 @@ bench: check-root build-needs ## measure what tracing and slim cost, in the tabl
 	scripts/static x86_64
 	rm -f $(RESULTS)
 	SNOOP_BENCH_RESULTS=$(RESULTS) SNOOP_BINARY=$(CURDIR)/$(STATIC) \
-	$(CARGO) bench --locked --bench overhead --bench footprint --bench applications --bench slim
+	$(CARGO) bench --locked --bench overhead --bench footprint --bench applications --bench node --bench slim
 
 bench-compare: build-needs ## tell what got worse between the results A=FILE and B=FILE of two runs of make bench (no root)
 	$(CARGO) bench --quiet --locked --bench compare -- $(abspath $(A)) $(abspath $(B))

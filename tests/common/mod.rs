@@ -311,13 +311,16 @@ impl Sidecar {
 
     /// Like [`Sidecar::start`], with a command that ends by executing snoop.
     pub fn start_by(mut command: Command, flags: &[&str], report: &Path) -> Sidecar {
-        let mut child = command
+        command
             .args(flags)
             .args(["-metrics-addr=127.0.0.1:0", "-report"])
-            .arg(report)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .arg(report);
+        Sidecar::attached(command)
+    }
+
+    /// Starts snoop by a command with all flags, and waits until it is attached.
+    pub fn attached(mut command: Command) -> Sidecar {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         log.read_line(&mut line).unwrap();
