@@ -37,7 +37,10 @@ impl Refusal {
 
     /// Returns whether the programs may not read the kernel's memory.
     pub(crate) fn forbids_reads(&self) -> bool {
-        matches!(self, Refusal::Kernel(failure) if failure.lacks_helper("bpf_probe_read_kernel"))
+        // Where plain loads read the kernel's memory, only strings are read by a helper.
+        let helpers = ["bpf_probe_read_kernel", "bpf_probe_read_kernel_str"];
+        let lacks_one = |failure: &Failure| helpers.iter().any(|name| failure.lacks_helper(name));
+        matches!(self, Refusal::Kernel(failure) if lacks_one(failure))
     }
 }
 
