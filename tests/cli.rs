@@ -121,7 +121,7 @@ fn wrong_usage() {
         (&["-report", "x", "check"], &["write snoop check"]),
         (
             &["help", "me"],
-            &["help me: ", "run, check, health, closure, unused"],
+            &["help me: ", "run, node, check, health, closure, unused"],
         ),
     ] {
         assert_refused(&snoop().args(words).output().unwrap(), 2, said);
