@@ -2,9 +2,7 @@
 //! A headless Chromium, driven through chromedriver: https://www.w3.org/TR/webdriver2/.
 
 use serde_json::{Value, json};
-use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
@@ -119,22 +117,6 @@ impl Browser {
     pub fn complaints(&self) -> Vec<Value> {
         let log = self.post("/se/log", &json!({"type": "browser"}));
         log.as_array().unwrap().clone()
-    }
-
-    /// Takes a picture of what is shown, into target/screenshots.
-    pub fn picture(&self, name: &str) {
-        let picture = self.call("GET", "/screenshot", "");
-        let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("screenshots");
-        fs::create_dir_all(&directory).unwrap();
-        let mut decoder = Command::new("base64")
-            .arg("-d")
-            .stdin(Stdio::piped())
-            .stdout(fs::File::create(directory.join(name)).unwrap())
-            .spawn()
-            .unwrap();
-        let text = picture.as_str().unwrap().as_bytes();
-        decoder.stdin.take().unwrap().write_all(text).unwrap();
-        assert!(decoder.wait().unwrap().success());
     }
 }
 
